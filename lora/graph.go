@@ -1,0 +1,16 @@
+package lora
+
+import "github.com/gomlx/gomlx/core/graph"
+
+// Apply builds y + scale * (x Aᵀ) Bᵀ, a linear map's output y [N, out] corrected by an adapter. x is [N, in] in the
+// compute dtype, as y is; a [r, in] and b [out, r] are the float32 masters, cast to it, so their gradients are float32.
+func Apply(x, y, a, b *graph.Node, scale float64) *graph.Node {
+	low := contractLast(x, graph.ConvertDType(a, x.DType()))          // [N, in] . [r, in] -> [N, r]
+	correction := contractLast(low, graph.ConvertDType(b, x.DType())) // [N, r] . [out, r] -> [N, out]
+	return graph.Add(y, graph.MulScalar(correction, scale))
+}
+
+// contractLast multiplies l [N, k] by the transpose of r [M, k]: [N, M].
+func contractLast(l, r *graph.Node) *graph.Node {
+	return graph.Dot(l, r).General([]int{-1}, nil, []int{-1}, nil)
+}

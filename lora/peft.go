@@ -1,0 +1,159 @@
+package lora
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"gotransplant/internal/atomicfile"
+	"gotransplant/model"
+	"gotransplant/model/safetensors"
+)
+
+// The files of a PEFT directory.
+const (
+	configFile  = "adapter_config.json"
+	weightsFile = "adapter_model.safetensors"
+	pickleFile  = "adapter_model.bin"
+)
+
+// Open reads a PEFT directory for a model of shape c: adapter_config.json, and adapter_model.safetensors or else
+// adapter_model.bin, in F64, F32, F16 or BF16. The error lists every key that is not supported, or every tensor that is
+// missing, extra or wrongly shaped.
+func Open(dir string, c model.Config) (*Adapter, error) {
+	path := filepath.Join(dir, configFile)
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("adapter: %w", err)
+	}
+	config, err := ParseConfig(path, content)
+	if err != nil {
+		return nil, err
+	}
+	a, err := newEmpty(config, c)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return a, a.readWeights(dir)
+}
+
+// readWeights fills a from the directory's tensor file; safetensors is preferred, as in PEFT.
+func (a *Adapter) readWeights(dir string) error {
+	path := filepath.Join(dir, weightsFile)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		path = filepath.Join(dir, pickleFile)
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("adapter: %s has neither %s nor %s", dir, weightsFile, pickleFile)
+		}
+		tensors, err := readPickle(path)
+		if err != nil {
+			return err
+		}
+		return a.fill(path, tensors)
+	}
+	f, err := safetensors.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var tensors []safetensors.Tensor
+	for _, name := range f.Names() {
+		t, _ := f.Tensor(name)
+		tensors = append(tensors, t)
+	}
+	return a.fill(path, tensors)
+}
+
+// fill copies every tensor of a file into its place and checks that each place is filled once.
+func (a *Adapter) fill(path string, tensors []safetensors.Tensor) error {
+	places := make(map[string]*Param, len(a.params))
+	for _, p := range a.params {
+		places[p.Name()] = p
+	}
+	var problems []string
+	filled := map[string]string{}
+	for _, t := range tensors {
+		name := withoutAdapterName(t.Name)
+		p, wanted := places[name]
+		switch first, twice := filled[name]; {
+		case !wanted:
+			problems = append(problems, fmt.Sprintf("extra %s %v", t.Name, t.Shape))
+			continue
+		case twice:
+			problems = append(problems, fmt.Sprintf("extra %s: the same place as %s", t.Name, first))
+			continue
+		}
+		filled[name] = t.Name
+		if err := p.set(t); err != nil {
+			problems = append(problems, fmt.Sprintf("%s: %v", t.Name, err))
+		}
+	}
+	for _, p := range a.params {
+		if _, ok := filled[p.Name()]; !ok {
+			problems = append(problems, fmt.Sprintf("missing %s %v", p.Name(), p.Shape))
+		}
+	}
+	if len(problems) > 0 {
+		return fmt.Errorf("%s: does not fit the model and %s:\n  %s", path, configFile, strings.Join(problems, "\n  "))
+	}
+	return nil
+}
+
+// withoutAdapterName drops the adapter's name, which PEFT keeps out of its files but full state dicts carry:
+// "lora_A.default.weight" becomes "lora_A.weight".
+func withoutAdapterName(name string) string {
+	for _, kind := range []string{"A", "B"} {
+		if stem, ok := strings.CutSuffix(name, ".lora_"+kind+".default.weight"); ok {
+			return stem + ".lora_" + kind + ".weight"
+		}
+	}
+	return name
+}
+
+// set stores a tensor of p's shape as float32.
+func (p *Param) set(t safetensors.Tensor) error {
+	if !slices.Equal(t.Shape, p.Shape[:]) {
+		return fmt.Errorf("shape %v, want %v", t.Shape, p.Shape)
+	}
+	if !slices.Contains([]safetensors.DType{"F64", "F32", "F16", "BF16"}, t.DType) {
+		return fmt.Errorf("dtype %s, want F64, F32, F16 or BF16", t.DType)
+	}
+	values, err := t.Float32s()
+	if err != nil {
+		return err
+	}
+	copy(p.Value, values)
+	return nil
+}
+
+// Save writes a PEFT directory, making it if need be: float32 tensors and a config that PEFT reads back. The same
+// adapter gives the same bytes, and each file is whole or not written; the config is written last.
+func (a *Adapter) Save(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("save adapter: %w", err)
+	}
+	var tensors []safetensors.Tensor
+	for _, p := range a.params {
+		tensors = append(tensors, float32Tensor(p.Name(), p.Shape[:], p.Value))
+	}
+	// PEFT, like Transformers, wants to be told that the tensors are PyTorch's.
+	metadata := map[string]string{"format": "pt"}
+	if err := safetensors.Write(filepath.Join(dir, weightsFile), tensors, metadata); err != nil {
+		return err
+	}
+	content, err := json.Marshal(a.config)
+	if err != nil {
+		return fmt.Errorf("save adapter: %s: %w", configFile, err)
+	}
+	var indented bytes.Buffer
+	if err := json.Indent(&indented, content, "", "  "); err != nil {
+		return fmt.Errorf("save adapter: %s: %w", configFile, err)
+	}
+	return atomicfile.WriteBytes(filepath.Join(dir, configFile), append(indented.Bytes(), '\n'))
+}

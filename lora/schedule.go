@@ -1,0 +1,45 @@
+package lora
+
+import (
+	"fmt"
+	"math"
+)
+
+// Schedule gives the learning rate of each step: a linear warm-up to Peak, then constant, or down to zero at step Total.
+type Schedule struct {
+	Kind   string // "constant", "linear" or "cosine"
+	Warmup int    // steps; step s of them has Peak * s/Warmup
+	Total  int    // steps; not used by "constant"
+	Peak   float64
+}
+
+// Validate checks the fields against each other.
+func (s Schedule) Validate() error {
+	switch {
+	case s.Kind != "constant" && s.Kind != "linear" && s.Kind != "cosine":
+		return fmt.Errorf("schedule %q is unknown; there are constant, linear and cosine", s.Kind)
+	case s.Warmup < 0:
+		return fmt.Errorf("warmup of %d steps; it must be 0 or more", s.Warmup)
+	case s.Kind != "constant" && s.Total <= s.Warmup:
+		return fmt.Errorf("a %s schedule of %d steps with %d of warmup has nothing left to decay over",
+			s.Kind, s.Total, s.Warmup)
+	case !(s.Peak >= 0) || math.IsInf(s.Peak, 0):
+		return fmt.Errorf("learning rate %v; it must be a finite number of 0 or more", s.Peak)
+	}
+	return nil
+}
+
+// LR is the learning rate of a step, counted from 1. A decaying schedule is zero at step Total and after it.
+func (s Schedule) LR(step int) float64 {
+	if step <= s.Warmup {
+		return s.Peak * float64(step) / float64(s.Warmup)
+	}
+	if s.Kind == "constant" {
+		return s.Peak
+	}
+	done := min(1, float64(step-s.Warmup)/float64(s.Total-s.Warmup))
+	if s.Kind == "linear" {
+		return s.Peak * (1 - done)
+	}
+	return s.Peak * (1 + math.Cos(math.Pi*done)) / 2
+}
