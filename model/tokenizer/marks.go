@@ -177,7 +177,10 @@ func (r *markRun) flush() {
 	r.word.merge(&r.merges)
 	for _, s := range r.symbols {
 		if s.id >= r.size {
-			c, _ := utf8.DecodeRuneInString(r.text[r.start:s.end])
+			c := ' '
+			if r.start < s.end {
+				c, _ = utf8.DecodeRuneInString(r.text[r.start:s.end])
+			}
 			r.fallback(r.start, s.end, r.spelling(r.canonical(c)))
 			continue
 		}
@@ -190,7 +193,7 @@ func (r *markRun) flush() {
 // fallback puts out a character [start, end) that has no token: its bytes, or the unknown token. A word mark that
 // stands for a space has more bytes than the text; the last of them have empty spans.
 func (r *markRun) fallback(start, end int, spelling string) {
-	defer func() { r.start = end }()
+	r.start = end
 	if r.bytes != nil {
 		for i := range len(spelling) {
 			r.out = append(r.out, Token{r.bytes[spelling[i]], min(start+i, end), min(start+i+1, end)})
