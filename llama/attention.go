@@ -1,0 +1,165 @@
+package llama
+
+import (
+	"math"
+
+	"github.com/gomlx/compute/dtypes"
+	. "github.com/gomlx/gomlx/core/graph"
+)
+
+// attention holds what a block's attention needs besides q, k and v. inserted is nil where nothing is moved in.
+type attention struct {
+	cos, sin *Node // [B, K, D/2] float32, at the positions of the own keys, then of the inserted ones
+	mask     *Node // [B, Q, K] float32: 0 where the query may look, hidden elsewhere
+	last     *Node // nil, or [B, 1, 1] flat index of the only query position
+	inserted *inserted
+}
+
+// inserted are keys and values of another stream, [B, I, G, D] before rotation.
+type inserted struct{ k, v *Node }
+
+// hidden is added to the score of a key that must not be seen. Finite, so that a padding query, which sees no key, gets
+// a harmless average and not a NaN.
+const hidden = -1e30
+
+// places are the vectors from which masks are made: a query sees a key when the key is valid, its position is not later
+// and its branch is the trunk (0) or the query's own.
+type places struct {
+	position, branch *Node // [B, n] int32; branch 0 is the trunk, a negative branch is no key for anyone
+}
+
+// sees gives the additive mask [B, Q, K] float32 of queries q over keys k.
+func sees(q, k places) *Node {
+	row := func(x *Node) *Node { return InsertAxes(x, -1) } // [B, Q, 1]
+	col := func(x *Node) *Node { return InsertAxes(x, 1) }  // [B, 1, K]
+	g := q.position.Graph()
+	zero := ScalarZero(g, dtypes.Int32)
+	trunk := Equal(k.branch, zero)
+	same := LogicalOr(col(trunk), Equal(col(k.branch), row(q.branch)))
+	valid := GreaterOrEqual(k.branch, zero)
+	seen := LogicalAnd(LogicalAnd(same, col(valid)), LessOrEqual(col(k.position), row(q.position)))
+	return Where(seen, ScalarZero(g, dtypes.Float32), Scalar(g, dtypes.Float32, hidden))
+}
+
+// rotaryTables gives cos and sin [B, n, D/2] float32 for positions [B, n] int32 (RoFormer, Su et al. 2021). The angle
+// is computed in float64: a float32 angle at position 2000 is already wrong in the fourth digit of its cosine.
+func rotaryTables(position *Node, inverseFrequencies []float64) (cos, sin *Node) {
+	g := position.Graph()
+	frequency := InsertAxes(Const(g, inverseFrequencies), 0, 0) // [1, 1, D/2]
+	angle := Mul(InsertAxes(ConvertDType(position, dtypes.Float64), -1), frequency)
+	return ConvertDType(Cos(angle), dtypes.Float32), ConvertDType(Sin(angle), dtypes.Float32)
+}
+
+// rotate turns x [B, n, heads, D] by cos and sin [B, n, D/2], dimension i paired with i + D/2 (Hugging Face's layout).
+func rotate(x, cos, sin *Node) *Node {
+	half := x.Shape().Dim(3) / 2
+	c := InsertAxes(ConvertDType(cos, dtypes.Float32), 2) // [B, n, 1, D/2]
+	s := InsertAxes(ConvertDType(sin, dtypes.Float32), 2)
+	wide := ConvertDType(x, dtypes.Float32)
+	first := SliceAxis(wide, 3, AxisRange(0, half))
+	second := SliceAxis(wide, 3, AxisRange(half))
+	turned := Concatenate([]*Node{Sub(Mul(first, c), Mul(second, s)), Add(Mul(second, c), Mul(first, s))}, 3)
+	return ConvertDType(turned, x.DType())
+}
+
+// arrange joins own and inserted keys and values, rotates, and lays heads out for two plain matrix products:
+// q [B, G, R*Q, D], k and v [B, G, K, D]. Grouped heads share their keys without copies.
+func (a attention) arrange(q, k, v *Node) (qr, kr, vr *Node) {
+	cos, sin := a.cos, a.sin
+	positions := k.Shape().Dim(1) // S
+	if a.inserted != nil {
+		k = Concatenate([]*Node{k, a.inserted.k}, 1) // [B, K, G, D]
+		v = Concatenate([]*Node{v, a.inserted.v}, 1)
+	}
+	qCos, qSin := cos, sin
+	switch {
+	case a.last != nil:
+		qCos = takeRows(SliceAxis(cos, 1, AxisRange(0, positions)), a.last)
+		qSin = takeRows(SliceAxis(sin, 1, AxisRange(0, positions)), a.last)
+	case a.inserted != nil:
+		qCos, qSin = SliceAxis(cos, 1, AxisRange(0, positions)), SliceAxis(sin, 1, AxisRange(0, positions))
+	}
+	batch, queries, heads, dim := q.Shape().Dim(0), q.Shape().Dim(1), q.Shape().Dim(2), q.Shape().Dim(3)
+	groups := k.Shape().Dim(2)
+	qr = Reshape(rotate(q, qCos, qSin), batch, queries, groups, heads/groups, dim) // [B, Q, G, R, D]
+	qr = Reshape(TransposeAllAxes(qr, 0, 2, 3, 1, 4), batch, groups, heads/groups*queries, dim)
+	kr = TransposeAllAxes(rotate(k, cos, sin), 0, 2, 1, 3) // [B, G, K, D]
+	return qr, kr, TransposeAllAxes(v, 0, 2, 1, 3)
+}
+
+// takePositions picks states [B, S, G, D] at the flat indices source [B, I, 1]: [B, I, G, D]. A nil source takes all.
+func takePositions(states, source *Node) *Node {
+	if source == nil {
+		return states
+	}
+	s := states.Shape()
+	return Gather(Reshape(states, s.Dim(0)*s.Dim(1), s.Dim(2), s.Dim(3)), source)
+}
+
+// weights are the softmax of the scaled scores, float32 [B, G, R*Q, K].
+func (a attention) weights(qr, kr *Node) *Node {
+	scores := Dot(qr, kr).General([]int{3}, []int{0, 1}, []int{3}, []int{0, 1}) // [B, G, R*Q, K]
+	scores = MulScalar(ConvertDType(scores, dtypes.Float32), 1/math.Sqrt(float64(qr.Shape().Dim(3))))
+	dims := scores.Shape().Dimensions
+	mask := a.mask // [B, S, K]
+	if a.last != nil {
+		mask = takeRows(mask, a.last) // [B, 1, K]
+	}
+	queries := mask.Shape().Dim(1)
+	split := Reshape(scores, dims[0], dims[1], dims[2]/queries, queries, dims[3]) // [B, G, R, Q, K]
+	return Reshape(Softmax(Add(split, InsertAxes(mask, 1, 1)), -1), dims...)
+}
+
+// forward is softmax(q kᵀ / sqrt(D)) v with rotation: q [B, Q, H, D], k and v [B, S, G, D] -> [B, Q, H*D].
+func (a attention) forward(q, k, v *Node) *Node {
+	qr, kr, vr := a.arrange(q, k, v)
+	p := ConvertDType(a.weights(qr, kr), vr.DType())
+	z := Dot(p, vr).General([]int{3}, []int{0, 1}, []int{2}, []int{0, 1}) // [B, G, R*Q, D]
+	batch, queries, heads, dim := q.Shape().Dim(0), q.Shape().Dim(1), q.Shape().Dim(2), q.Shape().Dim(3)
+	groups := vr.Shape().Dim(1)
+	z = Reshape(z, batch, groups, heads/groups, queries, dim)                     // [B, G, R, Q, D]
+	return Reshape(TransposeAllAxes(z, 0, 3, 1, 2, 4), batch, queries, heads*dim) // [B, Q, H*D]
+}
+
+// gradient returns the cotangents of q, k, v and, when something is inserted, of the other stream's keys and values,
+// given dz and the kept z, both [B, Q, H*D]. The softmax is differentiated by hand: with p the weights and dp = dz vᵀ,
+// ds = p (dp - Σ dp p), and Σ dp p = Σ dz z over the head dimension (Dao et al. 2022, FlashAttention, appendix B.2).
+func (a attention) gradient(q, k, v, z, dz *Node) []*Node {
+	qr, kr, vr := a.arrange(q, k, v)
+	batch, queries, heads, dim := q.Shape().Dim(0), q.Shape().Dim(1), q.Shape().Dim(2), q.Shape().Dim(3)
+	groups := vr.Shape().Dim(1)
+	arrange := func(y *Node) *Node { // [B, Q, H*D] -> [B, G, R*Q, D]
+		y = TransposeAllAxes(Reshape(y, batch, queries, groups, heads/groups, dim), 0, 2, 3, 1, 4)
+		return Reshape(y, batch, groups, heads/groups*queries, dim)
+	}
+	z, dz = arrange(z), arrange(dz)
+	p := a.weights(qr, kr)                                                                           // [B, G, R*Q, K]
+	dv := Dot(ConvertDType(p, dz.DType()), dz).General([]int{2}, []int{0, 1}, []int{2}, []int{0, 1}) // [B, G, K, D]
+	dp := Dot(dz, vr).General([]int{3}, []int{0, 1}, []int{3}, []int{0, 1})                          // [B, G, R*Q, K]
+	wide := func(y *Node) *Node { return ConvertDType(y, dtypes.Float32) }
+	delta := ReduceAndKeep(Mul(wide(dz), wide(z)), ReduceSum, -1) // [B, G, R*Q, 1]
+	ds := Mul(p, Sub(wide(dp), delta))
+	ds = ConvertDType(MulScalar(ds, 1/math.Sqrt(float64(dim))), qr.DType())
+	dq := Dot(ds, kr).General([]int{3}, []int{0, 1}, []int{2}, []int{0, 1}) // [B, G, R*Q, D]
+	dk := Dot(ds, qr).General([]int{2}, []int{0, 1}, []int{2}, []int{0, 1}) // [B, G, K, D]
+	wrt := []*Node{q, k, v}
+	if a.inserted != nil {
+		wrt = append(wrt, a.inserted.k, a.inserted.v)
+	}
+	return pullBack([]*Node{qr, kr, vr}, []*Node{dq, dk, dv}, wrt)
+}
+
+// pullBack is the vector-Jacobian product of ys with cotangents dys, with respect to each of wrt: GoMLX differentiates
+// scalars only, and the gradient of Σ y·dy, dy held constant, is just that. The sum itself is never computed.
+func pullBack(ys, dys, wrt []*Node) []*Node {
+	var total *Node
+	for i, y := range ys {
+		term := ConvertDType(ReduceAllSum(Mul(y, StopGradient(ConvertDType(dys[i], y.DType())))), dtypes.Float64)
+		if total == nil {
+			total = term
+		} else {
+			total = Add(total, term)
+		}
+	}
+	return Gradient(total, wrt...)
+}

@@ -1,0 +1,132 @@
+package llama
+
+import (
+	"slices"
+
+	"gotransplant/model"
+
+	"github.com/gomlx/compute/dtypes"
+	. "github.com/gomlx/gomlx/core/graph"
+)
+
+// Projections are the seven linear maps of a block in Hugging Face's names, in the order of use.
+func Projections() []string {
+	return []string{"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+}
+
+// The parts of a block that carry weights, grouped by the stage that uses them, in order of use.
+var (
+	attentionInParts  = []string{"input_layernorm", "q_proj", "k_proj", "v_proj"}
+	attentionOutParts = []string{"o_proj"}
+	gateUpParts       = []string{"post_attention_layernorm", "gate_proj", "up_proj"}
+	downParts         = []string{"down_proj"}
+	blockParts        = slices.Concat(attentionInParts, attentionOutParts, gateUpParts, downParts)
+)
+
+// block builds the stages of one transformer block. Each stage takes what the one before left, so that the backward
+// pass can differentiate a stage on its own kept inputs (see gradient.go).
+type block struct {
+	cfg       model.Config
+	compute   dtypes.DType
+	weights   map[string]*Node   // by part: projections [out, in], norms [M]
+	extras    map[string]extra   // by projection: what an overlay adds
+	trainable map[string][]*Node // by part: what the backward pass differentiates, see engine.go
+}
+
+// extra is an overlay's addition to one projection, inside a graph.
+type extra struct {
+	apply  func(x, y *Node, values []*Node) *Node
+	values []*Node
+}
+
+// linear is xWᵀ of the named projection, x being [N, in], plus what the overlay adds: [N, out].
+func (b *block) linear(proj string, x *Node) *Node {
+	w := ConvertDType(b.weights[proj], b.compute)        // [out, in]
+	y := Dot(x, w).General([]int{1}, nil, []int{1}, nil) // [N, out]
+	if e, ok := b.extras[proj]; ok {
+		y = e.apply(x, y, e.values)
+	}
+	return y
+}
+
+// rmsNorm is x / sqrt(mean(x²) + eps) * gain (Zhang and Sennrich, 2019): computed in the residual dtype of x [..., M],
+// cast down, then scaled by the gain [M]. Div by Sqrt, because Rsqrt has no gradient in GoMLX v0.28.
+func rmsNorm(x, gain *Node, eps float64, compute dtypes.DType) *Node {
+	meanSquare := ReduceAndKeep(Square(x), ReduceMean, -1)
+	normed := ConvertDType(Div(x, Sqrt(AddScalar(meanSquare, eps))), compute)
+	return Mul(normed, ExpandLeftToRank(ConvertDType(gain, compute), x.Rank()))
+}
+
+// norm flattens x [B, S, M] to rows and norms it: [B*S, M] in the compute dtype.
+func (b *block) norm(name string, x *Node) *Node {
+	rows := Reshape(x, -1, b.cfg.HiddenSize) // [B*S, M]
+	return rmsNorm(rows, b.weights[name], b.cfg.RMSNormEps, b.compute)
+}
+
+// queries projects xq [B, Q, M]: q [B, Q, H, D], not yet rotated.
+func (b *block) queries(xq *Node) *Node {
+	q := b.linear("q_proj", b.norm("input_layernorm", xq))
+	return Reshape(q, xq.Shape().Dim(0), xq.Shape().Dim(1), b.cfg.NumAttentionHeads, b.cfg.HeadDim)
+}
+
+// keysValues projects x [B, S, M]: k and v [B, S, G, D]; k is not yet rotated, so that it can be moved.
+func (b *block) keysValues(x *Node) (k, v *Node) {
+	n := b.norm("input_layernorm", x)
+	heads := func(y *Node) *Node { // [B*S, G*D] -> [B, S, G, D]
+		return Reshape(y, x.Shape().Dim(0), x.Shape().Dim(1), b.cfg.NumKeyValueHeads, b.cfg.HeadDim)
+	}
+	return heads(b.linear("k_proj", n)), heads(b.linear("v_proj", n))
+}
+
+// attentionOut is the output projection of z [B, Q, H*D]: [B, Q, M] in the compute dtype.
+func (b *block) attentionOut(z *Node) *Node {
+	o := b.linear("o_proj", Reshape(z, -1, z.Shape().Dim(2))) // [B*Q, M]
+	return Reshape(o, z.Shape().Dim(0), z.Shape().Dim(1), b.cfg.HiddenSize)
+}
+
+// gateUp is the first half of the feed-forward on x [B, Q, M]: gate and up, each [B*Q, F].
+func (b *block) gateUp(x *Node) (gate, up *Node) {
+	n := b.norm("post_attention_layernorm", x)
+	return b.linear("gate_proj", n), b.linear("up_proj", n)
+}
+
+// down is the second half: (silu(gate) * up) Wᵀ, [B*Q, M] in the compute dtype (SwiGLU, Shazeer 2020).
+func (b *block) down(gate, up *Node) *Node {
+	return b.linear("down_proj", Mul(Mul(gate, Sigmoid(gate)), up))
+}
+
+// addResidual adds y, any shape of x's size, to the residual stream x in x's dtype.
+func addResidual(x, y *Node) *Node {
+	return Add(x, ConvertDType(Reshape(y, x.Shape().Dimensions...), x.DType()))
+}
+
+// takeRows picks one position per row of x [B, S, ...]: flat [B, 1, 1] holds b*S + s. The result is [B, 1, ...].
+func takeRows(x, flat *Node) *Node {
+	dims := x.Shape().Dimensions
+	rows := Reshape(x, append([]int{dims[0] * dims[1]}, dims[2:]...)...) // [B*S, ...]
+	return Gather(rows, flat)
+}
+
+// kept is what the forward pass of one block leaves for its backward pass.
+type kept struct {
+	x        *Node // [B, S, M] the block's input, residual dtype
+	q, k, v  *Node // [B, Q, H, D], [B, S, G, D], [B, S, G, D] before rotation
+	z        *Node // [B, Q, H*D] attention output before o_proj
+	mid      *Node // [B, Q, M] residual stream between attention and feed-forward
+	gate, up *Node // [B*Q, F]
+}
+
+// forward runs the whole block on x [B, S, M] and returns y [B, Q, M] with everything kept. last, when not nil, is the
+// flat index [B, 1, 1] of the only position per row that anyone still reads: queries and feed-forward run there alone.
+func (b *block) forward(x *Node, a attention, last *Node) (y *Node, keep kept) {
+	xq := x
+	if last != nil {
+		xq = takeRows(x, last) // [B, 1, M]
+	}
+	keep.x, keep.q = x, b.queries(xq)
+	keep.k, keep.v = b.keysValues(x)
+	keep.z = a.forward(keep.q, keep.k, keep.v)
+	keep.mid = addResidual(xq, b.attentionOut(keep.z))
+	keep.gate, keep.up = b.gateUp(keep.mid)
+	return addResidual(keep.mid, b.down(keep.gate, keep.up)), keep
+}

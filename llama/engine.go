@@ -1,0 +1,165 @@
+package llama
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+
+	"gotransplant/internal/guard"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+)
+
+// Options of an engine. The zero value is not usable: Compute and Residual must be set.
+type Options struct {
+	Compute   dtypes.DType // Float32 or BFloat16: projections, feed-forward, attention products
+	Residual  dtypes.DType // Float64 or Float32: the stream between blocks
+	TrainBase bool         // backward passes also differentiate the base weights
+}
+
+// Engine compiles one executable per kind of block and shape and runs them over the layers. It may be used by many
+// goroutines; the executables, and the weights they take as arguments, are shared.
+type Engine struct {
+	Weights *Weights
+	Options Options
+	backend compute.Backend
+
+	mu    sync.Mutex
+	execs map[string]*graph.Exec
+}
+
+// NewEngine returns an engine over weights that are already on the backend's device.
+func NewEngine(w *Weights, o Options) (*Engine, error) {
+	if o.Compute != dtypes.Float32 && o.Compute != dtypes.BFloat16 {
+		return nil, fmt.Errorf("compute dtype %s: want Float32 or BFloat16", o.Compute)
+	}
+	if o.Residual != dtypes.Float64 && o.Residual != dtypes.Float32 {
+		return nil, fmt.Errorf("residual dtype %s: want Float64 or Float32", o.Residual)
+	}
+	return &Engine{Weights: w, Options: o, backend: w.backend, execs: make(map[string]*graph.Exec)}, nil
+}
+
+// Overlay is what a stream adds to the projections of the base: one map from projection to Extra per layer.
+type Overlay []map[string]Extra
+
+// Extra changes the output of one projection. Apply builds the new output from the input x [N, in] and the base's output
+// y [N, out]; the gradient with respect to Values is what a backward pass returns. Extras with equal Signature must build
+// equal graphs: layers that agree in it share their executables.
+type Extra struct {
+	Signature string
+	Values    []*tensors.Tensor
+	Apply     func(x, y *graph.Node, values []*graph.Node) *graph.Node
+}
+
+// signature names the graphs that the extras of a layer build.
+func signature(extras map[string]Extra) string {
+	var parts []string
+	for _, proj := range Projections() {
+		if e, ok := extras[proj]; ok {
+			parts = append(parts, proj+"="+e.Signature)
+		}
+	}
+	return strings.Join(parts, ",")
+}
+
+// layerArgs are the arguments every block executable ends with: the weights by part, then the extras by projection.
+func (e *Engine) layerArgs(layer int, extras map[string]Extra) []*tensors.Tensor {
+	var args []*tensors.Tensor
+	for _, part := range blockParts {
+		args = append(args, e.Weights.part(layer, part))
+	}
+	for _, proj := range Projections() {
+		args = append(args, extras[proj].Values...)
+	}
+	return args
+}
+
+// block reads those arguments back inside a graph.
+func (e *Engine) block(in *inputs, extras map[string]Extra) *block {
+	b := &block{
+		cfg: e.Weights.Config, compute: e.Options.Compute,
+		weights: make(map[string]*graph.Node), extras: make(map[string]extra), trainable: make(map[string][]*graph.Node),
+	}
+	for _, part := range blockParts {
+		b.weights[part] = in.next()
+		if e.Options.TrainBase {
+			b.trainable[part] = []*graph.Node{b.weights[part]}
+		}
+	}
+	for _, proj := range Projections() {
+		if x, ok := extras[proj]; ok {
+			values := in.take(len(x.Values))
+			b.extras[proj] = extra{x.Apply, values}
+			b.trainable[proj] = append(b.trainable[proj], values...)
+		}
+	}
+	return b
+}
+
+// inputs hands out the parameters of a graph in the order in which they were passed.
+type inputs struct{ nodes []*graph.Node }
+
+func (in *inputs) next() *graph.Node { return in.take(1)[0] }
+
+func (in *inputs) take(n int) []*graph.Node {
+	taken := in.nodes[:n:n]
+	in.nodes = in.nodes[n:]
+	return taken
+}
+
+// optional is next where the argument was passed, and nil otherwise.
+func (in *inputs) optional(passed bool) *graph.Node {
+	if !passed {
+		return nil
+	}
+	return in.next()
+}
+
+// run calls the executable named key, building it first if need be; equal keys must come with equal build functions.
+func (e *Engine) run(key string, build func(in *inputs) []*graph.Node, args ...*tensors.Tensor) ([]*tensors.Tensor, error) {
+	exec, err := e.exec(key, build)
+	if err != nil {
+		return nil, err
+	}
+	var out []*tensors.Tensor
+	err = guard.Do(key, func() (err error) {
+		anys := make([]any, len(args))
+		for i, a := range args {
+			anys[i] = a
+		}
+		out, err = exec.Call(anys...)
+		return err
+	})
+	return out, err
+}
+
+func (e *Engine) exec(key string, build func(in *inputs) []*graph.Node) (*graph.Exec, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if exec, ok := e.execs[key]; ok {
+		return exec, nil
+	}
+	var exec *graph.Exec
+	err := guard.Do(key, func() (err error) {
+		exec, err = graph.NewExec(e.backend, func(nodes []*graph.Node) []*graph.Node { return build(&inputs{nodes}) })
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	exec.SetMaxCache(-1) // one graph per length bucket; the caller bounds their number
+	e.execs[key] = exec
+	return exec, nil
+}
+
+// free gives the buffers of tensors back to the device; nil entries are skipped.
+func free(ts ...*tensors.Tensor) {
+	for _, t := range ts {
+		if t != nil {
+			t.MustFinalizeAll()
+		}
+	}
+}

@@ -1,0 +1,147 @@
+package llama
+
+import (
+	"fmt"
+
+	"github.com/gomlx/compute/dtypes"
+	. "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+)
+
+// Targets say what each of the stream's final positions should predict, and how much it counts.
+type Targets struct {
+	Token  []int32   // one a position; any id where the weight is 0
+	Weight []float32 // of the position's loss in the sum that is differentiated
+	Watch  []int32   // token ids whose log-probabilities are wanted at every position
+}
+
+// Scores are the outcome at the head. LogProb is nil where nothing was watched.
+type Scores struct {
+	Loss    []float64       // cross-entropy over the whole vocabulary, one a position, not weighted
+	LogProb [][]float64     // [position][watched token]
+	DX      *tensors.Tensor // gradient of the weighted sum with respect to the residual stream; nil unless wanted
+	// With a trained base: gradients of model.norm.weight and of the output matrix, float32; nil otherwise.
+	DNorm, DHead *tensors.Tensor
+}
+
+// logits are the final norm and the output matrix [V, M] on x [B, Q, M]: float32 [B*Q, V].
+func (e *Engine) logits(x, gain, head *Node) *Node {
+	n := rmsNorm(flat(x), gain, e.Weights.Config.RMSNormEps, e.Options.Compute)
+	out := Dot(n, ConvertDType(head, e.Options.Compute)).General([]int{1}, nil, []int{1}, nil)
+	return ConvertDType(out, dtypes.Float32)
+}
+
+// Score runs the head over the stream's final residual stream and, when gradient is set, back to it.
+func (s *Stream) Score(t Targets, gradient bool) (Scores, error) {
+	e, n := s.engine, len(t.Token)
+	if n != s.x.Shape().Dim(0)*s.x.Shape().Dim(1) || len(t.Weight) != n {
+		return Scores{}, fmt.Errorf("score: %d targets and %d weights for final positions %s", n, len(t.Weight), s.x.Shape())
+	}
+	target, err := e.int32s(t.Token, n)
+	if err != nil {
+		return Scores{}, err
+	}
+	weight, err := FromFloat32(e.backend, t.Weight, n)
+	if err != nil {
+		return Scores{}, err
+	}
+	defer free(target, weight)
+	args := []*tensors.Tensor{s.x, e.Weights.tensors[finalNormName], nil, target, weight}
+	_, args[2] = e.Weights.head()
+	out, err := e.run(fmt.Sprintf("score %v gradient=%t", t.Watch, gradient), e.buildScore(t.Watch, gradient), args...)
+	if err != nil {
+		return Scores{}, err
+	}
+	return readScores(out, len(t.Watch), gradient)
+}
+
+// buildScore: x [B, Q, M], gain [M], head [V, M], target [n] and weight [n] with n = B*Q give the losses [n], the
+// watched log-probabilities [n, watched] and the gradients.
+func (e *Engine) buildScore(watch []int32, gradient bool) func(in *inputs) []*Node {
+	return func(in *inputs) []*Node {
+		x, gain, head, target, weight := in.next(), in.next(), in.next(), in.next(), in.next()
+		logits := e.logits(x, gain, head)
+		if x.Shape().Dim(1) == 1 { // few rows: float64 costs nothing, and the sum over the vocabulary is exact
+			logits = ConvertDType(logits, dtypes.Float64)
+		}
+		logProb := LogSoftmax(logits, -1) // [n, V]
+		pick := func(ids *Node) *Node {   // [n] -> [n]
+			return ReduceSum(Mul(logProb, OneHot(ids, e.Weights.Config.VocabSize, logProb.DType())), -1)
+		}
+		loss := Neg(pick(target))
+		out := []*Node{ConvertDType(loss, dtypes.Float64)}
+		if len(watch) > 0 {
+			columns := make([]*Node, len(watch))
+			for i, id := range watch {
+				columns[i] = SliceAxis(logProb, 1, AxisElem(int(id))) // [n, 1]
+			}
+			out = append(out, ConvertDType(Concatenate(columns, 1), dtypes.Float64))
+		}
+		if gradient {
+			wrt := []*Node{x}
+			if e.Options.TrainBase {
+				wrt = append(wrt, gain, head)
+			}
+			out = append(out, Gradient(ReduceAllSum(Mul(loss, ConvertDType(weight, loss.DType()))), wrt...)...)
+		}
+		return out
+	}
+}
+
+func readScores(out []*tensors.Tensor, watched int, gradient bool) (Scores, error) {
+	var s Scores
+	var err error
+	if s.Loss, err = tensors.CopyFlatData[float64](out[0]); err != nil {
+		return Scores{}, err
+	}
+	free(out[0])
+	out = out[1:]
+	if watched > 0 {
+		all, err := tensors.CopyFlatData[float64](out[0])
+		if err != nil {
+			return Scores{}, err
+		}
+		free(out[0])
+		out = out[1:]
+		for i := range s.Loss {
+			s.LogProb = append(s.LogProb, all[i*watched:(i+1)*watched])
+		}
+	}
+	if gradient {
+		s.DX = out[0]
+		if len(out) == 3 {
+			s.DNorm, s.DHead = out[1], out[2]
+		}
+	}
+	return s, nil
+}
+
+// Logits are the float32 logits [B*Q, V] at the stream's final positions, row-major.
+func (s *Stream) Logits() ([]float32, error) {
+	e := s.engine
+	_, head := e.Weights.head()
+	out, err := e.run("logits", func(in *inputs) []*Node {
+		return []*Node{e.logits(in.next(), in.next(), in.next())}
+	}, s.x, e.Weights.tensors[finalNormName], head)
+	if err != nil {
+		return nil, err
+	}
+	defer free(out...)
+	return tensors.CopyFlatData[float32](out[0])
+}
+
+// EmbeddingGradient turns dx, the gradient of the residual stream before layer 0, into that of the embedding table
+// [V, M] float32, and frees dx.
+func (s *Stream) EmbeddingGradient(dx *tensors.Tensor) (*tensors.Tensor, error) {
+	e := s.engine
+	out, err := e.run("gradient of the embedding", func(in *inputs) []*Node {
+		tokens, table, dx := InsertAxes(in.next(), -1), in.next(), in.next()
+		rows := Gather(table, tokens) // [B, S, M]
+		return pullBack([]*Node{rows}, []*Node{dx}, []*Node{table})
+	}, s.tokens, e.Weights.tensors[embedName], dx)
+	if err != nil {
+		return nil, err
+	}
+	free(dx)
+	return out[0], nil
+}

@@ -1,0 +1,459 @@
+package llama
+
+import (
+	"fmt"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+)
+
+// Sequences are B rows of S tokens each, row-major. A token sees those of its row that are not later in Position and
+// lie in the trunk (branch 0) or in its own branch; Branch -1 is padding, which nobody sees.
+type Sequences struct {
+	Rows, Length            int
+	Token, Position, Branch []int32 // Rows*Length each
+}
+
+// Export chooses the positions whose keys and values leave a stream: I a row, row-major.
+type Export struct {
+	Count  int     // I
+	Source []int32 // Rows*I: index into the stream's Rows*Length tokens
+}
+
+// Insertion makes room in a stream for exported keys and values: I states a row, row-major.
+type Insertion struct {
+	Count    int     // I
+	Position []int32 // Rows*I: the position at which the moved key is rotated here
+	Valid    []bool  // Rows*I: false is padding
+	// Replaced, Rows*Length, marks own tokens whose keys and values the moved ones stand for: nobody sees them in a
+	// layer with insertion. nil when those tokens were left out of the sequence.
+	Replaced []bool
+}
+
+// StreamOptions say what a stream does besides running the blocks.
+type StreamOptions struct {
+	Overlay   Overlay    // nil: the bare model
+	Export    *Export    // nil: keys and values of all positions are exported where they are wanted
+	Insertion *Insertion // nil: nothing can be inserted
+	Last      []int32    // Rows: index into Rows*Length of the only position read after the last layer; nil: all are
+	Keep      bool       // keep what Backward needs
+}
+
+// KV are keys, before rotation, and values of one layer: [B, I, G, D] in the compute dtype, on the device, or [B, S, G,
+// D] from a stream without Export. They belong to the stream that made them.
+type KV struct{ K, V *tensors.Tensor }
+
+// Stream is a batch of sequences on its way through the layers. It belongs to one goroutine.
+type Stream struct {
+	engine  *Engine
+	options StreamOptions
+	rows    int
+	length  int
+
+	x        *tensors.Tensor // the residual stream before the next layer
+	cos, sin *tensors.Tensor // [B, S+I, D/2]
+	maskOwn  *tensors.Tensor // [B, S, S]
+	maskIns  *tensors.Tensor // [B, S, S+I], nil without insertion
+	source   *tensors.Tensor // [B, I, 1] what is exported, nil for all
+	last     *tensors.Tensor // [B, 1, 1]
+	tokens   *tensors.Tensor // [B, S]
+	layers   []layerState
+}
+
+// layerState is what a layer leaves for its backward pass; inserted are the states that were moved in.
+type layerState struct {
+	x, q, k, v, z, mid, gate, up *tensors.Tensor
+	exported                     KV  // k and v themselves without Export
+	inserted                     *KV // belongs to another stream
+	keysValuesOnly               bool
+}
+
+// NewStream embeds the tokens and prepares rotary tables and masks.
+func (e *Engine) NewStream(seq Sequences, o StreamOptions) (*Stream, error) {
+	if n := seq.Rows * seq.Length; n == 0 || len(seq.Token) != n || len(seq.Position) != n || len(seq.Branch) != n {
+		return nil, fmt.Errorf("sequences: %d rows of %d, got %d tokens, %d positions, %d branches",
+			seq.Rows, seq.Length, len(seq.Token), len(seq.Position), len(seq.Branch))
+	}
+	for i, id := range seq.Token {
+		if id < 0 || int(id) >= e.Weights.Config.VocabSize {
+			return nil, fmt.Errorf("token %d of row %d is %d, outside the model's vocabulary of %d",
+				i%seq.Length, i/seq.Length, id, e.Weights.Config.VocabSize)
+		}
+	}
+	s := &Stream{engine: e, options: o, rows: seq.Rows, length: seq.Length,
+		layers: make([]layerState, e.Weights.Config.NumHiddenLayers)}
+	if err := s.embed(seq); err != nil {
+		s.Close()
+		return nil, err
+	}
+	if err := s.prepare(seq); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Stream) embed(seq Sequences) (err error) {
+	e := s.engine
+	if s.tokens, err = e.int32s(seq.Token, s.rows, s.length); err != nil {
+		return err
+	}
+	out, err := e.run("embed", func(in *inputs) []*graph.Node {
+		tokens, table := in.next(), in.next()
+		return []*graph.Node{graph.ConvertDType(graph.Gather(table, graph.InsertAxes(tokens, -1)), e.Options.Residual)}
+	}, s.tokens, e.Weights.tensors[embedName])
+	if err != nil {
+		return err
+	}
+	s.x = out[0] // [B, S, M]
+	return nil
+}
+
+// prepare makes, once for all layers, the rotary tables and the masks from the small vectors that describe them.
+func (s *Stream) prepare(seq Sequences) error {
+	e, ins := s.engine, s.options.Insertion
+	args, err := e.upload(s.rows, seq.Position, seq.Branch)
+	if err != nil {
+		return err
+	}
+	defer func() { free(args...) }()
+	if s.options.Last != nil {
+		if s.last, err = e.int32s(s.options.Last, s.rows, 1, 1); err != nil {
+			return err
+		}
+	}
+	if out := s.options.Export; out != nil {
+		if s.source, err = e.int32s(out.Source, s.rows, out.Count, 1); err != nil {
+			return err
+		}
+	}
+	key := "prepare"
+	if ins != nil {
+		key = "prepare with insertion"
+		branch := make([]int32, len(ins.Valid))
+		for i, ok := range ins.Valid {
+			if !ok {
+				branch[i] = -1
+			}
+		}
+		extra, err := e.upload(s.rows, ins.Position, branch, s.visible(seq.Branch))
+		if err != nil {
+			return err
+		}
+		args = append(args, extra...)
+	}
+	out, err := e.run(key, e.buildPrepare(ins != nil), args...)
+	if err != nil {
+		return err
+	}
+	s.cos, s.sin, s.maskOwn = out[0], out[1], out[2]
+	if ins != nil {
+		s.maskIns = out[3]
+	}
+	return nil
+}
+
+// visible are the branches of the own keys in a layer with insertion.
+func (s *Stream) visible(branch []int32) []int32 {
+	visible := append([]int32(nil), branch...)
+	for i, replaced := range s.options.Insertion.Replaced {
+		if replaced {
+			visible[i] = -1
+		}
+	}
+	return visible
+}
+
+func (e *Engine) buildPrepare(insertion bool) func(in *inputs) []*graph.Node {
+	frequencies := e.Weights.Config.InverseFrequencies()
+	return func(in *inputs) []*graph.Node {
+		own := places{in.next(), in.next()}
+		if !insertion {
+			cos, sin := rotaryTables(own.position, frequencies)
+			return []*graph.Node{cos, sin, sees(own, own)}
+		}
+		moved, visible := places{in.next(), in.next()}, in.next()
+		join := func(a, b *graph.Node) *graph.Node { return graph.Concatenate([]*graph.Node{a, b}, 1) } // [B, S+I]
+		keys := places{join(own.position, moved.position), join(visible, moved.branch)}
+		cos, sin := rotaryTables(keys.position, frequencies)
+		return []*graph.Node{cos, sin, sees(own, own), sees(own, keys)}
+	}
+}
+
+// upload puts vectors of rows*n values on the device as [rows, n].
+func (e *Engine) upload(rows int, vectors ...[]int32) ([]*tensors.Tensor, error) {
+	var all []*tensors.Tensor
+	for _, v := range vectors {
+		t, err := e.int32s(v, rows, len(v)/rows)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, t)
+	}
+	return all, nil
+}
+
+func (e *Engine) int32s(values []int32, dims ...int) (*tensors.Tensor, error) {
+	return fromFlat(e.backend, dtypes.Int32, values, dims...)
+}
+
+// X is the residual stream [B, S, M] before the next layer, in the residual dtype; after the last layer [B, 1, M] where
+// Last was given. It belongs to the stream.
+func (s *Stream) X() *tensors.Tensor { return s.x }
+
+// kind names an executable of one block.
+type kind struct {
+	pass                 string // "forward" or "backward"
+	last, inserted, keep bool
+	exports, some        bool // keys and values leave the stream; only some positions' do
+	toInput              bool // backward: dx is wanted
+	signature            string
+}
+
+func (k kind) name() string { return fmt.Sprintf("%+v", k) }
+
+// Forward runs one layer. moved, when not nil, are the states inserted according to the stream's Insertion. The
+// stream's own keys and values are returned when export is set.
+func (s *Stream) Forward(layer int, moved *KV, export bool) (KV, error) {
+	if moved != nil && s.options.Insertion == nil {
+		return KV{}, fmt.Errorf("layer %d: states to insert, but the stream was made without an insertion", layer)
+	}
+	state := &s.layers[layer]
+	state.x, state.inserted = s.x, moved
+	k := s.kind("forward", layer)
+	k.keep, k.exports, k.some = s.options.Keep, export, export && s.source != nil
+	args := append([]*tensors.Tensor{s.x}, s.attentionArgs(layer)...)
+	if k.some {
+		args = append(args, s.source)
+	}
+	out, err := s.engine.run(k.name(), s.buildForward(layer, k), append(args, s.layerArgs(layer)...)...)
+	if err != nil {
+		return KV{}, fmt.Errorf("layer %d: %w", layer, err)
+	}
+	s.x, out = out[0], out[1:]
+	if k.keep {
+		state.q, state.z, state.mid, state.gate, state.up = out[0], out[1], out[2], out[3], out[4]
+		state.k, state.v, out = out[5], out[6], out[7:]
+	} else {
+		free(state.x)
+		state.x = nil
+	}
+	switch {
+	case k.keep && export && !k.some:
+		state.exported = KV{state.k, state.v}
+	case export:
+		state.exported = KV{out[0], out[1]}
+	}
+	return state.exported, nil
+}
+
+func (s *Stream) buildForward(layer int, k kind) func(in *inputs) []*graph.Node {
+	e, extras := s.engine, s.extras(layer)
+	return func(in *inputs) []*graph.Node {
+		x, a, source := in.next(), readAttention(in, k), in.optional(k.some)
+		y, keep := e.block(in, extras).forward(x, a, a.last)
+		out := []*graph.Node{y}
+		if k.keep {
+			out = append(out, keep.q, keep.z, keep.mid, keep.gate, keep.up, keep.k, keep.v)
+		}
+		switch {
+		case k.some:
+			out = append(out, takePositions(keep.k, source), takePositions(keep.v, source))
+		case k.exports && !k.keep:
+			out = append(out, keep.k, keep.v)
+		}
+		return out
+	}
+}
+
+// KeysValues runs no more of a layer than its keys and values, which is all that is needed of the last layer of a
+// stream whose output nobody reads.
+func (s *Stream) KeysValues(layer int) (KV, error) {
+	e, extras := s.engine, s.extras(layer)
+	k := s.kind("keys and values", layer)
+	k.some = s.source != nil
+	args := []*tensors.Tensor{s.x}
+	if k.some {
+		args = append(args, s.source)
+	}
+	out, err := e.run(k.name(), func(in *inputs) []*graph.Node {
+		x, source := in.next(), in.optional(k.some)
+		keys, values := e.block(in, extras).keysValues(x)
+		return []*graph.Node{takePositions(keys, source), takePositions(values, source)}
+	}, append(args, s.layerArgs(layer)...)...)
+	if err != nil {
+		return KV{}, fmt.Errorf("layer %d: %w", layer, err)
+	}
+	s.layers[layer] = layerState{x: s.x, exported: KV{out[0], out[1]}, keysValuesOnly: true}
+	if !s.options.Keep {
+		free(s.x)
+		s.layers[layer].x = nil
+	}
+	s.x = nil
+	return s.layers[layer].exported, nil
+}
+
+// Gradients are what one layer's backward pass leaves besides dx.
+type Gradients struct {
+	Moved  KV                // of the states inserted; zero KV without insertion
+	Params []*tensors.Tensor // of the trainable tensors of the layer: by part, the base weight if trained, then the extras
+}
+
+// Backward takes dy, the gradient of the residual stream after the layer (nil after KeysValues), and dKV, the gradient
+// that came back for the exported keys and values (zero KV if there is none). It returns the gradient of the residual
+// stream before the layer, or nil unless toInput is set, and frees everything kept for the layer as well as dy and dKV.
+func (s *Stream) Backward(layer int, dy *tensors.Tensor, dKV KV, toInput bool) (*tensors.Tensor, Gradients, error) {
+	state := &s.layers[layer]
+	k := s.kind("backward", layer)
+	k.toInput, k.exports, k.some = toInput, dKV.K != nil, dKV.K != nil && s.source != nil
+	build := s.buildBackward(layer, k)
+	args := []*tensors.Tensor{state.x, state.q, state.z, state.mid, state.gate, state.up, state.k, state.v, dy}
+	if state.keysValuesOnly {
+		k.pass = "backward of keys and values"
+		build, args = s.buildBackwardKeysValues(layer, k), args[:1]
+	} else {
+		args = append(args, s.attentionArgs(layer)...)
+	}
+	if k.exports {
+		args = append(args, dKV.K, dKV.V)
+	}
+	if k.some {
+		args = append(args, s.source)
+	}
+	out, err := s.engine.run(k.name(), build, append(args, s.layerArgs(layer)...)...)
+	if err != nil {
+		return nil, Gradients{}, fmt.Errorf("layer %d: %w", layer, err)
+	}
+	free(dy, dKV.K, dKV.V)
+	s.Release(layer)
+	var dx *tensors.Tensor
+	if toInput {
+		dx, out = out[0], out[1:]
+	}
+	g := Gradients{Params: out}
+	if k.inserted {
+		g.Moved, g.Params = KV{out[0], out[1]}, out[2:]
+	}
+	return dx, g, nil
+}
+
+func (s *Stream) buildBackward(layer int, k kind) func(in *inputs) []*graph.Node {
+	e, extras := s.engine, s.extras(layer)
+	return func(in *inputs) []*graph.Node {
+		keep := kept{x: in.next(), q: in.next(), z: in.next(), mid: in.next(), gate: in.next(), up: in.next(),
+			k: in.next(), v: in.next()}
+		cot := cotangents{dy: in.next()}
+		a := readAttention(in, k)
+		if k.exports {
+			cot.dk, cot.dv = readReturned(in, k, keep.k)
+		}
+		dx, dInserted, dParams := e.block(in, extras).backward(keep, a, cot)
+		out := append(dInserted, dParams...)
+		if k.toInput {
+			out = append([]*graph.Node{dx}, out...)
+		}
+		return out
+	}
+}
+
+func (s *Stream) buildBackwardKeysValues(layer int, k kind) func(in *inputs) []*graph.Node {
+	e, extras := s.engine, s.extras(layer)
+	cfg := e.Weights.Config
+	return func(in *inputs) []*graph.Node {
+		x := in.next()
+		like := graph.Zeros(x.Graph(), shapes.Make(e.Options.Compute,
+			x.Shape().Dim(0), x.Shape().Dim(1), cfg.NumKeyValueHeads, cfg.HeadDim))
+		var cot cotangents
+		cot.dk, cot.dv = readReturned(in, k, like)
+		dx, dParams := e.block(in, extras).backwardKeysValues(x, cot)
+		if k.toInput {
+			return append([]*graph.Node{dx}, dParams...)
+		}
+		return dParams
+	}
+}
+
+// readReturned reads the gradients that came back for exported keys and values and spreads them over all positions;
+// like has the shape of the keys [B, S, G, D].
+func readReturned(in *inputs, k kind, like *graph.Node) (dk, dv *graph.Node) {
+	dk, dv = in.next(), in.next()
+	if !k.some {
+		return dk, dv
+	}
+	source := in.next()
+	spread := func(d *graph.Node) *graph.Node {
+		return pullBack([]*graph.Node{takePositions(like, source)}, []*graph.Node{d}, []*graph.Node{like})[0]
+	}
+	return spread(dk), spread(dv)
+}
+
+// Release frees what the stream holds of a layer: its keys and values and whatever was kept for Backward.
+func (s *Stream) Release(layer int) {
+	l := &s.layers[layer]
+	free(l.x, l.q, l.k, l.v, l.z, l.mid, l.gate, l.up)
+	if l.exported.K != l.k {
+		free(l.exported.K, l.exported.V)
+	}
+	*l = layerState{}
+}
+
+// Close frees everything the stream still holds.
+func (s *Stream) Close() {
+	for layer := range s.layers {
+		s.Release(layer)
+	}
+	free(s.x, s.cos, s.sin, s.maskOwn, s.maskIns, s.source, s.last, s.tokens)
+	*s = Stream{engine: s.engine}
+}
+
+// kind starts the name of an executable with what the stream fixes.
+func (s *Stream) kind(pass string, layer int) kind {
+	return kind{pass: pass, last: s.isLast(layer), inserted: s.layers[layer].inserted != nil,
+		signature: signature(s.extras(layer))}
+}
+
+func (s *Stream) isLast(layer int) bool { return s.last != nil && layer == len(s.layers)-1 }
+
+func (s *Stream) extras(layer int) map[string]Extra {
+	if s.options.Overlay == nil {
+		return nil
+	}
+	return s.options.Overlay[layer]
+}
+
+func (s *Stream) layerArgs(layer int) []*tensors.Tensor {
+	return s.engine.layerArgs(layer, s.extras(layer))
+}
+
+// attentionArgs are cos, sin and mask, the last position in the last layer, and what is inserted; readAttention reads
+// them back.
+func (s *Stream) attentionArgs(layer int) []*tensors.Tensor {
+	moved := s.layers[layer].inserted
+	args := []*tensors.Tensor{s.cos, s.sin, s.maskOwn}
+	if moved != nil {
+		args[2] = s.maskIns
+	}
+	if s.isLast(layer) {
+		args = append(args, s.last)
+	}
+	if moved != nil {
+		args = append(args, moved.K, moved.V)
+	}
+	return args
+}
+
+func readAttention(in *inputs, k kind) attention {
+	a := attention{cos: in.next(), sin: in.next(), mask: in.next()}
+	if k.last {
+		a.last = in.next()
+	}
+	if k.inserted {
+		a.inserted = &inserted{k: in.next(), v: in.next()}
+	} else if own := a.mask.Shape().Dim(2); own != a.cos.Shape().Dim(1) { // no insertion in this layer of a stream that has one
+		a.cos = graph.SliceAxis(a.cos, 1, graph.AxisRange(0, own))
+		a.sin = graph.SliceAxis(a.sin, 1, graph.AxisRange(0, own))
+	}
+	return a
+}
