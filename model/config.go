@@ -130,7 +130,7 @@ func positive(x float64) bool { return x > 0 && !math.IsInf(x, 1) }
 func (c Config) InverseFrequencies() []float64 {
 	frequencies := make([]float64, c.HeadDim/2)
 	for i := range frequencies {
-		frequencies[i] = c.RopeScaling.apply(math.Pow(c.RopeTheta, -float64(2*i)/float64(c.HeadDim)))
+		frequencies[i] = c.RopeScaling.apply(1 / math.Pow(c.RopeTheta, float64(2*i)/float64(c.HeadDim)))
 	}
 	return frequencies
 }

@@ -11,6 +11,7 @@ import (
 
 	"gotransplant/model/internal/strictjson"
 	"gotransplant/model/safetensors"
+	"gotransplant/model/torchbin"
 )
 
 // tensorFile is what the two weight formats have in common once a file is open.
@@ -68,6 +69,9 @@ func (c *Checkpoint) openFile(s source, name string) (tensorFile, error) {
 		return nil, err
 	}
 	c.release = append(c.release, release)
+	if strings.HasSuffix(name, ".bin") {
+		return torchbin.Parse(s.path(name), content)
+	}
 	return safetensors.Parse(s.path(name), content)
 }
 

@@ -1,0 +1,263 @@
+package torchbin
+
+import (
+	"archive/zip"
+	"bytes"
+	"encoding/binary"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// ramp is what the script that made the fixtures calls so: the values start/4, (start+1)/4, ...
+func ramp(n, start int) []float32 {
+	values := make([]float32, n)
+	for i := range values {
+		values[i] = float32(start+i) / 4
+	}
+	return values
+}
+
+func TestBothFormats(t *testing.T) {
+	cases := []struct {
+		name  string
+		dtype string
+		shape []int
+		want  []float32
+	}{
+		{"f64", "F64", []int{2, 3}, ramp(6, -5)},
+		{"f32", "F32", []int{2, 3}, ramp(6, -5)},
+		{"f16", "F16", []int{2, 3}, ramp(6, -5)},
+		{"bf16", "BF16", []int{2, 3}, ramp(6, -5)},
+		{"transposed", "F32", []int{3, 2}, []float32{-1.25, -0.5, -1, -0.25, -0.75, 0}},
+		{"row", "F32", []int{3}, []float32{-0.5, -0.25, 0}},
+		{"column", "F32", []int{2}, []float32{-1, -0.25}},
+		{"scalar", "F32", []int{}, []float32{0}},
+		{"empty", "F32", []int{0, 3}, []float32{}},
+		{"parameter", "F32", []int{2, 2}, ramp(4, -5)},
+	}
+	for _, file := range []string{"zip.bin", "legacy.bin"} {
+		f, err := Open(filepath.Join("testdata", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		for _, c := range cases {
+			got, ok := f.Tensor(c.name)
+			if !ok || string(got.DType) != c.dtype || !slices.Equal(got.Shape, c.shape) || got.Name != c.name {
+				t.Errorf("%s: %s: got %q %s %v, want %s %v", file, c.name, got.Name, got.DType, got.Shape, c.dtype, c.shape)
+				continue
+			}
+			if values, err := got.Float32s(); err != nil || !slices.Equal(values, c.want) {
+				t.Errorf("%s: %s: got %v, %v, want %v", file, c.name, values, err, c.want)
+			}
+		}
+		if names := f.Names(); len(names) != 13 || names[0] != "f64" || names[12] != "bf16 bits" {
+			t.Errorf("%s: got names %q, want 13 in the order of the state dict", file, names)
+		}
+	}
+}
+
+func TestStoredBytesAreKept(t *testing.T) {
+	cases := []struct {
+		name string
+		want []uint16
+	}{
+		{"f16 bits", []uint16{0x7E01, 0x7C01, 0xFC00, 0x8000, 0x0001}},
+		{"bf16 bits", []uint16{0x7FC1, 0x7F81, 0xFF80, 0x8000, 0x0001}},
+	}
+	for _, file := range []string{"zip.bin", "legacy.bin"} {
+		f, err := Open(filepath.Join("testdata", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range cases {
+			var want []byte
+			for _, u := range c.want {
+				want = binary.LittleEndian.AppendUint16(want, u)
+			}
+			if got, _ := f.Tensor(c.name); !bytes.Equal(got.Data, want) {
+				t.Errorf("%s: %s: got % x, want % x", file, c.name, got.Data, want)
+			}
+		}
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Errorf("second Close: %v", err)
+		}
+	}
+}
+
+func TestFilesThatAreNoStateDict(t *testing.T) {
+	cases := []struct{ file, want string }{
+		{"expanded.bin", `tensor "expanded": shape [3 2] repeats the 2 elements`},
+		{"module.bin", "torch.nn.modules.linear.Linear, which no state dict"},
+		{"nested.bin", `"state_dict" is a *types.Dict, want a tensor`},
+		{"absent.bin", "no such file"},
+	}
+	for _, c := range cases {
+		t.Run(c.file, func(t *testing.T) {
+			_, err := Open(filepath.Join("testdata", c.file))
+			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), c.file) {
+				t.Errorf("got %v, want an error with %q and the file's name", err, c.want)
+			}
+		})
+	}
+}
+
+// archive makes a zip file of stored records, name and content in turn.
+func archive(t *testing.T, method uint16, records ...string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := zip.NewWriter(&b)
+	for i := 0; i < len(records); i += 2 {
+		f, err := w.CreateHeader(&zip.FileHeader{Name: records[i], Method: method})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Write([]byte(records[i+1])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// The text pickle opcodes below spell {"w": rebuild(storage, offset, (2,), (stride,))} with a storage of 3 floats.
+func statePickle(offset, stride string) string {
+	return "(S'w'\n" + "ctorch._utils\n_rebuild_tensor_v2\n" +
+		"((S'storage'\nctorch\nFloatStorage\nS'0'\nS'cpu'\nI3\ntQI" + offset + "\n(I2\nt(I" + stride + "\nttRd."
+}
+
+func TestBadArchives(t *testing.T) {
+	const twelve = "123412341234"
+	bomb := "\x8d" + string(binary.LittleEndian.AppendUint64(nil, 1<<40)) + "."
+	cases := []struct {
+		name    string
+		records []string
+		want    string // "" when the file is good
+	}{
+		{"good", []string{"a/data.pkl", statePickle("1", "1"), "a/data/0", twelve}, ""},
+		{"little endian said", []string{"a/data.pkl", statePickle("0", "2"), "a/data/0", twelve, "a/byteorder", "little"}, ""},
+		{"big endian", []string{"a/data.pkl", statePickle("0", "1"), "a/data/0", twelve, "a/byteorder", "big"}, "byte order"},
+		{"no pickle", []string{"a/other", ""}, "without data.pkl"},
+		{"TorchScript", []string{"a/data.pkl", "N.", "a/constants.pkl", "N."}, "TorchScript"},
+		{"record twice", []string{"a/data.pkl", "N.", "a/data.pkl", "N."}, "twice"},
+		{"no storage", []string{"a/data.pkl", statePickle("1", "1")}, `no record for storage "0"`},
+		{"short storage", []string{"a/data.pkl", statePickle("1", "1"), "a/data/0", "1234"}, "take 12 bytes, got 4"},
+		{"offset too large", []string{"a/data.pkl", statePickle("2", "1"), "a/data/0", twelve}, "outside the storage"},
+		{"offset negative", []string{"a/data.pkl", statePickle("-1", "1"), "a/data/0", twelve}, "outside the storage"},
+		{"stride too large", []string{"a/data.pkl", statePickle("0", "3"), "a/data/0", twelve}, "outside the storage"},
+		{"stride overflows", []string{"a/data.pkl", statePickle("0", "4611686018427387904"), "a/data/0", twelve},
+			"outside the storage"},
+		{"stride negative", []string{"a/data.pkl", statePickle("2", "-1"), "a/data/0", twelve}, "outside the storage"},
+		{"offset no number", []string{"a/data.pkl", strings.Replace(statePickle("1", "1"), "I1\n", "N", 1), "a/data/0", twelve},
+			"rebuilt from *torchbin.storage, <nil>"},
+		{"not a dict", []string{"a/data.pkl", "N."}, "state dict of tensors is wanted"},
+		{"key no string", []string{"a/data.pkl", "(I1\nNd."}, "key of type int"},
+		{"odd dict", []string{"a/data.pkl", "(S'w'\nd."}, "run the pickle"},
+		{"claims a terabyte", []string{"a/data.pkl", bomb}, "does not end"},
+		{"cut pickle", []string{"a/data.pkl", "(S'w'\n"}, "does not end"},
+		{"id no storage", []string{"a/data.pkl", "S'x'\nQ."}, "want the tuple of a storage"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			f, err := Parse("x.bin", archive(t, zip.Store, c.records...))
+			if c.want == "" {
+				if err != nil || len(f.Names()) != 1 {
+					t.Fatalf("got %v, want one tensor", err)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "x.bin: ") {
+				t.Errorf("got %v, want an error of x.bin with %q", err, c.want)
+			}
+		})
+	}
+	compressed := archive(t, zip.Deflate, "a/data.pkl", statePickle("1", "1"), "a/data/0", twelve)
+	if _, err := Parse("x.bin", compressed); err == nil || !strings.Contains(err.Error(), "compressed") {
+		t.Errorf("compressed storage: got %v, want it refused", err)
+	}
+}
+
+func TestMaliciousPickleRunsNothing(t *testing.T) {
+	mark := filepath.Join(t.TempDir(), "mark")
+	for _, class := range []string{"os\nsystem", "posix\nsystem", "builtins\neval", "__builtin__\nexec", "torch\nload"} {
+		text := "c" + class + "\n(S'touch " + mark + "'\ntR."
+		for name, content := range map[string][]byte{
+			"zip": archive(t, zip.Store, "a/data.pkl", text), "older format": []byte(text),
+		} {
+			_, err := Parse("x.bin", content)
+			if want := strings.Replace(class, "\n", ".", 1); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: got %v, want an error with %s", name, err, want)
+			}
+		}
+	}
+	if _, err := os.Stat(mark); err == nil {
+		t.Error("the pickle's command was run")
+	}
+}
+
+func TestBadLegacyFiles(t *testing.T) {
+	good, err := os.ReadFile("testdata/legacy.bin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	swap := func(from, to string) []byte { return bytes.Replace(good, []byte(from), []byte(to), 1) }
+	cases := []struct {
+		name    string
+		content []byte
+		want    string
+	}{
+		{"empty", nil, "not a PyTorch file"},
+		{"text", []byte("version https://git-lfs\n"), "not a PyTorch file"},
+		{"another pickle", []byte("N."), "starts with another pickle"},
+		{"protocol", swap("M\xe9\x03.", "M\xe8\x03."), "protocol 1000"},
+		{"big endian", swap("little_endianq\x03\x88", "little_endianq\x03\x89"), "big-endian"},
+		{"cut in the pickles", good[:200], "does not end"},
+		{"cut in the data", good[:len(good)-1], "cut short"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			if _, err := Parse("x.bin", c.content); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want an error with %q", err, c.want)
+			}
+		})
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, name := range []string{"zip.bin", "legacy.bin", "expanded.bin", "module.bin"} {
+		content, err := os.ReadFile(filepath.Join("testdata", name))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(content)
+	}
+	f.Add([]byte(statePickle("0", "1")))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		file, err := Parse("x.bin", content)
+		if err != nil {
+			return
+		}
+		for _, name := range file.Names() {
+			tensor, _ := file.Tensor(name)
+			if elements := len(tensor.Data) * 8 / tensor.DType.Bits(); elements != product(tensor.Shape) {
+				t.Errorf("%q: shape %v, but %d elements", name, tensor.Shape, elements)
+			}
+		}
+	})
+}
+
+func product(shape []int) int {
+	n := 1
+	for _, d := range shape {
+		n *= d
+	}
+	return n
+}
