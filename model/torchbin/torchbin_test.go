@@ -218,7 +218,7 @@ func TestBadLegacyFiles(t *testing.T) {
 		{"text", []byte("version https://git-lfs\n"), "not a PyTorch file"},
 		{"another pickle", []byte("N."), "starts with another pickle"},
 		{"protocol", swap("M\xe9\x03.", "M\xe8\x03."), "protocol 1000"},
-		{"big endian", swap("little_endianq\x03\x88", "little_endianq\x03\x89"), "big-endian"},
+		{"big endian", swap("little_endianq\x02\x88", "little_endianq\x02\x89"), "big-endian"},
 		{"cut in the pickles", good[:200], "does not end"},
 		{"cut in the data", good[:len(good)-1], "cut short"},
 	}
