@@ -1,0 +1,291 @@
+package transplant
+
+import (
+	"fmt"
+
+	"gotransplant/llama"
+
+	"github.com/gomlx/gomlx/core/tensors"
+)
+
+// Method is the transplant over one model: who reads with which adapter, and what is moved.
+type Method struct {
+	Engine  *llama.Engine
+	Arguer  *Role    // nil: the bare base
+	Chooser *Role    // nil: the bare base; the same pointer as Arguer when the adapter is shared
+	Labels  [2]int32 // the tokens "1" and "2"
+
+	// Layers says for each layer whether the arguer's keys and values replace the chooser's there; nil: in all.
+	Layers []bool
+	// NoTransplant is the control in which the chooser reads the arguments itself and the arguer does not run.
+	NoTransplant bool
+	// StopGradient keeps the loss from reaching the arguer through the moved states.
+	StopGradient bool
+}
+
+// Outcome is what a sweep says about one case.
+type Outcome struct {
+	LogProb [2]float64 // of the tokens "1" and "2" over the whole vocabulary
+	Loss    float64    // cross-entropy of the right one
+	Tokens  int        // really computed, padding not counted
+}
+
+// Grads are gradients per matrix of an adapter, in the order of lora.Adapter.Params; nil where nothing arrived.
+type Grads [][]float32
+
+// Sweep is the outcome of one batch of cases that went through the layers together, and, in training, the gradients of
+// the sum of the cases' losses times their weight.
+type Sweep struct {
+	Outcomes        []Outcome
+	Arguer, Chooser Grads // nil unless trained
+}
+
+// transplants says whether states are moved in a layer.
+func (m *Method) transplants(layer int) bool {
+	return !m.NoTransplant && (m.Layers == nil || m.Layers[layer])
+}
+
+// span returns the last transplanted layer, or -1, and whether all layers are.
+func (m *Method) span() (last int, all bool) {
+	last, all = -1, true
+	for layer := range m.layers() {
+		if m.transplants(layer) {
+			last = layer
+		} else {
+			all = false
+		}
+	}
+	return last, all
+}
+
+func (m *Method) layers() int { return m.Engine.Weights.Config.NumHiddenLayers }
+
+// TrainsArguer says whether gradients reach the arguer's adapter.
+func (m *Method) TrainsArguer() bool {
+	last, _ := m.span()
+	return m.Arguer != nil && last >= 0 && !m.StopGradient
+}
+
+// Evaluate runs cases forward.
+func (m *Method) Evaluate(cases []Case) ([]Outcome, error) {
+	p, err := m.begin(cases, false)
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	if err := p.forward(); err != nil {
+		return nil, err
+	}
+	outcomes, _, err := p.score(cases, 0)
+	return outcomes, err
+}
+
+// Train runs cases forward and backward; weight multiplies each case's loss in the sum that is differentiated.
+func (m *Method) Train(cases []Case, weight float64) (Sweep, error) {
+	p, err := m.begin(cases, true)
+	if err != nil {
+		return Sweep{}, err
+	}
+	defer p.close()
+	if err := p.forward(); err != nil {
+		return Sweep{}, err
+	}
+	outcomes, dx, err := p.score(cases, weight)
+	if err != nil {
+		return Sweep{}, err
+	}
+	if err := p.backward(dx); err != nil {
+		return Sweep{}, err
+	}
+	s := Sweep{Outcomes: outcomes, Chooser: p.chooserGrads}
+	if m.TrainsArguer() {
+		s.Arguer = p.arguerGrads
+	}
+	return s, nil
+}
+
+// pair is the two streams of a batch on their way through the layers.
+type pair struct {
+	*Method
+	arguer, chooser           *llama.Stream // arguer is nil when nothing is moved
+	tokens                    []int         // per case
+	train                     bool
+	lastMoved                 int
+	arguerGrads, chooserGrads Grads
+}
+
+// begin packs the cases and embeds both streams.
+func (m *Method) begin(cases []Case, train bool) (*pair, error) {
+	lastMoved, all := m.span()
+	p := &pair{Method: m, train: train, lastMoved: lastMoved, tokens: make([]int, len(cases))}
+	var choosers, arguers []row
+	for i, c := range cases {
+		choosers = append(choosers, packChooser(c, all))
+		p.tokens[i] = len(choosers[i].token)
+		if lastMoved >= 0 {
+			arguers = append(arguers, packArguer(c))
+			p.tokens[i] += len(arguers[i].token)
+		}
+	}
+	chooser := pad(choosers)
+	options := llama.StreamOptions{Overlay: m.Chooser.layers(), Last: chooser.last, Keep: train}
+	if lastMoved >= 0 {
+		arguer := pad(arguers)
+		export, insertion := moves(arguers, arguer.Length)
+		options.Insertion = &insertion
+		if !all {
+			insertion.Replaced = padReplaced(choosers, chooser.Length)
+		}
+		var err error
+		p.arguer, err = m.Engine.NewStream(arguer.Sequences, llama.StreamOptions{
+			Overlay: m.Arguer.layers(), Export: &export, Keep: train && m.TrainsArguer()})
+		if err != nil {
+			return nil, fmt.Errorf("arguer: %w", err)
+		}
+	}
+	var err error
+	if p.chooser, err = m.Engine.NewStream(chooser.Sequences, options); err != nil {
+		p.close()
+		return nil, fmt.Errorf("chooser: %w", err)
+	}
+	return p, nil
+}
+
+func padReplaced(rows []row, length int) []bool {
+	var all []bool
+	for _, r := range rows {
+		all = append(append(all, r.replaced...), make([]bool, length-len(r.replaced))...)
+	}
+	return all
+}
+
+func (p *pair) close() {
+	if p.arguer != nil {
+		p.arguer.Close()
+	}
+	if p.chooser != nil {
+		p.chooser.Close()
+	}
+}
+
+// forward runs both streams, the chooser one block behind the arguer.
+func (p *pair) forward() error {
+	for layer := range p.layers() {
+		states, err := p.argue(layer)
+		if err != nil {
+			return fmt.Errorf("arguer: %w", err)
+		}
+		if _, err := p.chooser.Forward(layer, states, false); err != nil {
+			return fmt.Errorf("chooser: %w", err)
+		}
+	}
+	return nil
+}
+
+// argue runs the arguer's layer as far as someone still needs it and returns the states to move, if any. Without a
+// backward pass the states are the arguer's until the next layer.
+func (p *pair) argue(layer int) (*llama.KV, error) {
+	if layer > p.lastMoved {
+		return nil, nil
+	}
+	if layer > 0 && !p.train {
+		p.arguer.Release(layer - 1)
+	}
+	run := func() (llama.KV, error) { return p.arguer.Forward(layer, nil, p.transplants(layer)) }
+	if layer == p.lastMoved {
+		run = func() (llama.KV, error) { return p.arguer.KeysValues(layer) }
+	}
+	kv, err := run()
+	if err != nil || !p.transplants(layer) {
+		return nil, err
+	}
+	return &kv, nil
+}
+
+// score runs the head on each case's final position.
+func (p *pair) score(cases []Case, weight float64) ([]Outcome, *tensors.Tensor, error) {
+	t := llama.Targets{Watch: p.Labels[:]}
+	for _, c := range cases {
+		t.Token = append(t.Token, p.Labels[c.Label-1])
+		t.Weight = append(t.Weight, float32(weight))
+	}
+	scores, err := p.chooser.Score(t, weight != 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	outcomes := make([]Outcome, len(cases))
+	for i := range cases {
+		outcomes[i] = Outcome{LogProb: [2]float64(scores.LogProb[i]), Loss: scores.Loss[i], Tokens: p.tokens[i]}
+	}
+	return outcomes, scores.DX, nil
+}
+
+// backward carries dy back through the chooser and, with what it says about the moved states, through the arguer.
+func (p *pair) backward(dy *tensors.Tensor) error {
+	p.chooserGrads, p.arguerGrads = newGrads(p.Chooser), newGrads(p.Arguer)
+	var arguerDY *tensors.Tensor
+	for layer := p.layers() - 1; layer >= 0; layer-- {
+		var g llama.Gradients
+		var err error
+		if dy, g, err = p.chooser.Backward(layer, dy, llama.KV{}, layer > 0); err != nil {
+			return fmt.Errorf("chooser: %w", err)
+		}
+		if err := p.Chooser.collect(p.chooserGrads, layer, g.Params); err != nil {
+			return err
+		}
+		if layer > p.lastMoved {
+			continue
+		}
+		if !p.TrainsArguer() {
+			release(g.Moved.K, g.Moved.V)
+			p.arguer.Release(layer)
+			continue
+		}
+		if arguerDY, g, err = p.arguer.Backward(layer, arguerDY, g.Moved, layer > 0); err != nil {
+			return fmt.Errorf("arguer: %w", err)
+		}
+		if err := p.Arguer.collect(p.arguerGrads, layer, g.Params); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func release(ts ...*tensors.Tensor) {
+	for _, t := range ts {
+		if t != nil {
+			t.MustFinalizeAll()
+		}
+	}
+}
+
+func newGrads(r *Role) Grads {
+	if r == nil {
+		return nil
+	}
+	return make(Grads, len(r.Adapter.Params()))
+}
+
+// collect copies one layer's gradients to the host, into their places in grads, and frees them.
+func (r *Role) collect(grads Grads, layer int, params []*tensors.Tensor) error {
+	if r == nil {
+		return nil
+	}
+	next := 0
+	for i, p := range r.Adapter.Params() {
+		if p.Layer != layer {
+			continue
+		}
+		values, err := tensors.CopyFlatData[float32](params[next])
+		if err != nil {
+			return fmt.Errorf("gradient of %s: %w", p.Name(), err)
+		}
+		params[next].MustFinalizeAll()
+		grads[i] = values
+		next++
+	}
+	if next != len(params) {
+		return fmt.Errorf("layer %d: %d gradients for %d matrices", layer, len(params), next)
+	}
+	return nil
+}
