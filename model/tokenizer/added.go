@@ -16,6 +16,8 @@ type addedToken struct {
 	RStrip     bool   `json:"rstrip"`
 	Normalized bool   `json:"normalized"`
 	Special    bool   `json:"special"`
+
+	asPiece bool // a user-defined piece of SentencePiece: its content is spelled as normalized text already
 }
 
 // wordMark stands for a space in SentencePiece vocabularies (U+2581).
@@ -108,20 +110,23 @@ func (t *trie) longest(text string, pos, end int, virtual bool) (token, stop int
 // addedTokens holds the strings that are looked for before the model sees the text.
 type addedTokens struct {
 	list       []addedToken
-	raw        *trie // tokens matched in the text as given
-	normalized *trie // tokens matched after the normalizer, in what the first trie left over
-	contents   *trie // every token's content, for counting
+	prefix     string // what the normalizer puts in front of a text, and so of a normalized token's content
+	raw        *trie  // tokens matched in the text as given
+	normalized *trie  // tokens matched after the normalizer, in what the first trie left over
+	contents   *trie  // every token's content, for counting
 }
 
-// newAddedTokens sorts the tokens into tries. With marks set the normalizer replaces spaces by word marks; prefix is
-// what it puts in front of a text, and so in front of a normalized token's content as well.
+// newAddedTokens sorts the tokens into tries. With marks set the normalizer replaces spaces by word marks.
 func newAddedTokens(list []addedToken, marks bool, prefix string) addedTokens {
-	a := addedTokens{list: list, raw: newTrie(false), normalized: newTrie(marks), contents: newTrie(false)}
+	a := addedTokens{list: list, prefix: prefix, raw: newTrie(false), normalized: newTrie(marks), contents: newTrie(false)}
 	for i, token := range list {
 		a.contents.add(token.Content, i)
-		if token.Normalized {
+		switch {
+		case token.asPiece:
+			a.normalized.add(token.Content, i)
+		case token.Normalized:
 			a.normalized.add(prefix+token.Content, i)
-		} else {
+		default:
 			a.raw.add(token.Content, i)
 		}
 	}
@@ -145,7 +150,8 @@ type search struct {
 
 // split calls token and rest for the matches in p and for what lies between them, in order. The rules of single_word,
 // lstrip and rstrip are those of the Rust library (added_vocabulary.rs, find_matches), which drops a match that is not
-// a single word without looking for a shorter one.
+// a single word without looking for a shorter one. There is one difference: where rstrip takes spaces that are
+// themselves an added token, Rust gives them to both, and here they belong to the first.
 func (s *search) split(p piece, token func(Token), rest func(piece)) {
 	first := p.start
 	if p.prefixed {
@@ -215,6 +221,11 @@ func (s *search) alone(p piece, start, stop int) bool {
 
 // isWord is \w of Rust's regex crate (Unicode TS 18, annex C).
 func isWord(r rune) bool {
+	for _, added := range unicode16 {
+		if added.lo <= r && r <= added.hi {
+			return true
+		}
+	}
 	return unicode.In(r, unicode.L, unicode.M, unicode.Nd, unicode.Nl, unicode.Pc, unicode.Other_Alphabetic,
 		unicode.Join_Control)
 }

@@ -18,7 +18,8 @@ type decoder struct {
 // skip_special_tokens false: ids outside the vocabulary are passed over, and bytes that are not UTF-8 become U+FFFD.
 func (t *Tokenizer) Decode(ids []int32) string { return t.decode(ids, false) }
 
-// DecodeText is [Tokenizer.Decode] with special tokens left out.
+// DecodeText is [Tokenizer.Decode] with special tokens left out. (Version 0.23 of the Rust library keeps those that are
+// matched normalized, whatever skip_special_tokens says; they are left out here too.)
 func (t *Tokenizer) DecodeText(ids []int32) string { return t.decode(ids, true) }
 
 func (t *Tokenizer) decode(ids []int32, skipSpecial bool) string {

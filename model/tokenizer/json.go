@@ -3,6 +3,7 @@ package tokenizer
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -283,7 +284,8 @@ func (t *Tokenizer) setByteModel(f *jsonFile, model *bpeModel) error {
 			m.bytes[b] = id
 		}
 	}
-	t.decoder = newDecoder(t, f.AddedTokens)
+	t.added = newAddedTokens(f.AddedTokens, false, "")
+	t.decoder = t.newDecoder()
 	t.decoder.byteLevel = true
 	if model.IgnoreMerges {
 		m.whole = make(map[string]int32, len(model.Vocab))
@@ -298,7 +300,6 @@ func (t *Tokenizer) setByteModel(f *jsonFile, model *bpeModel) error {
 			m.whole[raw], m.longest = id, max(m.longest, len(raw))
 		}
 	}
-	t.added = newAddedTokens(f.AddedTokens, false, "")
 	t.encode = m.encode
 	return nil
 }
@@ -334,11 +335,15 @@ func refuseDecoder(c *component, want string) error {
 	return unsupported("decoder", *c, want)
 }
 
-// newDecoder gives a decoder with the texts of tokens as they are spelled.
-func newDecoder(t *Tokenizer, added []addedToken) decoder {
-	d := decoder{text: append([]string(nil), t.tokens...), special: make([]bool, len(t.tokens))}
-	for _, token := range added {
+// newDecoder gives a decoder with the texts of tokens as they are spelled: an added token that is matched normalized is
+// spelled normalized, so LLaMA-1's <s> gives a space and <s> within a text.
+func (t *Tokenizer) newDecoder() decoder {
+	d := decoder{text: slices.Clone(t.tokens), special: make([]bool, len(t.tokens))}
+	for _, token := range t.added.list {
 		d.special[token.ID] = token.Special
+		if token.Normalized && !token.asPiece {
+			d.text[token.ID] = t.added.prefix + token.Content
+		}
 	}
 	return d
 }
@@ -400,7 +405,7 @@ func (t *Tokenizer) setNormalizer(c *component, m *markModel) error {
 	return nil
 }
 
-// setMetaspace understands no pre-tokenizer and Metaspace, whose older form has add_prefix_space for prepend_scheme.
+// setMetaspace understands no pre-tokenizer and Metaspace; without prepend_scheme that is "always".
 func (m *markModel) setMetaspace(c *component) error {
 	parts := c.flat()
 	if len(parts) == 0 {
@@ -410,10 +415,10 @@ func (m *markModel) setMetaspace(c *component) error {
 	schemes := map[string]prefixScheme{"always": prefixAlways, "first": prefixFirst, "never": prefixNever}
 	scheme, ok := schemes[c.PrependScheme]
 	if c.PrependScheme == "" {
-		ok = true
-		if is(c.AddPrefixSpace, true, true) {
-			scheme = prefixAlways
-		}
+		scheme, ok = prefixAlways, true
+	}
+	if is(c.AddPrefixSpace, false, true) && scheme != prefixNever {
+		ok = false // the Rust library refuses it too
 	}
 	if len(parts) > 1 || c.Type != "Metaspace" || c.Replacement != wordMark || !ok {
 		return unsupported("pre_tokenizer", parts[len(parts)-1],
@@ -473,7 +478,7 @@ func (t *Tokenizer) setMarkDecoder(f *jsonFile) error {
 	if !ok {
 		return refuseDecoder(f.Decoder, want)
 	}
-	t.decoder = newDecoder(t, f.AddedTokens)
+	t.decoder = t.newDecoder()
 	t.decoder.finish(strip)
 	return nil
 }

@@ -144,6 +144,9 @@ func (m *markModel) wantsPrefix(text string, p piece, continued bool) bool {
 func (r *markRun) add(c rune, end int) {
 	id := r.char(c)
 	if id == noToken {
+		if r.bytes == nil && r.unknown == noToken {
+			return // without an unknown token the Rust library drops the character, and its neighbours meet
+		}
 		start := r.end()
 		r.flush()
 		r.fallback(start, end, r.spelling(c))

@@ -213,8 +213,8 @@ func readModel(content []byte) (*Tokenizer, error) {
 		return nil, err
 	}
 	t.encode = m.encode
-	special := model.addTokens(t)
-	t.decoder = newDecoder(t, special)
+	model.addTokens(t)
+	t.decoder = t.newDecoder()
 	strip := 0
 	if model.dummy {
 		strip = 1
@@ -223,30 +223,22 @@ func readModel(content []byte) (*Tokenizer, error) {
 	return t, nil
 }
 
-// addTokens makes the added tokens and gives the special ones.
-func (m *spModel) addTokens(t *Tokenizer) []addedToken {
-	var special, user []addedToken
+// addTokens makes the added tokens.
+func (m *spModel) addTokens(t *Tokenizer) {
+	var list []addedToken
 	for i, p := range m.pieces {
-		token := addedToken{ID: int32(i), Content: p.text, Normalized: true, Special: true}
 		switch p.kind {
 		case pieceUnknown, pieceControl:
-			special = append(special, token)
+			list = append(list, addedToken{ID: int32(i), Content: p.text, Normalized: true, Special: true})
 		case pieceUserDefined:
-			token.Special = false
-			user = append(user, token)
+			list = append(list, addedToken{ID: int32(i), Content: p.text, Normalized: true, asPiece: true})
 		}
 	}
 	prefix := ""
 	if m.dummy {
 		prefix = wordMark
 	}
-	t.added = newAddedTokens(special, true, prefix)
-	for _, token := range user {
-		t.added.normalized.add(token.Content, len(t.added.list))
-		t.added.contents.add(token.Content, len(t.added.list))
-		t.added.list = append(t.added.list, token)
-	}
-	return special
+	t.added = newAddedTokens(list, true, prefix)
 }
 
 // markModel makes the merges. SentencePiece merges any two neighbours that together are a normal piece, the best score

@@ -26,13 +26,39 @@ type splitter struct {
 	classes []class // by code point; beyond its end everything is classOther
 }
 
+// lastClassified is the last code point of CJK Extension H; no letter, number or space lies beyond it.
+const lastClassified = 0x323AF
+
 func newSplitter() *splitter {
-	s := &splitter{classes: make([]class, 0x33480)}
+	s := &splitter{classes: make([]class, lastClassified+1)}
 	s.fill(unicode.L, classLetter)
 	s.fill(unicode.N, classNumber)
 	s.fill(unicode.White_Space, classSpace)
 	s.classes['\r'], s.classes['\n'] = classNewline, classNewline
+	for _, r := range unicode16 {
+		for c := r.lo; c <= r.hi; c++ {
+			s.classes[c] = r.class
+		}
+	}
 	return s
+}
+
+// unicode16 holds the letters and numbers that Unicode 15.1 and 16.0 added to the tables of Go 1.26 (Unicode 15.0). The
+// regular expressions of the Rust library know them.
+var unicode16 = [...]struct {
+	lo, hi rune
+	class  class
+}{
+	{0x1C89, 0x1C8A, classLetter}, {0xA7CB, 0xA7CD, classLetter}, {0xA7DA, 0xA7DC, classLetter},
+	{0x105C0, 0x105F3, classLetter}, {0x10D40, 0x10D49, classNumber}, {0x10D4A, 0x10D65, classLetter},
+	{0x10D6F, 0x10D85, classLetter}, {0x10EC2, 0x10EC4, classLetter}, {0x11380, 0x11389, classLetter},
+	{0x1138B, 0x1138B, classLetter}, {0x1138E, 0x1138E, classLetter}, {0x11390, 0x113B5, classLetter},
+	{0x113B7, 0x113B7, classLetter}, {0x113D1, 0x113D1, classLetter}, {0x113D3, 0x113D3, classLetter},
+	{0x116D0, 0x116E3, classNumber}, {0x11BC0, 0x11BE0, classLetter}, {0x11BF0, 0x11BF9, classNumber},
+	{0x13460, 0x143FA, classLetter}, {0x16100, 0x1611D, classLetter}, {0x16130, 0x16139, classNumber},
+	{0x16D40, 0x16D6C, classLetter}, {0x16D70, 0x16D79, classNumber}, {0x18CFF, 0x18CFF, classLetter},
+	{0x1CCF0, 0x1CCF9, classNumber}, {0x1E5D0, 0x1E5ED, classLetter}, {0x1E5F0, 0x1E5F0, classLetter},
+	{0x1E5F1, 0x1E5FA, classNumber}, {0x2EBF0, 0x2EE5D, classLetter},
 }
 
 func (s *splitter) fill(table *unicode.RangeTable, c class) {
