@@ -1,0 +1,82 @@
+package strictjson
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestObject(t *testing.T) {
+	cases := []struct {
+		name string
+		text string
+		keys []string
+	}{
+		{"empty", `{}`, nil},
+		{"white space around", " \n{\"a\":1}\t", []string{"a"}},
+		{"keys that differ in case", `{"a":1,"A":2}`, []string{"A", "a"}},
+		{"the same key at different depths", `{"a":{"a":{"a":1}},"b":[{"a":1},{"a":2}]}`, []string{"a", "b"}},
+		{"a value equal to a key", `{"a":"b","b":"a","c":["a","a"]}`, []string{"a", "b", "c"}},
+		{"huge number", `{"a":1e999}`, []string{"a"}},
+		{"escaped backslash before u", `{"\\ud800":1}`, []string{`\ud800`}},
+		{"surrogate pair", `{"\uD83D\uDE00":1}`, []string{"\U0001F600"}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := Object([]byte(c.text))
+			if keys := slices.Sorted(maps.Keys(got)); err != nil || !slices.Equal(keys, c.keys) {
+				t.Errorf("got %q, %v, want %q", keys, err, c.keys)
+			}
+		})
+	}
+}
+
+func TestObjectRefuses(t *testing.T) {
+	cases := []struct{ name, text, want string }{
+		{"empty", "", "not JSON"},
+		{"array", "[]", "want an object"},
+		{"null", "null", "want an object"},
+		{"two values", "{} {}", "not JSON"},
+		{"NaN", `{"a":NaN}`, "not JSON: invalid character 'N' looking for beginning of value at byte 6"},
+		{"byte order mark", "\ufeff{}", "not JSON"},
+		{"not UTF-8 in a value", "{\"a\":\"\xc3\"}", "byte 6 is not UTF-8"},
+		{"key twice", `{"a":1,"b":2,"a":3}`, `key "a" stands twice`},
+		{"key twice, nested", `{"a":[1,{"b":{"c":{},"c":1}}]}`, `key "a"."b"."c" stands twice`},
+		{"key twice behind an object", `{"a":{"x":1},"a":2}`, `key "a" stands twice`},
+		{"key twice by escape", `{"a":1,"\u0061":3}`, `key "a" stands twice`},
+		{"first half alone", `{"a":"\ud83dx"}`, `\ud83d at byte 6`},
+		{"first half twice", `{"a":"\ud83d\ud83d"}`, `\ud83d at byte 6`},
+		{"second half alone", `{"a":"\ude00"}`, `\ude00 at byte 6`},
+		{"half at the end", `{"a":"\ud83d"}`, `\ud83d at byte 6`},
+		{"cut escape", `{"a":"\u12`, "not JSON"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			if got, err := Object([]byte(c.text)); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, %v, want an error with %q", got, err, c.want)
+			}
+		})
+	}
+}
+
+func TestString(t *testing.T) {
+	if s, err := String(json.RawMessage(`"a\n"`)); s != "a\n" || err != nil {
+		t.Errorf("got %q, %v", s, err)
+	}
+	for _, raw := range []string{"", "null", "1", "{}"} {
+		if s, err := String(json.RawMessage(raw)); err == nil {
+			t.Errorf("%q: got %q, want an error", raw, s)
+		}
+	}
+}
+
+func TestExcerptIsShort(t *testing.T) {
+	if got := Excerpt(json.RawMessage(strings.Repeat("\u00e9", 100))); len(got) > 70 || !strings.HasSuffix(got, "\u00e9...") {
+		t.Errorf("got %q, want whole characters and three dots", got)
+	}
+	if got := Excerpt(json.RawMessage("short")); got != "short" {
+		t.Errorf("got %q, want it unchanged", got)
+	}
+}
