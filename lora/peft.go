@@ -14,6 +14,7 @@ import (
 	"gotransplant/internal/atomicfile"
 	"gotransplant/model"
 	"gotransplant/model/safetensors"
+	"gotransplant/model/torchbin"
 )
 
 // The files of a PEFT directory.
@@ -40,24 +41,37 @@ func Open(dir string, c model.Config) (*Adapter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return a, a.readWeights(dir)
+	if err := a.readWeights(dir); err != nil {
+		return nil, err
+	}
+	return a, nil
 }
 
-// readWeights fills a from the directory's tensor file; safetensors is preferred, as in PEFT.
-func (a *Adapter) readWeights(dir string) error {
-	path := filepath.Join(dir, weightsFile)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		path = filepath.Join(dir, pickleFile)
-		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("adapter: %s has neither %s nor %s", dir, weightsFile, pickleFile)
-		}
-		tensors, err := readPickle(path)
-		if err != nil {
-			return err
-		}
-		return a.fill(path, tensors)
+// tensorFile is what the readers of both kinds of tensor file have in common.
+type tensorFile interface {
+	Names() []string
+	Tensor(name string) (safetensors.Tensor, bool)
+	Close() error
+}
+
+// openWeights opens the directory's tensor file; safetensors is preferred, as in PEFT.
+func openWeights(dir string) (path string, f tensorFile, err error) {
+	path = filepath.Join(dir, weightsFile)
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		f, err := safetensors.Open(path)
+		return path, f, err
 	}
-	f, err := safetensors.Open(path)
+	path = filepath.Join(dir, pickleFile)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return path, nil, fmt.Errorf("adapter: %s has neither %s nor %s", dir, weightsFile, pickleFile)
+	}
+	f, err = torchbin.Open(path)
+	return path, f, err
+}
+
+// readWeights fills a from the directory's tensor file.
+func (a *Adapter) readWeights(dir string) error {
+	path, f, err := openWeights(dir)
 	if err != nil {
 		return err
 	}
