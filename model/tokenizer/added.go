@@ -244,12 +244,10 @@ func (s *search) stripRight(p piece, stop int) int {
 	return p.end - len(strings.TrimLeftFunc(s.text[stop:p.end], s.isSpace))
 }
 
-// count gives the number of added-token strings in text, each character belonging to at most one.
-func (a *addedTokens) count(text string) int {
-	n := 0
-	s := search{list: a.list, trie: a.contents, text: text}
-	for pos := 0; ; n++ {
-		found, _, stop := s.find(piece{0, len(text), false}, pos)
+// count gives the number of matches in the whole text, each character belonging to at most one.
+func (s search) count() int {
+	for n, pos := 0, 0; ; n++ {
+		found, _, stop := s.find(piece{0, len(s.text), false}, pos)
 		if found < 0 {
 			return n
 		}

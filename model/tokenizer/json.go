@@ -1,6 +1,7 @@
 package tokenizer
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -72,8 +73,9 @@ type bpeModel struct {
 	FuseUnk                 bool             `json:"fuse_unk"`
 	ByteFallback            bool             `json:"byte_fallback"`
 	IgnoreMerges            bool             `json:"ignore_merges"`
-	Vocab                   map[string]int32 `json:"vocab"`
+	RawVocab                json.RawMessage  `json:"vocab"` // other models have other shapes
 	Merges                  json.RawMessage  `json:"merges"`
+	Vocab                   map[string]int32 `json:"-"`
 }
 
 // flat gives the components of a sequence in order, or c itself.
@@ -160,18 +162,18 @@ func readJSON(content []byte) (*Tokenizer, error) {
 
 // model reads the model section and refuses what is not plain BPE.
 func (f *jsonFile) model() (*bpeModel, error) {
-	var kind struct {
-		Type string `json:"type"`
-	}
-	if err := json.Unmarshal(f.Model, &kind); err != nil {
-		return nil, fmt.Errorf("model: %w", err)
-	}
-	if kind.Type != "BPE" && kind.Type != "" {
-		return nil, fmt.Errorf("model type %q is not supported; supported: BPE", kind.Type)
-	}
 	m := new(bpeModel)
 	if err := json.Unmarshal(f.Model, m); err != nil {
 		return nil, fmt.Errorf("model: %w", err)
+	}
+	if m.Type != "BPE" && m.Type != "" {
+		return nil, fmt.Errorf("model type %q is not supported; supported: BPE", m.Type)
+	}
+	if len(m.RawVocab) == 0 || len(m.Merges) == 0 {
+		return nil, fmt.Errorf("model: vocab or merges are missing")
+	}
+	if err := json.Unmarshal(m.RawVocab, &m.Vocab); err != nil {
+		return nil, fmt.Errorf("model: vocab: %w", err)
 	}
 	switch {
 	case len(m.Vocab) == 0:
@@ -188,21 +190,37 @@ func (f *jsonFile) model() (*bpeModel, error) {
 
 // pairs reads the merges, which are all written "left right" or all ["left","right"].
 func (m *bpeModel) pairs() ([][2]string, error) {
-	var pairs [][2]string
-	if len(m.Merges) == 0 || json.Unmarshal(m.Merges, &pairs) == nil {
-		return pairs, nil
+	const space = " \t\r\n"
+	inner := bytes.TrimLeft(bytes.TrimPrefix(bytes.TrimLeft(m.Merges, space), []byte("[")), space)
+	if bytes.HasPrefix(inner, []byte("[")) {
+		return m.arrayPairs()
 	}
 	var lines []string
 	if err := json.Unmarshal(m.Merges, &lines); err != nil {
 		return nil, fmt.Errorf("model: merges: %w", err)
 	}
-	pairs = make([][2]string, len(lines))
+	pairs := make([][2]string, len(lines))
 	for i, line := range lines {
 		left, right, ok := strings.Cut(line, " ")
 		if !ok || strings.Contains(right, " ") {
 			return nil, fmt.Errorf("model: merge %d is %q, not two tokens with a space between", i+1, line)
 		}
 		pairs[i] = [2]string{left, right}
+	}
+	return pairs, nil
+}
+
+func (m *bpeModel) arrayPairs() ([][2]string, error) {
+	var lists [][]string
+	if err := json.Unmarshal(m.Merges, &lists); err != nil {
+		return nil, fmt.Errorf("model: merges: %w", err)
+	}
+	pairs := make([][2]string, len(lists))
+	for i, list := range lists {
+		if len(list) != 2 {
+			return nil, fmt.Errorf("model: merge %d is %q, not two tokens", i+1, list)
+		}
+		pairs[i] = [2]string(list)
 	}
 	return pairs, nil
 }

@@ -26,6 +26,8 @@ type Token struct {
 // Range is the bytes [Start, End) of a text.
 type Range struct{ Start, End int }
 
+var _ Codec = (*Tokenizer)(nil)
+
 // Codec is what the tokenizers of this package have in common; each method is documented at [Tokenizer].
 type Codec interface {
 	Encode(text string, ordinary []Range) []Token
@@ -134,8 +136,9 @@ func (t *Tokenizer) EncodeNext(text string, ordinary []Range) []Token {
 }
 
 // EncodeIDs gives the ids of text, special tokens included and no BOS put in front.
-func (t *Tokenizer) EncodeIDs(text string) []int32 {
-	tokens := t.Encode(text, nil)
+func (t *Tokenizer) EncodeIDs(text string) []int32 { return idsOf(t.Encode(text, nil)) }
+
+func idsOf(tokens []Token) []int32 {
 	ids := make([]int32, len(tokens))
 	for i, token := range tokens {
 		ids[i] = token.ID
@@ -175,7 +178,9 @@ func (t *Tokenizer) pieces(text string, ordinary []Range, continued bool) []Toke
 }
 
 // CountSpecials gives how many added-token strings stand in text; each character belongs to at most one of them.
-func (t *Tokenizer) CountSpecials(text string) int { return t.added.count(text) }
+func (t *Tokenizer) CountSpecials(text string) int {
+	return search{list: t.added.list, trie: t.added.contents, text: text}.count()
+}
 
 // BOS gives the token that the post-processor (for tokenizer.model: the control piece of the trainer's name) puts in
 // front of a prompt; ok is false if there is none.
