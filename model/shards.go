@@ -143,7 +143,7 @@ func parseIndex(text []byte, ext string) (shardOf map[string]string, err error) 
 		if err != nil {
 			return nil, fmt.Errorf("weight_map: %s: %w", tensor, err)
 		}
-		if !filepath.IsLocal(shard) || strings.ContainsAny(shard, `/\:`) || filepath.Ext(shard) != ext {
+		if !filepath.IsLocal(shard) || strings.ContainsAny(shard, "/\\:\x00") || filepath.Ext(shard) != ext {
 			return nil, fmt.Errorf("weight_map: %s: shard %q is not the plain name of a %s file in the same directory",
 				tensor, shard, ext)
 		}

@@ -2,7 +2,6 @@ package model
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -36,6 +35,10 @@ func Write(dir string, c Config, tensors []safetensors.Tensor) error {
 	for i, name := range check.names {
 		kept[i] = check.tensors[name]
 	}
+	config, err := c.encode(filepath.Join(dir, "config.json"), kept[0].DType)
+	if err != nil {
+		return err
+	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -43,32 +46,39 @@ func Write(dir string, c Config, tensors []safetensors.Tensor) error {
 	if err := safetensors.Write(filepath.Join(dir, "model.safetensors"), kept, metadata); err != nil {
 		return err
 	}
-	return WriteConfig(dir, c, kept[0].DType)
+	return atomicfile.WriteBytes(filepath.Join(dir, "config.json"), config)
 }
 
 // WriteConfig writes dir/config.json alone, for weights of type d that are written as a stream or in shards.
 func WriteConfig(dir string, c Config, d safetensors.DType) error {
 	name := filepath.Join(dir, "config.json")
-	text, err := c.encode(d)
-	if err == nil {
-		var back Config
-		if back, err = ParseConfig(name, text); err == nil && !back.equal(c) {
-			err = errors.New("the config does not survive being written")
-		}
-	}
+	text, err := c.encode(name, d)
 	if err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
+		return err
 	}
 	return atomicfile.WriteBytes(name, text)
 }
 
-// encode returns c as a config.json that Hugging Face reads, with d as its torch_dtype.
-func (c Config) encode(d safetensors.DType) ([]byte, error) {
+// encode returns c as the text of the config.json name, with d as its torch_dtype, and makes sure that it reads back.
+func (c Config) encode(name string, d safetensors.DType) ([]byte, error) {
+	text, err := json.MarshalIndent(c.members(d), "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("write %s: %w", name, err)
+	}
+	back, err := ParseConfig(name, text)
+	if err != nil {
+		return nil, fmt.Errorf("write %w", err)
+	}
+	if !isWeight(d) || !back.equal(c) {
+		return nil, fmt.Errorf("write %s: the file cannot hold %+v with weights of type %q", name, c, string(d))
+	}
+	return append(text, '\n'), nil
+}
+
+// members returns what a config.json says of c for Hugging Face.
+func (c Config) members(d safetensors.DType) map[string]any {
 	dtypes := map[safetensors.DType]string{
 		safetensors.F64: "float64", safetensors.F32: "float32", safetensors.F16: "float16", safetensors.BF16: "bfloat16",
-	}
-	if dtypes[d] == "" {
-		return nil, fmt.Errorf("weights of type %q: want BF16, F16, F32 or F64", string(d))
 	}
 	members := map[string]any{
 		"architectures": []string{"LlamaForCausalLM"}, "model_type": "llama", "torch_dtype": dtypes[d],
@@ -93,8 +103,7 @@ func (c Config) encode(d safetensors.DType) ([]byte, error) {
 	if len(c.EOSTokenIDs) > 0 {
 		members["eos_token_id"] = c.EOSTokenIDs
 	}
-	text, err := json.MarshalIndent(members, "", "  ")
-	return append(text, '\n'), err
+	return members
 }
 
 // equal compares two configs by value.
