@@ -47,7 +47,8 @@ func check(t *testing.T, c *Checkpoint, tensors []safetensors.Tensor) {
 	}
 	for i, want := range tensors {
 		if got := c.Tensor(want.Name); !reflect.DeepEqual(got, want) || c.Names()[i] != want.Name {
-			t.Errorf("tensor %d: got %s %s %v, want %s %s %v", i, got.Name, got.DType, got.Shape, want.Name, want.DType, want.Shape)
+			t.Errorf("tensor %d: got %s %s %v, want %s %s %v", i, got.Name, got.DType, got.Shape, want.Name, want.DType,
+				want.Shape)
 		}
 	}
 }
@@ -194,7 +195,8 @@ func TestAllProblemsAtOnce(t *testing.T) {
 	integers.DType = "I32"
 	tensor("lm_head.weight").Name = "score.weight"
 	tensor("model.layers.1.mlp.up_proj.weight").Name = "model.layers.2.mlp.up_proj.weight"
-	tensors = append(tensors, safetensors.Tensor{Name: "model.layers.0.self_attn.q_proj.bias", DType: "F32", Shape: []int{0}})
+	tensors = append(tensors, safetensors.Tensor{Name: "model.layers.0.self_attn.q_proj.bias", DType: "F32",
+		Shape: []int{0}})
 	dir := writeFiles(t, tiny(), map[string][]safetensors.Tensor{"model.safetensors": tensors})
 	_, err := Open(dir)
 	if err == nil {
@@ -279,7 +281,8 @@ func TestFilesAreLookedForInOrder(t *testing.T) {
 	}
 	defer c.Close()
 	check(t, c, base)
-	if _, err := Open(filepath.Join(dir, "absent")); err == nil || !strings.Contains(err.Error(), "not a checkpoint directory") {
+	if _, err := Open(filepath.Join(dir, "absent")); err == nil || !strings.Contains(err.Error(),
+		"not a checkpoint directory") {
 		t.Errorf("got %v, want an error that says so", err)
 	}
 	if _, err := OpenFS(fstest.MapFS{"m/config.json": {Data: []byte("{")}}, "m"); err == nil ||

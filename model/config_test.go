@@ -18,7 +18,8 @@ func tiny() Config {
 }
 
 func llama3() *RopeScaling {
-	return &RopeScaling{Type: "llama3", Factor: 8, LowFreqFactor: 1, HighFreqFactor: 4, OriginalMaxPositionEmbeddings: 8192}
+	return &RopeScaling{Type: "llama3", Factor: 8, LowFreqFactor: 1, HighFreqFactor: 4,
+		OriginalMaxPositionEmbeddings: 8192}
 }
 
 func TestValidate(t *testing.T) {
@@ -71,7 +72,8 @@ func TestValidate(t *testing.T) {
 
 func TestValidateListsEverything(t *testing.T) {
 	err := Config{}.Validate()
-	for _, key := range []string{"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+	for _, key := range []string{"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
+		"num_attention_heads",
 		"num_key_value_heads", "head_dim", "max_position_embeddings", "rms_norm_eps", "rope_theta"} {
 		if err == nil || !strings.Contains(err.Error(), key+":") {
 			t.Errorf("got %v, want it to name %s", err, key)

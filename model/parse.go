@@ -139,7 +139,7 @@ func (f *fields) texts(key string) []string {
 	return texts
 }
 
-// checkArchitecture refuses models of other families. The first conversions of LLaMA-1 spell the class LLaMAForCausalLM.
+// checkArchitecture refuses models of other families. The first conversions of LLaMA-1 say LLaMAForCausalLM.
 func (f *fields) checkArchitecture() {
 	const remedy = "only LlamaForCausalLM of model_type llama is supported; use a LLaMA checkpoint"
 	architectures := f.texts("architectures")

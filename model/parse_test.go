@@ -58,7 +58,10 @@ func TestParseConfig(t *testing.T) {
 		{"newer layout, plain", withModel(sizes + `,"rope_parameters":{"rope_theta":20000.0,"rope_type":"default",` +
 			`"partial_rotary_factor":1.0}`), func(c *Config) { c.RopeTheta = 20000 }},
 		{"both layouts, agreeing", withModel(sizes + `,"rope_theta":5.0,"rope_scaling":` + llama3JSON +
-			`,"rope_parameters":{"rope_theta":5,` + llama3JSON[1:]), func(c *Config) { c.RopeTheta, c.RopeScaling = 5, llama3() }},
+			`,"rope_parameters":{"rope_theta":5,` + llama3JSON[1:]), func(c *Config) {
+			c.RopeTheta, c.RopeScaling = 5,
+				llama3()
+		}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -80,7 +83,8 @@ func TestParseConfigRefuses(t *testing.T) {
 		{"another model", `{"model_type":"mistral",` + sizes + `}`, `model_type: "mistral"`},
 		{"another class", `{"model_type":"llama","architectures":["LlamaForSequenceClassification"],` + sizes + `}`,
 			`architectures: "LlamaForSequenceClassification"`},
-		{"class of another model", `{"architectures":["Qwen2ForCausalLM"],"model_type":"llama",` + sizes + `}`, "Qwen2ForCausalLM"},
+		{"class of another model", `{"architectures":["Qwen2ForCausalLM"],"model_type":"llama",` + sizes + `}`,
+			"Qwen2ForCausalLM"},
 		{"no model at all", `{` + sizes + `}`, `model_type: ""`},
 		{"attention bias", with(`"attention_bias":true`), "attention_bias: true"},
 		{"MLP bias", with(`"mlp_bias":true`), "mlp_bias: true"},
@@ -108,7 +112,8 @@ func TestParseConfigRefuses(t *testing.T) {
 		{"scaling is a string", with(`"rope_scaling":"linear"`), "rope_scaling: want an object"},
 		{"scaling types differ", with(`"rope_scaling":{"type":"linear","rope_type":"llama3","factor":2}`), "contradicts"},
 		{"linear without factor", with(`"rope_scaling":{"type":"linear"}`), "factor: 0"},
-		{"llama3 without context", with(`"rope_scaling":{"type":"llama3","factor":8,"low_freq_factor":1,"high_freq_factor":4}`),
+		{"llama3 without context",
+			with(`"rope_scaling":{"type":"llama3","factor":8,"low_freq_factor":1,"high_freq_factor":4}`),
 			"original_max_position_embeddings: 0"},
 		{"unknown part of a scaling", with(`"rope_scaling":{"type":"linear","factor":2,"attention_factor":2}`),
 			"rope_scaling: attention_factor: is not supported"},
@@ -129,9 +134,11 @@ func TestParseConfigRefuses(t *testing.T) {
 }
 
 func TestParseConfigListsEverything(t *testing.T) {
-	_, err := ParseConfig("config.json", []byte(`{"model_type":"gpt2","mlp_bias":true,"head_dim":"x","num_attention_heads":5,`+
-		`"hidden_size":12}`))
-	for _, key := range []string{"model_type", "mlp_bias", "head_dim", "vocab_size", "intermediate_size", "num_hidden_layers"} {
+	_, err := ParseConfig("config.json",
+		[]byte(`{"model_type":"gpt2","mlp_bias":true,"head_dim":"x","num_attention_heads":5,`+
+			`"hidden_size":12}`))
+	for _, key := range []string{"model_type", "mlp_bias", "head_dim", "vocab_size", "intermediate_size",
+		"num_hidden_layers"} {
 		if err == nil || !strings.Contains(err.Error(), key+": ") {
 			t.Errorf("got %v, want it to name %s", err, key)
 		}
@@ -144,7 +151,8 @@ func TestParseConfigListsEverything(t *testing.T) {
 
 func FuzzParseConfig(f *testing.F) {
 	f.Add([]byte(withModel(sizes)))
-	f.Add([]byte(withModel(sizes + `,"rope_parameters":{"rope_theta":1,"rope_type":"linear","factor":2},"eos_token_id":[1]`)))
+	f.Add([]byte(withModel(sizes +
+		`,"rope_parameters":{"rope_theta":1,"rope_type":"linear","factor":2},"eos_token_id":[1]`)))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		c, err := ParseConfig("x", text)
 		if err != nil {

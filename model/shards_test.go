@@ -48,7 +48,8 @@ func TestShards(t *testing.T) {
 			os.WriteFile(filepath.Join(dir, two), nil, 0o600)
 		}, []string{one + ": 0 bytes", two + ": 0 bytes"}},
 		{"nothing listed", func(index map[string]string, _ string) { clear(index) }, []string{"lists no tensor"}},
-		{"in the directory above", func(index map[string]string, _ string) { index[norm] = "../" + one }, []string{norm, `"../` + one}},
+		{"in the directory above", func(index map[string]string, _ string) { index[norm] = "../" + one }, []string{norm,
+			`"../` + one}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

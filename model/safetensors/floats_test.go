@@ -42,9 +42,10 @@ func TestEverySixteenBitFloat(t *testing.T) {
 		for pattern, x := range got {
 			want := value(uint16(pattern), exponentBits)
 			if math.IsNaN(want) {
-				kept := math.Float32bits(x)>>(23-(15-exponentBits))&(1<<(15-exponentBits)-1) == uint32(pattern)&(1<<(15-exponentBits)-1)
+				width := 15 - exponentBits // of the payload
+				payload := math.Float32bits(x) >> (23 - width) & (1<<width - 1)
 				again := binary.LittleEndian.Uint16(back.Data[2*pattern:])
-				if x == x || !kept || !math.IsNaN(value(again, exponentBits)) {
+				if x == x || payload != uint32(pattern)&(1<<width-1) || !math.IsNaN(value(again, exponentBits)) {
 					t.Fatalf("%s %#04x: got %v (%#x), back %#04x, want a NaN with the same payload",
 						d, pattern, x, math.Float32bits(x), again)
 				}
@@ -100,7 +101,8 @@ func TestRoundingToSixteenBits(t *testing.T) {
 }
 
 func TestWideFloats(t *testing.T) {
-	values := []float32{0, float32(math.Copysign(0, -1)), 1.5, -math.MaxFloat32, math.SmallestNonzeroFloat32, float32(math.Inf(-1))}
+	values := []float32{0, float32(math.Copysign(0, -1)), 1.5, -math.MaxFloat32, math.SmallestNonzeroFloat32,
+		float32(math.Inf(-1))}
 	for _, d := range []DType{F32, F64} {
 		tensor, err := FromFloat32s("x", d, []int{2, 3}, values)
 		if err != nil {

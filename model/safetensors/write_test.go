@@ -104,7 +104,8 @@ func TestWriteRefuses(t *testing.T) {
 		meta    map[string]string
 		want    string
 	}{
-		{"data too short", []Tensor{{"a", "U8", []int{2}, []byte{1}}}, nil, `tensor "a": U8 of shape [2] takes 2 bytes, got 1`},
+		{"data too short", []Tensor{{"a", "U8", []int{2}, []byte{1}}}, nil,
+			`tensor "a": U8 of shape [2] takes 2 bytes, got 1`},
 		{"data too long", []Tensor{{"a", "U8", []int{2}, []byte{1, 2, 3}}}, nil, "takes 2 bytes, got 3"},
 		{"name twice", []Tensor{{"a", "U8", nil, []byte{1}}, {"a", "I8", nil, []byte{1}}}, nil, `"a" is given twice`},
 		{"name reserved", []Tensor{{"__metadata__", "U8", nil, []byte{1}}}, nil, "cannot hold"},

@@ -61,7 +61,7 @@ func findClass(module, name string) (any, error) {
 	case "torch.BoolStorage":
 		return safetensors.DType("BOOL"), nil
 	default:
-		return nil, fmt.Errorf("the pickle asks for %s, which no state dict of plain tensors needs; nothing of it was run", full)
+		return nil, fmt.Errorf("the pickle asks for %s, which no state dict of tensors needs; nothing of it was run", full)
 	}
 }
 

@@ -135,7 +135,7 @@ func statePickle(offset, stride string) string {
 }
 
 func TestBadArchives(t *testing.T) {
-	const twelve = "123412341234"
+	const twelve, float = "123412341234", "ctorch\nFloatStorage\n"
 	bomb := "\x8d" + string(binary.LittleEndian.AppendUint64(nil, 1<<40)) + "."
 	cases := []struct {
 		name    string
@@ -143,7 +143,8 @@ func TestBadArchives(t *testing.T) {
 		want    string // "" when the file is good
 	}{
 		{"good", []string{"a/data.pkl", statePickle("1", "1"), "a/data/0", twelve}, ""},
-		{"little endian said", []string{"a/data.pkl", statePickle("0", "2"), "a/data/0", twelve, "a/byteorder", "little"}, ""},
+		{"little endian said", []string{"a/data.pkl", statePickle("0", "2"), "a/data/0", twelve, "a/byteorder", "little"},
+			""},
 		{"big endian", []string{"a/data.pkl", statePickle("0", "1"), "a/data/0", twelve, "a/byteorder", "big"}, "byte order"},
 		{"no pickle", []string{"a/other", ""}, "without data.pkl"},
 		{"TorchScript", []string{"a/data.pkl", "N.", "a/constants.pkl", "N."}, "TorchScript"},
@@ -156,13 +157,31 @@ func TestBadArchives(t *testing.T) {
 		{"stride overflows", []string{"a/data.pkl", statePickle("0", "4611686018427387904"), "a/data/0", twelve},
 			"outside the storage"},
 		{"stride negative", []string{"a/data.pkl", statePickle("2", "-1"), "a/data/0", twelve}, "outside the storage"},
-		{"offset no number", []string{"a/data.pkl", strings.Replace(statePickle("1", "1"), "I1\n", "N", 1), "a/data/0", twelve},
+		{"offset no number", []string{"a/data.pkl", strings.Replace(statePickle("1", "1"), "I1\n", "N", 1), "a/data/0",
+			twelve},
 			"rebuilt from *torchbin.storage, <nil>"},
 		{"not a dict", []string{"a/data.pkl", "N."}, "state dict of tensors is wanted"},
 		{"key no string", []string{"a/data.pkl", "(I1\nNd."}, "key of type int"},
 		{"odd dict", []string{"a/data.pkl", "(S'w'\nd."}, "run the pickle"},
 		{"claims a terabyte", []string{"a/data.pkl", bomb}, "does not end"},
 		{"cut pickle", []string{"a/data.pkl", "(S'w'\n"}, "does not end"},
+		{"id too short", []string{"a/data.pkl", "(S'storage'\ntQ."}, "want the tuple of a storage"},
+		{"id of something else", []string{"a/data.pkl", "(S'module'\nNNNNtQ."}, "want the tuple of a storage"},
+		{"id without type", []string{"a/data.pkl", "(S'storage'\nNS'0'\nS'cpu'\nI3\ntQ."}, "its type, key and size"},
+		{"size negative", []string{"a/data.pkl", "(S'storage'\n" + float + "S'0'\nS'cpu'\nI-3\ntQ."}, "negative dimension"},
+		{"part of a storage", []string{"a/data.pkl", "(S'storage'\n" + float + "S'0'\nS'cpu'\nI3\nI1\ntQ."},
+			"part of another one"},
+		{"storage of two sizes", []string{"a/data.pkl", "(S'storage'\n" + float + "S'0'\nS'cpu'\nI3\ntQ" +
+			"(S'storage'\n" + float + "S'0'\nS'cpu'\nI2\ntQ.", "a/data/0", twelve}, "3 elements of F32 in one place and 2"},
+		{"tensor of nothing", []string{"a/data.pkl", "ctorch._utils\n_rebuild_tensor\n(tR."}, "rebuilt from 0 arguments"},
+		{"parameter of nothing", []string{"a/data.pkl", "ctorch._utils\n_rebuild_parameter\n(tR."}, "no tensor"},
+		{"parameter of None", []string{"a/data.pkl", "ctorch._utils\n_rebuild_parameter\n(NtR."}, "no tensor"},
+		{"shape of None", []string{"a/data.pkl", strings.Replace(statePickle("0", "1"), "(I2\nt", "(Nt", 1), "a/data/0",
+			twelve},
+			"a tensor is rebuilt from"},
+		{"shape and strides differ", []string{"a/data.pkl", strings.Replace(statePickle("0", "1"), "(I2\nt", "(t", 1),
+			"a/data/0", twelve}, "a tensor is rebuilt from"},
+		{"long pickle", []string{"a/data.pkl", strings.Repeat("N", maxPickle+1)}, "more than the 4194304"},
 		{"id no storage", []string{"a/data.pkl", "S'x'\nQ."}, "want the tuple of a storage"},
 	}
 	for _, c := range cases {
@@ -182,6 +201,36 @@ func TestBadArchives(t *testing.T) {
 	compressed := archive(t, zip.Deflate, "a/data.pkl", statePickle("1", "1"), "a/data/0", twelve)
 	if _, err := Parse("x.bin", compressed); err == nil || !strings.Contains(err.Error(), "compressed") {
 		t.Errorf("compressed storage: got %v, want it refused", err)
+	}
+}
+
+func TestDamagedArchives(t *testing.T) {
+	good := archive(t, zip.Store, "a/data.pkl", statePickle("1", "1"), "a/data/0", "123412341234")
+	flipped := bytes.Replace(good, []byte("S'w'"), []byte("S'v'"), 1)
+	if _, err := Parse("x.bin", flipped); err == nil || !strings.Contains(err.Error(), "checksum") {
+		t.Errorf("got %v, want a changed pickle found by its checksum", err)
+	}
+	if _, err := Parse("x.bin", good[:len(good)-1]); err == nil || !strings.Contains(err.Error(), "cut short") {
+		t.Errorf("got %v, want a cut archive refused", err)
+	}
+}
+
+func TestStorageTypes(t *testing.T) {
+	for class, want := range map[string]string{
+		"Double": "F64", "Float": "F32", "Half": "F16", "BFloat16": "BF16", "Long": "I64", "Int": "I32", "Short": "I16",
+		"Char": "I8", "Byte": "U8", "Bool": "BOOL",
+	} {
+		text := strings.Replace(statePickle("1", "1"), "FloatStorage", class+"Storage", 1)
+		width := map[byte]int{'8': 1, 'L': 1, '6': 2, '2': 4, '4': 8}[want[len(want)-1]]
+		data := strings.Repeat("a", width) + strings.Repeat("b", width) + strings.Repeat("c", width)
+		f, err := Parse("x.bin", archive(t, zip.Store, "a/data.pkl", text, "a/data/0", data))
+		if err != nil {
+			t.Errorf("%s: %v", class, err)
+			continue
+		}
+		if got, _ := f.Tensor("w"); string(got.DType) != want || string(got.Data) != data[width:] {
+			t.Errorf("%s: got %s %q, want %s %q", class, got.DType, got.Data, want, data[width:])
+		}
 	}
 }
 
@@ -228,6 +277,74 @@ func TestBadLegacyFiles(t *testing.T) {
 				t.Errorf("got %v, want an error with %q", err, c.want)
 			}
 		})
+	}
+}
+
+// legacy makes a file of the older format out of text pickles.
+func legacy(state, keys, data string) []byte {
+	const magic = "L119547037146038801333356L\n." // 0x1950a86a20f9469cfc6c
+	return []byte(magic + "I1001\n." + "(d." + state + keys + data)
+}
+
+func TestLegacyStorages(t *testing.T) {
+	const key, three, twelve = "(lS'0'\na.", "\x03\x00\x00\x00\x00\x00\x00\x00", "123412341234"
+	state := statePickle("1", "1")
+	cases := []struct {
+		name    string
+		content []byte
+		want    string // "" when the file is good
+	}{
+		{"good", legacy(state, key, three+twelve), ""},
+		{"unused storage", legacy("(d.", key, three+twelve), `storage "0" belongs to no tensor`},
+		{"storage not listed", legacy(state, "(l.", ""), `storage "0" is not in the file`},
+		{"another size", legacy(state, key, "\x04"+three[1:]+twelve), "holds 4 elements, but the state dict says 3"},
+		{"cut size", legacy(state, key, three[:7]), "7 bytes are left, want 20"},
+		{"cut data", legacy(state, key, three+twelve[:11]), "19 bytes are left, want 20"},
+		{"keys no list", legacy(state, "N.", three+twelve), "list of storages is a <nil>"},
+		{"id no storage", legacy("NQ.", key, ""), "want the tuple of a storage"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			f, err := Parse("x.bin", c.content)
+			if c.want != "" {
+				if err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("got %v, want an error with %q", err, c.want)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if w, _ := f.Tensor("w"); string(w.Data) != twelve[4:] || !slices.Equal(w.Shape, []int{2}) {
+				t.Errorf("got %v %q, want [2] %q", w.Shape, w.Data, twelve[4:])
+			}
+		})
+	}
+}
+
+func TestMeasure(t *testing.T) {
+	cases := []struct {
+		name string
+		text string
+		want int // 0 when the pickle does not end
+	}{
+		{"nothing follows", "N.", 2}, {"something follows", "N.N.", 2},
+		{"one byte", "K..", 3}, {"two bytes", "M...", 4}, {"four bytes", "J.....", 6}, {"eight bytes", "G.........", 10},
+		{"line", "I.\n.", 4}, {"two lines", "c.\n.\n.", 6}, {"string of 1", "U\x02...", 5}, {"string of 4",
+			"X\x01\x00\x00\x00..", 7},
+		{"string of 8", "\x8d\x01\x00\x00\x00\x00\x00\x00\x00..", 11}, {"frame", "\x95\x02\x00\x00\x00\x00\x00\x00\x00N.",
+			11},
+		{"empty", "", 0}, {"no end", "NN", 0}, {"cut number", "J...", 0}, {"cut line", "I.", 0}, {"cut second line",
+			"c.\n.", 0},
+		{"cut string", "U\x03..", 0}, {"cut length", "X\x01\x00", 0}, {"cut frame",
+			"\x95\x03\x00\x00\x00\x00\x00\x00\x00N.", 0},
+		{"length of all ones", "\x8e" + strings.Repeat("\xff", 8) + ".", 0},
+	}
+	for _, c := range cases {
+		got, err := measure([]byte(c.text))
+		if got != c.want || (err == nil) != (c.want > 0) {
+			t.Errorf("%s: %q: got %d, %v, want %d", c.name, c.text, got, err, c.want)
+		}
 	}
 }
 

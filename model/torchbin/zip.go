@@ -18,22 +18,9 @@ func readZip(content []byte) ([]entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("not a PyTorch file, or cut short: %w", err)
 	}
-	records := map[string]*zip.File{}
-	folder := ""
-	for _, f := range archive.File {
-		if records[f.Name] != nil {
-			return nil, fmt.Errorf("the archive holds %q twice", f.Name)
-		}
-		records[f.Name] = f
-		switch path.Base(f.Name) {
-		case "constants.pkl":
-			return nil, errors.New("a TorchScript program, not a state dict; save model.state_dict()")
-		case "data.pkl":
-			folder = path.Dir(f.Name)
-		}
-	}
-	if folder == "" {
-		return nil, errors.New("a zip archive without data.pkl: not a PyTorch file")
+	records, folder, err := index(archive)
+	if err != nil {
+		return nil, err
 	}
 	order, err := small(records[path.Join(folder, "byteorder")])
 	if err != nil {
@@ -62,6 +49,27 @@ func readZip(content []byte) ([]entry, error) {
 		return nil, err
 	}
 	return entries(state)
+}
+
+// index returns the records of an archive by name and the folder that holds data.pkl.
+func index(archive *zip.Reader) (records map[string]*zip.File, folder string, err error) {
+	records = map[string]*zip.File{}
+	for _, f := range archive.File {
+		if records[f.Name] != nil {
+			return nil, "", fmt.Errorf("the archive holds %q twice", f.Name)
+		}
+		records[f.Name] = f
+		switch path.Base(f.Name) {
+		case "constants.pkl":
+			return nil, "", errors.New("a TorchScript program, not a state dict; save model.state_dict()")
+		case "data.pkl":
+			folder = path.Dir(f.Name)
+		}
+	}
+	if folder == "" {
+		return nil, "", errors.New("a zip archive without data.pkl: not a PyTorch file")
+	}
+	return records, folder, nil
 }
 
 // small reads a record of at most maxPickle bytes, nil when there is none.

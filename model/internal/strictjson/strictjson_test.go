@@ -73,7 +73,8 @@ func TestString(t *testing.T) {
 }
 
 func TestExcerptIsShort(t *testing.T) {
-	if got := Excerpt(json.RawMessage(strings.Repeat("\u00e9", 100))); len(got) > 70 || !strings.HasSuffix(got, "\u00e9...") {
+	if got := Excerpt(json.RawMessage(strings.Repeat("\u00e9", 100))); len(got) > 70 || !strings.HasSuffix(got,
+		"\u00e9...") {
 		t.Errorf("got %q, want whole characters and three dots", got)
 	}
 	if got := Excerpt(json.RawMessage("short")); got != "short" {
