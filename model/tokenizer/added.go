@@ -43,8 +43,6 @@ type trieEdge struct {
 
 func newTrie(spaces bool) *trie { return &trie{nodes: []trieNode{{token: -1}}, spaces: spaces} }
 
-func (t *trie) empty() bool { return len(t.nodes) == 1 }
-
 // add puts s in; of two equal strings the first stays.
 func (t *trie) add(s string, token int) {
 	if s == "" {
