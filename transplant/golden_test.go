@@ -74,7 +74,7 @@ func goldenDirs(t *testing.T) []string {
 	return dirs
 }
 
-func openGolden(t *testing.T, dir string) golden {
+func openGolden(t testing.TB, dir string) golden {
 	t.Helper()
 	g := golden{dir: dir}
 	text, err := os.ReadFile(filepath.Join(dir, "expected.json"))

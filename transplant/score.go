@@ -1,0 +1,157 @@
+package transplant
+
+import (
+	"context"
+	"encoding/json"
+	"math"
+)
+
+// Prediction is one line of predictions.jsonl.
+type Prediction struct {
+	Row             int     `json:"row"` // 1 is the first data row
+	LogProb1        float64 `json:"logprob_1"`
+	LogProb2        float64 `json:"logprob_2"`
+	Label           int     `json:"label"`
+	Loss            float64 `json:"loss"`
+	Correct         bool    `json:"correct"`
+	ArgumentCorrect bool    `json:"argument_correct"`
+	Tokens          int     `json:"tokens"` // really computed
+}
+
+// predict joins a case with its outcome.
+func predict(c Case, o Outcome) Prediction {
+	p := Prediction{Row: c.Row, LogProb1: o.LogProb[0], LogProb2: o.LogProb[1], Label: c.Label, Loss: o.Loss,
+		ArgumentCorrect: c.ArgumentCorrect, Tokens: o.Tokens}
+	p.Correct = p.Choice() == c.Label
+	return p
+}
+
+// Choice is the candidate the chooser prefers, 1 or 2.
+func (p Prediction) Choice() int {
+	if p.LogProb2 > p.LogProb1 {
+		return 2
+	}
+	return 1
+}
+
+// Confidence is |P(1) - P(2)|.
+func (p Prediction) Confidence() float64 {
+	return math.Abs(math.Exp(p.LogProb1) - math.Exp(p.LogProb2))
+}
+
+// Fraction is a count out of a total. It is NaN, and null in JSON, when the total is 0.
+type Fraction struct{ Count, Total int }
+
+// Value is Count / Total.
+func (f Fraction) Value() float64 { return float64(f.Count) / float64(f.Total) }
+
+// Interval is Wilson's 95 % score interval (Wilson 1927), which stays inside [0, 1] for small totals.
+func (f Fraction) Interval() (low, high float64) {
+	const z = 1.959963984540054 // the normal distribution's 97.5 % quantile
+	n, p := float64(f.Total), f.Value()
+	center := (p + z*z/(2*n)) / (1 + z*z/n)
+	half := z / (1 + z*z/n) * math.Sqrt(p*(1-p)/n+z*z/(4*n*n))
+	return center - half, center + half
+}
+
+// MarshalJSON gives the value, the counts behind it and the interval.
+func (f Fraction) MarshalJSON() ([]byte, error) {
+	if f.Total == 0 {
+		return []byte(`{"value":null,"count":0,"total":0}`), nil
+	}
+	low, high := f.Interval()
+	return json.Marshal(struct {
+		Value    float64    `json:"value"`
+		Count    int        `json:"count"`
+		Total    int        `json:"total"`
+		Interval [2]float64 `json:"interval_95"`
+	}{f.Value(), f.Count, f.Total, [2]float64{low, high}})
+}
+
+func (f *Fraction) add(yes bool) {
+	f.Total++
+	if yes {
+		f.Count++
+	}
+}
+
+// Mean is an average that is NaN, and null in JSON, over nothing.
+type Mean struct {
+	sum float64
+	n   int
+}
+
+func (m *Mean) add(x float64) { m.sum, m.n = m.sum+x, m.n+1 }
+
+// Value is the average.
+func (m Mean) Value() float64 { return m.sum / float64(m.n) }
+
+// MarshalJSON gives the value or null.
+func (m Mean) MarshalJSON() ([]byte, error) {
+	if m.n == 0 {
+		return []byte("null"), nil
+	}
+	return json.Marshal(m.Value())
+}
+
+// Summary are the figures of a scored set. The two conditional fractions are conditional: their totals are the rows in
+// which the third writer was right, or wrong, and not all rows.
+type Summary struct {
+	Rows                         int      `json:"rows"`
+	Loss                         Mean     `json:"loss"`
+	FractionCorrect              Fraction `json:"fraction_correct"`
+	CorrectWhenArgumentCorrect   Fraction `json:"correct_when_argument_correct"`
+	CorrectWhenArgumentIncorrect Fraction `json:"correct_when_argument_incorrect"`
+	ConfidenceWhenCorrect        Mean     `json:"confidence_when_correct"`
+	ConfidenceWhenIncorrect      Mean     `json:"confidence_when_incorrect"`
+	ArgumentCorrect              Fraction `json:"argument_correct"`  // how often the third writer was right
+	Candidate1Right              Fraction `json:"candidate_1_right"` // what always answering 1 would score
+	Candidate1Chosen             Fraction `json:"candidate_1_chosen"`
+	Tokens                       int      `json:"tokens"`
+}
+
+// Summarize computes the figures of predictions.
+func Summarize(predictions []Prediction) Summary {
+	var s Summary
+	for _, p := range predictions {
+		s.Rows++
+		s.Tokens += p.Tokens
+		s.Loss.add(p.Loss)
+		s.FractionCorrect.add(p.Correct)
+		s.ArgumentCorrect.add(p.ArgumentCorrect)
+		s.Candidate1Right.add(p.Label == 1)
+		s.Candidate1Chosen.add(p.Choice() == 1)
+		if p.ArgumentCorrect {
+			s.CorrectWhenArgumentCorrect.add(p.Correct)
+		} else {
+			s.CorrectWhenArgumentIncorrect.add(p.Correct)
+		}
+		if p.Correct {
+			s.ConfidenceWhenCorrect.add(p.Confidence())
+		} else {
+			s.ConfidenceWhenIncorrect.add(p.Confidence())
+		}
+	}
+	return s
+}
+
+// Pace says how cases are run: Workers sweeps at a time, MicroBatch cases in each.
+type Pace struct{ Workers, MicroBatch int }
+
+// Predict scores cases in order. progress, when not nil, is called after each sweep with the number of cases scored.
+func (m *Method) Predict(ctx context.Context, cases []Case, pace Pace, progress func(done int)) ([]Prediction, error) {
+	var predictions []Prediction
+	batches := groups(cases, pace.MicroBatch)
+	err := inOrder(ctx, len(batches), pace.Workers,
+		func(i int) ([]Outcome, error) { return m.Evaluate(batches[i]) },
+		func(i int, outcomes []Outcome) error {
+			for j, o := range outcomes {
+				predictions = append(predictions, predict(batches[i][j], o))
+			}
+			if progress != nil {
+				progress(len(predictions))
+			}
+			return nil
+		})
+	return predictions, err
+}

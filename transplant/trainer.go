@@ -1,0 +1,305 @@
+package transplant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"gotransplant/lora"
+)
+
+// TrainOptions are the choices of a training run.
+type TrainOptions struct {
+	Steps     int // updates; Epochs counts where it is 0
+	Epochs    int
+	BatchSize int // rows an update; the last of an epoch may be smaller
+	Pace      Pace
+	Adam      lora.AdamWOptions
+	Schedule  lora.Schedule // Total is filled in by NewTrainer
+	ClipNorm  float64       // 0 does not clip
+	EvalEvery int           // updates between held-out scores; 0: only before the first and after the last
+	SaveEvery int           // updates between saves; 0: only after the last
+}
+
+// Trainer fits the adapters of a Method to cases. Its results depend on the options and the cases alone, not on timing
+// or the number of cores.
+type Trainer struct {
+	Method      *Method
+	Options     TrainOptions
+	Train, Test []Case
+	Order       func(epoch int) []int // indices into Train, a permutation for every epoch
+
+	roles   []*Role // trained, each once
+	tensors []lora.Tensor
+	adam    *lora.AdamW
+	sums    *lora.Accumulator
+	step    int           // updates done
+	samples int           // rows trained on
+	scored  int           // the step after which rows were last scored, -1 for never
+	points  int           // scores of the held-out rows so far: lines of curve.csv
+	before  time.Duration // spent by earlier processes of the same run
+	started time.Time
+}
+
+// StepMetrics is one line of metrics.jsonl: an update seen from before it.
+type StepMetrics struct {
+	Step            int     `json:"step"`    // 1 is the first
+	Samples         int     `json:"samples"` // rows trained on, this step's included
+	Loss            float64 `json:"loss"`    // mean over the batch, before the update
+	Tokens          int     `json:"tokens"`  // really computed in this step
+	Seconds         float64 `json:"seconds"` // since the run began, pauses between processes left out
+	FractionCorrect float64 `json:"fraction_correct"`
+	LearningRate    float64 `json:"lr"`
+	GradientNorm    float64 `json:"gradient_norm"` // before clipping
+}
+
+// CurvePoint is one line of curve.csv: the held-out set scored after some step.
+type CurvePoint struct {
+	Test    int     // 0 is before the first update
+	Seconds float64 // as in StepMetrics
+	Samples int
+	Summary
+}
+
+// Recorder is told what happens during training; Run writes it to a directory.
+type Recorder interface {
+	Step(StepMetrics) error
+	Scored(CurvePoint) error
+	Predicted([]Prediction) error
+	Save(t *Trainer) error
+	Progress(what string, done, total int)
+}
+
+// NewTrainer prepares a trainer at step 0.
+func NewTrainer(m *Method, o TrainOptions, train, test []Case) (*Trainer, error) {
+	if len(train) == 0 {
+		return nil, errors.New("no rows to train on")
+	}
+	if o.BatchSize < 1 || o.Pace.MicroBatch < 1 || o.Pace.Workers < 1 {
+		return nil, fmt.Errorf("batch size %d, micro-batch %d and workers %d must be at least 1",
+			o.BatchSize, o.Pace.MicroBatch, o.Pace.Workers)
+	}
+	t := &Trainer{Method: m, Options: o, Train: train, Test: test, scored: -1, started: time.Now()}
+	t.Options.Schedule.Total = t.Total()
+	if err := t.Options.Schedule.Validate(); err != nil {
+		return nil, err
+	}
+	if m.TrainsArguer() && m.Arguer != m.Chooser {
+		t.roles = append(t.roles, m.Arguer)
+		t.tensors = append(t.tensors, m.Arguer.Adapter.Tensors("arguer.")...)
+	}
+	if m.Chooser != nil {
+		t.roles = append(t.roles, m.Chooser)
+		t.tensors = append(t.tensors, m.Chooser.Adapter.Tensors("chooser.")...)
+	}
+	if len(t.tensors) == 0 {
+		return nil, errors.New("no adapter to train")
+	}
+	for _, r := range t.roles {
+		if err := r.Adapter.CheckTrainable(); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	if t.adam, err = lora.NewAdamW(o.Adam, t.tensors); err != nil {
+		return nil, err
+	}
+	t.sums = lora.NewAccumulator(t.tensors)
+	return t, nil
+}
+
+// stepsPerEpoch counts the batches of an epoch.
+func (t *Trainer) stepsPerEpoch() int {
+	return (len(t.Train) + t.Options.BatchSize - 1) / t.Options.BatchSize
+}
+
+// Total is the number of updates of the whole run.
+func (t *Trainer) Total() int {
+	if t.Options.Steps > 0 {
+		return t.Options.Steps
+	}
+	return t.Options.Epochs * t.stepsPerEpoch()
+}
+
+// Step is the number of updates done.
+func (t *Trainer) Step() int { return t.step }
+
+// Seconds is the time spent on the run, by this process and those before it.
+func (t *Trainer) Seconds() float64 { return (t.before + time.Since(t.started)).Seconds() }
+
+// batch are the cases of an update, counted from 0.
+func (t *Trainer) batch(step int) []Case {
+	order := t.Order(step / t.stepsPerEpoch())
+	from := step % t.stepsPerEpoch() * t.Options.BatchSize
+	var cases []Case
+	for _, i := range order[from:min(from+t.Options.BatchSize, len(order))] {
+		cases = append(cases, t.Train[i])
+	}
+	return cases
+}
+
+// ErrInterrupted is returned by Run when its context was done; everything up to the last whole step has been saved.
+var ErrInterrupted = errors.New("interrupted")
+
+// Run trains from the current step to the last. When ctx is done the step under way is given up, the state is saved and
+// ErrInterrupted returned; when the loss or a gradient is not finite, the state before that step is saved.
+func (t *Trainer) Run(ctx context.Context, r Recorder) error {
+	for {
+		last := t.step == t.Total()
+		if t.scored < t.step && (t.step == 0 || last || due(t.step, t.Options.EvalEvery)) {
+			if err := t.score(ctx, r); err != nil {
+				return t.stop(ctx, r, err)
+			}
+			t.scored = t.step
+		}
+		if last || due(t.step, t.Options.SaveEvery) {
+			if err := r.Save(t); err != nil {
+				return err
+			}
+		}
+		if last {
+			return nil
+		}
+		m, err := t.update(ctx, r)
+		if err != nil {
+			return t.stop(ctx, r, err)
+		}
+		if err := r.Step(m); err != nil {
+			return err
+		}
+	}
+}
+
+func due(step, every int) bool { return every > 0 && step%every == 0 }
+
+// stop saves what is good when Run has to end early.
+func (t *Trainer) stop(ctx context.Context, r Recorder, err error) error {
+	var broken *NotFiniteError
+	switch {
+	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
+		return errors.Join(ErrInterrupted, r.Save(t))
+	case errors.As(err, &broken):
+		return errors.Join(err, r.Save(t))
+	}
+	return err
+}
+
+// NotFiniteError says at which update, and over which rows, training broke down.
+type NotFiniteError struct {
+	Step int
+	Rows []int
+	Err  error
+}
+
+func (e *NotFiniteError) Error() string {
+	rows := strings.Trim(fmt.Sprint(e.Rows), "[]")
+	return fmt.Sprintf("step %d (rows %s): %v; the state before this step is kept: "+
+		"lower --lr, or set --clip-norm, and start again from the saved adapters", e.Step, rows, e.Err)
+}
+
+func (e *NotFiniteError) Unwrap() error { return e.Err }
+
+// update does one step: sweeps over the batch, gradients summed in the order of the rows, AdamW.
+func (t *Trainer) update(ctx context.Context, r Recorder) (StepMetrics, error) {
+	cases := t.batch(t.step)
+	m := StepMetrics{Step: t.step + 1, Samples: t.samples + len(cases)}
+	batches := groups(cases, t.Options.Pace.MicroBatch)
+	weight := 1 / float64(len(cases))
+	done, correct := 0, 0
+	t.sums = lora.NewAccumulator(t.tensors)
+	err := inOrder(ctx, len(batches), t.Options.Pace.Workers,
+		func(i int) (Sweep, error) { return t.Method.Train(batches[i], weight) },
+		func(i int, s Sweep) error {
+			for j, o := range s.Outcomes {
+				m.Loss += o.Loss * weight
+				m.Tokens += o.Tokens
+				if math.IsNaN(o.Loss) || math.IsInf(o.Loss, 0) {
+					return &NotFiniteError{m.Step, []int{batches[i][j].Row}, fmt.Errorf("the loss is %v", o.Loss)}
+				}
+				if predict(batches[i][j], o).Correct {
+					correct++
+				}
+			}
+			done += len(s.Outcomes)
+			r.Progress(fmt.Sprintf("step %d of %d", m.Step, t.Total()), t.step*t.Options.BatchSize+done, t.Total()*t.Options.BatchSize)
+			return t.accumulate(s)
+		})
+	if err != nil {
+		return m, err
+	}
+	m.FractionCorrect = float64(correct) / float64(len(cases))
+	m.LearningRate = t.Options.Schedule.LR(m.Step)
+	if m.GradientNorm, err = t.apply(m.LearningRate); err != nil {
+		return m, &NotFiniteError{m.Step, rowsOf(cases), err}
+	}
+	t.step, t.samples = m.Step, m.Samples
+	m.Seconds = t.Seconds()
+	return m, nil
+}
+
+// accumulate adds a sweep's gradients; a shared adapter gets the sum of both roles'.
+func (t *Trainer) accumulate(s Sweep) error {
+	m := t.Method
+	if m.TrainsArguer() && m.Arguer == m.Chooser {
+		if err := t.sums.Add(s.Arguer); err != nil {
+			return err
+		}
+		return t.sums.Add(s.Chooser)
+	}
+	return t.sums.Add(append(s.Arguer, s.Chooser...))
+}
+
+// apply takes the summed gradients, clips them and updates host and device. It returns the norm before clipping.
+func (t *Trainer) apply(lr float64) (norm float64, err error) {
+	if err := t.sums.Take(t.tensors); err != nil {
+		return 0, err
+	}
+	if norm, err = lora.ClipGlobalNorm(t.tensors, t.Options.ClipNorm); err != nil {
+		return 0, err
+	}
+	if err := t.adam.Step(t.tensors, lr); err != nil {
+		return 0, err
+	}
+	for _, r := range t.roles {
+		if err := r.Upload(); err != nil {
+			return 0, err
+		}
+	}
+	return norm, nil
+}
+
+// score runs the held-out cases and hands the figures over. Without held-out cases there is nothing to do until the end
+// of the run, when the rows trained on are scored, for their predictions alone.
+func (t *Trainer) score(ctx context.Context, r Recorder) error {
+	cases := t.Test
+	if len(cases) == 0 {
+		if t.step < t.Total() {
+			return nil
+		}
+		cases = t.Train
+	}
+	predictions, err := t.Method.Predict(ctx, cases, t.Options.Pace, func(done int) {
+		r.Progress(fmt.Sprintf("scoring after step %d", t.step), done, len(cases))
+	})
+	if err != nil {
+		return err
+	}
+	if err := r.Predicted(predictions); err != nil || len(t.Test) == 0 {
+		return err
+	}
+	// The first score comes before any training and is number 0.
+	err = r.Scored(CurvePoint{t.points, t.Seconds(), t.samples, Summarize(predictions)})
+	t.points++
+	return err
+}
+
+func rowsOf(cases []Case) []int {
+	var rows []int
+	for _, c := range cases {
+		rows = append(rows, c.Row)
+	}
+	return rows
+}

@@ -1,0 +1,216 @@
+package transplant
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"gotransplant/lora"
+
+	"github.com/gomlx/compute/dtypes"
+)
+
+// memory is a Recorder that keeps what it is told; it interrupts the run, if asked, on entering a step.
+type memory struct {
+	steps  []StepMetrics
+	points []CurvePoint
+	last   []Prediction
+	saves  int
+}
+
+func (m *memory) Step(s StepMetrics) error          { m.steps = append(m.steps, s); return nil }
+func (m *memory) Scored(p CurvePoint) error         { m.points = append(m.points, p); return nil }
+func (m *memory) Predicted(p []Prediction) error    { m.last = p; return nil }
+func (m *memory) Save(*Trainer) error               { m.saves++; return nil }
+func (m *memory) Progress(what string, done, n int) {}
+
+// goldenOptions are those of the golden runs: the whole file as one batch.
+func goldenOptions(g golden, steps int) TrainOptions {
+	return TrainOptions{
+		Steps: steps, BatchSize: len(g.cases), Pace: Pace{Workers: 2, MicroBatch: 1},
+		Adam:     lora.AdamWOptions{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8},
+		Schedule: lora.Schedule{Kind: "constant", Peak: g.run.Train.LR},
+	}
+}
+
+func fileOrder(n int) func(int) []int {
+	return func(int) []int {
+		order := make([]int, n)
+		for i := range order {
+			order[i] = i
+		}
+		return order
+	}
+}
+
+func newTrainer(t *testing.T, m *Method, o TrainOptions, train, test []Case) *Trainer {
+	t.Helper()
+	trainer, err := NewTrainer(m, o, train, test)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trainer.Order = fileOrder(len(train))
+	return trainer
+}
+
+// TestGoldenTrajectory: the loss before each of five AdamW steps on both adapters, and after them.
+func TestGoldenTrajectory(t *testing.T) {
+	for _, dir := range goldenDirs(t) {
+		for _, micro := range []int{1, 4} {
+			t.Run(fmt.Sprintf("%s micro-batch %d", filepath.Base(dir), micro), func(t *testing.T) {
+				g := openGolden(t, dir)
+				o := goldenOptions(g, len(g.run.Train.Loss))
+				o.Pace.MicroBatch = micro
+				var seen memory
+				if err := newTrainer(t, g.method(t, dtypes.Float32), o, g.cases, nil).Run(context.Background(), &seen); err != nil {
+					t.Fatal(err)
+				}
+				for i, want := range g.run.Train.Loss {
+					within(t, fmt.Sprintf("loss before step %d", i+1), seen.steps[i].Loss, want, 1e-3)
+				}
+				within(t, "loss after", Summarize(seen.last).Loss.Value(), g.run.Train.LossAfter, 1e-3)
+			})
+		}
+	}
+}
+
+// TestWorkersDoNotChangeBits: the same run on one and on three workers ends with the same bits.
+func TestWorkersDoNotChangeBits(t *testing.T) {
+	g := openGolden(t, filepath.Join("testdata", "golden-small"))
+	var ends [][]float32
+	for _, workers := range []int{1, 3} {
+		m := g.method(t, dtypes.Float32)
+		o := goldenOptions(g, 2)
+		o.Pace.Workers = workers
+		if err := newTrainer(t, m, o, g.cases, nil).Run(context.Background(), &memory{}); err != nil {
+			t.Fatal(err)
+		}
+		var all []float32
+		for _, p := range append(m.Arguer.Adapter.Params(), m.Chooser.Adapter.Params()...) {
+			all = append(all, p.Value...)
+		}
+		ends = append(ends, all)
+	}
+	for i := range ends[0] {
+		if math.Float32bits(ends[0][i]) != math.Float32bits(ends[1][i]) {
+			t.Fatalf("value %d: %v with one worker, %v with three", i, ends[0][i], ends[1][i])
+		}
+	}
+}
+
+// crash is a run directory that dies without a trace, or is interrupted, on entering a given step.
+type crash struct {
+	*RunDir
+	at    int
+	abort func()
+}
+
+var errCrash = errors.New("crash")
+
+func (c *crash) Step(m StepMetrics) error {
+	if err := c.RunDir.Step(m); err != nil {
+		return err
+	}
+	if m.Step != c.at {
+		return nil
+	}
+	if c.abort != nil {
+		c.abort()
+		return nil
+	}
+	return errCrash
+}
+
+// TestResumeIsByteIdentical: a run killed after any step, or interrupted, and resumed leaves the files of one that was
+// not, seconds apart.
+func TestResumeIsByteIdentical(t *testing.T) {
+	g := openGolden(t, filepath.Join("testdata", "golden-small"))
+	train, test := g.cases[:4], g.cases[4:]
+	trainer := func() *Trainer {
+		o := goldenOptions(g, 5)
+		o.BatchSize, o.EvalEvery, o.SaveEvery = 3, 2, 2
+		return newTrainer(t, g.method(t, dtypes.Float32), o, train, test)
+	}
+	whole := t.TempDir()
+	run, err := CreateRun(filepath.Join(whole, "run"), map[string]int{"seed": 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := trainer().Run(context.Background(), run); err != nil {
+		t.Fatal(err)
+	}
+	run.Close()
+	want := contents(t, filepath.Join(whole, "run"))
+	for step := 1; step <= 5; step++ {
+		for _, interrupted := range []bool{false, true} {
+			t.Run(fmt.Sprintf("stopped at step %d, interrupted=%t", step, interrupted), func(t *testing.T) {
+				dir := filepath.Join(t.TempDir(), "run")
+				first, err := CreateRun(dir, map[string]int{"seed": 1})
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithCancel(context.Background())
+				defer cancel()
+				stop := &crash{RunDir: first, at: step}
+				wantErr := errCrash
+				if interrupted {
+					stop.abort, wantErr = cancel, ErrInterrupted
+				}
+				if err := trainer().Run(ctx, stop); !errors.Is(err, wantErr) && !(interrupted && step == 5 && err == nil) {
+					t.Fatalf("got error %v, want %v", err, wantErr)
+				}
+				first.Close()
+				second := trainer()
+				resumed, err := OpenRun(dir, second)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := second.Run(context.Background(), resumed); err != nil {
+					t.Fatal(err)
+				}
+				resumed.Close()
+				got := contents(t, dir)
+				for name := range want {
+					if !bytes.Equal(got[name], want[name]) {
+						t.Errorf("%s differs:\n%.300q\nwant\n%.300q", name, got[name], want[name])
+					}
+				}
+				if len(got) != len(want) {
+					t.Errorf("%d files, want %d", len(got), len(want))
+				}
+			})
+		}
+	}
+}
+
+// contents reads all files below dir, without the seconds in metrics.jsonl and curve.csv.
+func contents(t *testing.T, dir string) map[string][]byte {
+	t.Helper()
+	files := make(map[string][]byte)
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		name := strings.TrimPrefix(path, dir)
+		switch filepath.Base(path) {
+		case MetricsFile:
+			content = regexp.MustCompile(`"seconds":[^,]*,`).ReplaceAll(content, nil)
+		case CurveFile:
+			content = regexp.MustCompile(`(?m)^(\d+),[^,]*,`).ReplaceAll(content, []byte("$1,"))
+		}
+		files[name] = content
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
