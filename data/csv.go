@@ -1,0 +1,135 @@
+package data
+
+import (
+	"bufio"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// Columns returns the names of the data set's columns, as in the published file. A file may have them in any order and
+// others beside them.
+func Columns() []string {
+	return []string{"Question", "Correct Answer", "Correct Argument", "Incorrect Answer", "Incorrect Argument",
+		"Choice Answer", "Choice Argument", "Choice Answers Swapped"}
+}
+
+// ReadCSV reads a data set in RFC 4180 form, UTF-8 with or without a byte order mark; name is the file's, for errors.
+// Text is kept as it is: a backslash followed by n stays these two characters. The error lists every bad row as
+// name:line with the reason; the line is the one on which the row begins.
+func ReadCSV(r io.Reader, name string) ([]Row, error) {
+	buffered := bufio.NewReader(r)
+	if mark, err := buffered.Peek(3); err == nil && string(mark) == "\ufeff" {
+		buffered.Discard(3)
+	}
+	records := csv.NewReader(buffered)
+	records.FieldsPerRecord = -1 // checked row by row, to go on after a bad one
+	header, err := records.Read()
+	if errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%s: empty; want a header with the columns %q", name, Columns())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	places, err := findColumns(header)
+	if err != nil {
+		return nil, fmt.Errorf("%s:1: %w", name, err)
+	}
+	var rows []Row
+	var errs []error
+	for {
+		record, err := records.Read()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		line, err := recordLine(records, err)
+		if line == 0 {
+			return nil, fmt.Errorf("%s: %w", name, err) // the file cannot be read on
+		}
+		var row Row
+		if err == nil && len(record) != len(header) {
+			err = fmt.Errorf("%d fields, the header has %d", len(record), len(header))
+		}
+		if err == nil {
+			row, err = newRow(line, func(column string) string { return record[places[column]] })
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s:%d: %w", name, line, err))
+		}
+		rows = append(rows, row)
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	if len(rows) == 0 {
+		return nil, fmt.Errorf("%s: no rows after the header", name)
+	}
+	return rows, nil
+}
+
+// recordLine returns where the record just read begins, and what is wrong with its quoting; 0 if reading itself failed.
+func recordLine(records *csv.Reader, err error) (line int, reason error) {
+	var bad *csv.ParseError
+	if errors.As(err, &bad) {
+		return bad.StartLine, bad.Err
+	}
+	if err != nil {
+		return 0, err
+	}
+	line, _ = records.FieldPos(0)
+	return line, nil
+}
+
+// findColumns maps each column's name to its place in the header.
+func findColumns(header []string) (map[string]int, error) {
+	places := map[string]int{}
+	var missing []string
+	for _, column := range Columns() {
+		switch i := slices.Index(header, column); {
+		case i < 0:
+			missing = append(missing, column)
+		case slices.Contains(header[i+1:], column):
+			return nil, fmt.Errorf("the column %q stands twice in the header", column)
+		default:
+			places[column] = i
+		}
+	}
+	if len(missing) > 0 {
+		return nil, fmt.Errorf("the header lacks the columns %q; it has %q", missing, header)
+	}
+	return places, nil
+}
+
+// newRow checks one record and returns all that is wrong with it.
+func newRow(line int, get func(column string) string) (Row, error) {
+	row := Row{Line: line, Question: get("Question"),
+		CorrectAnswer: get("Correct Answer"), CorrectArgument: get("Correct Argument"),
+		IncorrectAnswer: get("Incorrect Answer"), IncorrectArgument: get("Incorrect Argument"),
+		Choice: get("Choice Answer"), ChoiceArgument: get("Choice Argument"),
+		Swapped: get("Choice Answers Swapped") == "True"}
+	var reasons []string
+	for _, column := range Columns() {
+		if !utf8.ValidString(get(column)) {
+			reasons = append(reasons, column+" is not UTF-8")
+		}
+	}
+	for _, column := range []string{"Question", "Correct Argument", "Incorrect Argument", "Choice Argument"} {
+		if strings.TrimSpace(get(column)) == "" {
+			reasons = append(reasons, column+" is empty")
+		}
+	}
+	if row.Choice != "candidate_1" && row.Choice != "candidate_2" {
+		reasons = append(reasons, fmt.Sprintf("Choice Answer is %q, want candidate_1 or candidate_2", row.Choice))
+	}
+	if s := get("Choice Answers Swapped"); s != "True" && s != "False" {
+		reasons = append(reasons, fmt.Sprintf("Choice Answers Swapped is %q, want True or False", s))
+	}
+	if len(reasons) > 0 {
+		return Row{}, errors.New(strings.Join(reasons, "; "))
+	}
+	return row, nil
+}
