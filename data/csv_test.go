@@ -29,8 +29,8 @@ func TestReadCSV(t *testing.T) {
 }
 
 func TestReadCSVColumnOrder(t *testing.T) {
-	text := "Note,Choice Answers Swapped,Choice Argument,Choice Answer,Incorrect Argument,Incorrect Answer,Correct Argument," +
-		"Correct Answer,Question\nn,True,ca,candidate_1,ia,i,ra,r,q\n"
+	text := "Note,Choice Answers Swapped,Choice Argument,Choice Answer,Incorrect Argument,Incorrect Answer," +
+		"Correct Argument,Correct Answer,Question\nn,True,ca,candidate_1,ia,i,ra,r,q\n"
 	got, err := ReadCSV(strings.NewReader(text), "f.csv")
 	want := Row{2, "q", "r", "ra", "i", "ia", "candidate_1", "ca", true}
 	if err != nil || len(got) != 1 || got[0] != want {
@@ -47,7 +47,8 @@ func TestReadCSVRefuses(t *testing.T) {
 	}{
 		{"nothing", "", []string{"f.csv: empty"}, ""},
 		{"no rows", header, []string{"f.csv: no rows"}, ""},
-		{"missing columns", "Question,Correct Answer\n", []string{"f.csv:1:", `"Correct Argument"`, `"Choice Answers Swapped"`},
+		{"missing columns", "Question,Correct Answer\n",
+			[]string{"f.csv:1:", `"Correct Argument"`, `"Choice Answers Swapped"`},
 			`lacks the columns ["Question`},
 		{"a column twice", "Question," + header + good, []string{"f.csv:1:", `"Question" stands twice`}, ""},
 		{"every bad row", header + good +

@@ -47,25 +47,27 @@ func Encode(p Prompt, e Encoder) Tokens {
 	return t
 }
 
-// LabelIDs returns the ids of the labels 1 and 2 as the token that follows the chooser's prompt. It is an error, showing
-// the ids, if a label does not add exactly one token and leave the others alone, or if both add the same.
+// LabelIDs returns the ids of the labels 1 and 2 as the token that follows the chooser's prompt. It is an error,
+// showing the ids, if a label does not add exactly one token and leave the others alone, or if both add the same.
 func LabelIDs(p Prompt, e Encoder) ([2]int32, error) {
 	var last Segment
 	if len(p) > 0 && p[len(p)-1].Fence == "" {
 		last = p[len(p)-1]
 	}
-	alone := e.Encode(last.Text, last.Ordinary, len(p) <= 1)
+	first := len(p) == 0 || len(p) == 1 && p[0].Fence == ""
+	alone := e.Encode(last.Text, last.Ordinary, first)
 	var labels [2]int32
 	for i, label := range []string{"1", "2"} {
-		with := e.Encode(last.Text+label, last.Ordinary, len(p) <= 1)
+		with := e.Encode(last.Text+label, last.Ordinary, first)
 		if len(with) != len(alone)+1 || !slices.Equal(with[:len(alone)], alone) {
-			return labels, fmt.Errorf("the label %q does not add one token to the prompt's end: without it %v, with it %v; "+
-				"let the template end so that the label is a token of its own", label, alone, with)
+			return labels, fmt.Errorf("the label %q does not add one token to the prompt's end: without it %v, with it "+
+				"%v; let the template end so that the label is a token of its own", label, alone, with)
 		}
 		labels[i] = with[len(alone)]
 	}
 	if labels[0] == labels[1] {
-		return labels, fmt.Errorf("the labels 1 and 2 are the same token %d; the vocabulary cannot tell them apart", labels[0])
+		return labels, fmt.Errorf("the labels 1 and 2 are the same token %d; the vocabulary cannot tell them apart",
+			labels[0])
 	}
 	return labels, nil
 }

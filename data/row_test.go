@@ -66,7 +66,8 @@ func TestRowRoles(t *testing.T) {
 		}
 	}
 	rows := []Row{r, r.Flip(), {Choice: "candidate_2"}, {Choice: "candidate_1"}}
-	if got, want := Count(rows), (Counts{4, 3, 1, 2}); got != want || got.ArgumentRate() != 0.75 || got.SwappedRate() != 0.25 {
+	got, want := Count(rows), Counts{4, 3, 1, 2}
+	if got != want || got.ArgumentRate() != 0.75 || got.SwappedRate() != 0.25 {
 		t.Errorf("got %+v with rates %v and %v, want %+v, 0.75, 0.25", got, got.ArgumentRate(), got.SwappedRate(), want)
 	}
 	if got := Count(nil).ArgumentRate(); got != 0 {

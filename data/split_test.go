@@ -51,7 +51,8 @@ func TestSplitAndOrderDependOnTheSeed(t *testing.T) {
 	if slices.Equal(order(0, 1), order(1, 1)) || slices.Equal(order(0, 1), order(0, 2)) {
 		t.Error("the order ignores the epoch or the seed")
 	}
-	if sorted := slices.Sorted(slices.Values(order(0, 1))); sorted[0] != 0 || sorted[99] != 99 || len(slices.Compact(sorted)) != 100 {
+	sorted := slices.Sorted(slices.Values(order(0, 1)))
+	if sorted[0] != 0 || sorted[99] != 99 || len(slices.Compact(sorted)) != 100 {
 		t.Errorf("the order is not a permutation: %v", sorted)
 	}
 }

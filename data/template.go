@@ -51,8 +51,8 @@ func ParseArgue(name, text string) (*Template, error) {
 	return parseTemplate(name, text, &Template{fields: []string{Question, Argument}, fences: []string{Argument}})
 }
 
-// ParseChoose reads the chooser's template: fields .Question, .Candidate1, .Candidate2 and .ChoiceArgument, of which the
-// candidates must be fenced. The label is expected right after the prompt's end.
+// ParseChoose reads the chooser's template: fields .Question, .Candidate1, .Candidate2 and .ChoiceArgument, of which
+// the candidates must be fenced. The label is expected right after the prompt's end.
 func ParseChoose(name, text string) (*Template, error) {
 	return parseTemplate(name, text, &Template{fields: []string{Question, Candidate1, Candidate2, ChoiceArgument},
 		fences: []string{Candidate1, Candidate2}})

@@ -168,7 +168,8 @@ func TestEncode(t *testing.T) {
 		spans    map[string]Span
 		specials int
 	}{
-		{"BOS in front", Prompt{{Text: "ab"}, {Text: "c", Fence: "X"}}, true, "[1000 97 98 99]", map[string]Span{"X": {3, 4}}, 0},
+		{"BOS in front", Prompt{{Text: "ab"}, {Text: "c", Fence: "X"}}, true, "[1000 97 98 99]",
+			map[string]Span{"X": {3, 4}}, 0},
 		{"no BOS", Prompt{{Text: "ab"}, {Text: "c", Fence: "X"}}, false, "[97 98 99]", map[string]Span{"X": {2, 3}}, 0},
 		{"BOS in the template", Prompt{{Text: "<s>a"}, {Text: "c", Fence: "X"}}, true, "[1000 97 99]",
 			map[string]Span{"X": {2, 3}}, 0},

@@ -13,8 +13,8 @@ type Tensor struct {
 	Value, Grad []float32
 }
 
-// Tensors lists an adapter's matrices for an optimizer, in the order of [Adapter.Params] and without gradients. Value is
-// the adapter's own memory. prefix keeps the names of two adapters apart, as in "arguer.".
+// Tensors lists an adapter's matrices for an optimizer, in the order of [Adapter.Params] and without gradients. Value
+// is the adapter's own memory. prefix keeps the names of two adapters apart, as in "arguer.".
 func (a *Adapter) Tensors(prefix string) []Tensor {
 	tensors := make([]Tensor, len(a.params))
 	for i, p := range a.params {
@@ -114,8 +114,8 @@ func (w *AdamW) Step(tensors []Tensor, lr float64) error {
 }
 
 // ClipGlobalNorm scales all gradients by limit/(norm + 1e-6) when that is below 1, where norm is the Euclidean norm of
-// all of them together, and returns norm: torch.nn.utils.clip_grad_norm_. A limit of 0 only measures. A gradient that is
-// not finite is an error naming its tensor, and nothing is scaled.
+// all of them together, and returns norm: torch.nn.utils.clip_grad_norm_. A limit of 0 only measures. A gradient that
+// is not finite is an error naming its tensor, and nothing is scaled.
 func ClipGlobalNorm(tensors []Tensor, limit float64) (norm float64, err error) {
 	chunks := chunksOf(tensors)
 	sums := make([]float64, len(chunks))

@@ -102,8 +102,8 @@ func newEmpty(config Config, c model.Config) (*Adapter, error) {
 	return a, nil
 }
 
-// rankAndScale resolves the patterns for one module. The scale is lora_alpha/r, or lora_alpha/sqrt(r) for rank-stabilised
-// LoRA (arXiv 2312.03732).
+// rankAndScale resolves the patterns for one module. The scale is lora_alpha/r, or lora_alpha/sqrt(r) for
+// rank-stabilised LoRA (arXiv 2312.03732).
 func (c Config) rankAndScale(module string) (rank int, scale float64, err error) {
 	r, rankErr := c.RankPattern.find(module, float64(c.Rank))
 	alpha, alphaErr := c.AlphaPattern.find(module, c.Alpha)

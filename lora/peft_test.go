@@ -163,7 +163,8 @@ func encoded(name string, dtype safetensors.DType, shape ...int) safetensors.Ten
 
 func TestOpenDTypesAndAdapterName(t *testing.T) {
 	for _, dtype := range []safetensors.DType{"F64", "F32", "F16", "BF16"} {
-		dir := writeAdapter(t, encoded(kProj+"lora_A.default.weight", dtype, 2, 8), encoded(kProj+"lora_B.weight", dtype, 4, 2))
+		dir := writeAdapter(t, encoded(kProj+"lora_A.default.weight", dtype, 2, 8),
+			encoded(kProj+"lora_B.weight", dtype, 4, 2))
 		a, err := Open(dir, smallConfig())
 		if err != nil {
 			t.Errorf("%s: %v", dtype, err)

@@ -5,7 +5,7 @@ import (
 	"math"
 )
 
-// Schedule gives the learning rate of each step: a linear warm-up to Peak, then constant, or down to zero at step Total.
+// Schedule gives the learning rate of each step: a linear warm-up to Peak, then constant, or down to 0 at step Total.
 type Schedule struct {
 	Kind   string // "constant", "linear" or "cosine"
 	Warmup int    // steps; step s of them has Peak * s/Warmup

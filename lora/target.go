@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// Targets says which modules an adapter stands on, as PEFT's target_modules does: either names, each of which is a whole
-// module name or its last dotted parts, or one regular expression that must match a whole module name. The JSON form is
-// a list or a string; the string "all-linear" means the seven projections of every layer.
+// Targets says which modules an adapter stands on, as PEFT's target_modules does: either names, each of which is a
+// whole module name or its last dotted parts, or one regular expression that must match a whole module name. The JSON
+// form is a list or a string; the string "all-linear" means the seven projections of every layer.
 type Targets struct {
 	Names []string
 	Regex string
