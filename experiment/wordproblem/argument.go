@@ -56,7 +56,8 @@ func (c *claims) spoil(r *rand.Rand, k *kind, e Error) {
 	}
 }
 
-// spoilOperand replaces one operand by a number that is neither in the question nor its answer.
+// spoilOperand replaces one operand by a number that is neither in the question nor its answer, nor the new result, so
+// that it does look out of place.
 func (c *claims) spoilOperand(r *rand.Rand, k *kind) {
 	for {
 		first, second := c.first, c.second
@@ -67,7 +68,8 @@ func (c *claims) spoilOperand(r *rand.Rand, k *kind) {
 			second = x
 		}
 		result := k.result(first, second)
-		if x != c.first && x != c.second && x != c.result && first != second && result >= 1 {
+		strange := x != c.first && x != c.second && x != c.result && x != result
+		if strange && first != second && result >= 1 {
 			c.first, c.second, c.result = first, second, result
 			return
 		}

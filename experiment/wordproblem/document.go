@@ -16,18 +16,18 @@ type Document struct {
 
 // A DocumentMix says how often each form of document is drawn, as relative weights.
 type DocumentMix struct {
-	Marked   int // an argument with a mark after every value: ok if it is right, no if not
-	Facts    int // single statements, each judged
-	Judged   int // whole arguments, each judged
-	Pairs    int // a right and a wrong argument, then which is better
-	Solved   int // a right argument
-	Records  int // the values of the problem under numbered keys
-	MaxFacts int // at most so many statements in a Facts document
+	Marked  int // an argument with a mark after every value: ok if it is right, no if not
+	Sums    int // sums and differences without a question, with a mark after each
+	Facts   int // single statements, each judged
+	Judged  int // whole arguments, each judged
+	Pairs   int // a right and a wrong argument, then which is better
+	Solved  int // a right argument
+	Records int // the values of the problem under numbered keys
 }
 
 // DefaultMix is the mix the embedded model was trained on.
 func DefaultMix() DocumentMix {
-	return DocumentMix{Marked: 25, Facts: 20, Judged: 25, Pairs: 25, Solved: 3, Records: 2, MaxFacts: 4}
+	return DocumentMix{Marked: 20, Sums: 10, Facts: 15, Judged: 25, Pairs: 27, Solved: 2, Records: 1}
 }
 
 // NewDocument draws a document about a problem that InDataSet refuses, so the data set stays unseen.
@@ -41,7 +41,8 @@ func NewDocument(r *rand.Rand, mix DocumentMix) Document {
 		write  func(*writer, Problem)
 	}{
 		{mix.Marked, (*writer).marked},
-		{mix.Facts, func(w *writer, p Problem) { w.judgedFacts(p, mix.MaxFacts) }},
+		{mix.Sums, (*writer).sums},
+		{mix.Facts, (*writer).judgedFacts},
 		{mix.Judged, (*writer).judgedArguments},
 		{mix.Pairs, (*writer).pair},
 		{mix.Solved, (*writer).solved},
@@ -95,16 +96,44 @@ func (w *writer) marked(p Problem) {
 		}
 		value, right := w.slotValue(p, word[start:end+1])
 		w.add(" ", value)
-		w.judge(map[bool]string{true: "ok", false: "no"}[right])
+		w.mark(right)
 		w.add(word[end+1:])
 	}
 }
 
-// slotValue draws the value for one slot of an argument: the right one two times in three.
+// sums writes six sums or differences, of which one half is wrong, and a mark after each.
+func (w *writer) sums(Problem) {
+	w.add("Marked:")
+	for range 6 {
+		p := NewProblem(w.r)
+		c := p.claims()
+		right := w.r.IntN(2) == 0
+		if !right {
+			c.result = otherResult(w.r, p.kind, c.result)
+		}
+		sign := "+"
+		if p.kind.minus {
+			sign = "-"
+		}
+		w.add(c.write(" {n} " + sign + " {m} = {t}"))
+		w.mark(right)
+	}
+}
+
+// mark judges a single value.
+func (w *writer) mark(right bool) {
+	if right {
+		w.judge("ok")
+		return
+	}
+	w.judge("no")
+}
+
+// slotValue draws the value for one slot of an argument: the right one half of the time.
 func (w *writer) slotValue(p Problem, slot string) (value string, right bool) {
 	c := p.claims()
 	truth := c.write(slot)
-	if w.r.IntN(3) > 0 {
+	if w.r.IntN(2) == 0 {
 		return truth, true
 	}
 	switch slot {
@@ -130,11 +159,11 @@ var verdicts = []struct{ before, right, wrong string }{
 	{" Correct?", "Yes.", "No."},
 }
 
-// judgedFacts writes one to most statements and a verdict after each.
-func (w *writer) judgedFacts(p Problem, most int) {
+// judgedFacts writes one to four statements and a verdict after each.
+func (w *writer) judgedFacts(p Problem) {
 	v := drawFrom(w.r, verdicts)
 	w.add(p.Question())
-	for range 1 + w.r.IntN(most) {
+	for range 1 + w.r.IntN(4) {
 		wrong := w.r.IntN(2) == 0
 		w.add(" ", fact(w.r, p, wrong), v.before)
 		w.verdict(v.right, v.wrong, !wrong)
