@@ -137,13 +137,13 @@ type piece struct {
 	prefixed   bool
 }
 
-// search is one pass over a piece for the tokens of a trie. Positions are byte offsets in the text; the mark in front of
-// a prefixed piece counts as one position before its start.
+// search is one pass over a piece for the tokens of a trie. Positions are byte offsets in the text; the mark in front
+// of a prefixed piece counts as one position before its start.
 type search struct {
 	list     []addedToken
 	trie     *trie
 	text     string
-	ordinary []Range // sorted, disjoint; matches must not touch them
+	ordinary []Range // sorted by start; matches must not touch them
 }
 
 // split calls token and rest for the matches in p and for what lies between them, in order. The rules of single_word,

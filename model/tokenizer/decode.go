@@ -1,6 +1,7 @@
 package tokenizer
 
 import (
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -12,6 +13,37 @@ type decoder struct {
 	special   []bool   // by id
 	byteLevel bool
 	strip     int // up to this many spaces are taken from the start
+}
+
+// newDecoder gives a decoder with the texts of tokens as they are spelled: an added token that is matched normalized is
+// spelled normalized, so LLaMA-1's <s> gives a space and <s> within a text.
+func (t *Tokenizer) newDecoder() decoder {
+	d := decoder{text: slices.Clone(t.tokens), special: make([]bool, len(t.tokens))}
+	for _, token := range t.added.list {
+		d.special[token.ID] = token.Special
+		if token.Normalized && !token.asPiece {
+			d.text[token.ID] = t.added.prefix + token.Content
+		}
+	}
+	return d
+}
+
+// finish turns the spellings of a vocabulary with word marks into what the tokens add to a text.
+func (d *decoder) finish(strip int) {
+	d.strip = strip
+	d.bytes = make([]int16, len(d.text))
+	back := make(map[string]int16, 256)
+	for b := range 256 {
+		back[byteToken(b)] = int16(b)
+		back[strings.ToLower(byteToken(b))] = int16(b)
+	}
+	for id, text := range d.text {
+		d.text[id] = strings.ReplaceAll(text, wordMark, " ")
+		d.bytes[id] = -1
+		if b, ok := back[text]; ok {
+			d.bytes[id], d.text[id] = b, ""
+		}
+	}
 }
 
 // Decode gives the text of ids, special tokens included. It agrees with the Rust library's decode with

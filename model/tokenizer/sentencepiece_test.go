@@ -62,7 +62,7 @@ func spell(t *testing.T, tok *Tokenizer, tokens []Token) string {
 	return strings.Join(words, " ")
 }
 
-// Ensure the rules of SentencePiece: scores, ties, dummy prefix, spaces, unknown, byte, user-defined and control pieces.
+// Ensure the rules of SentencePiece: scores, ties, dummy prefix, spaces, and the types of pieces.
 func TestSentencePiece(t *testing.T) {
 	abc := letters("▁abc")
 	var bytes []spPiece

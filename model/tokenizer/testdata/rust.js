@@ -61,7 +61,9 @@ function llama3() {
       { type: "ByteLevel", add_prefix_space: true, trim_offsets: false, use_regex: true },
       { type: "TemplateProcessing", pair: [],
         single: [{ SpecialToken: { id: "<|begin_of_text|>", type_id: 0 } }, { Sequence: { id: "A", type_id: 0 } }],
-        special_tokens: { "<|begin_of_text|>": { id: "<|begin_of_text|>", ids: [size], tokens: ["<|begin_of_text|>"] } } },
+        special_tokens: {
+          "<|begin_of_text|>": { id: "<|begin_of_text|>", ids: [size], tokens: ["<|begin_of_text|>"] },
+        } },
     ] },
     decoder: { type: "ByteLevel", add_prefix_space: true, trim_offsets: true, use_regex: true },
     model: { type: "BPE", dropout: null, unk_token: null, continuing_subword_prefix: null, end_of_word_suffix: null,
@@ -93,13 +95,16 @@ const variants = {
 const texts = [
   "", " ", "   ", "dog", " dog", "the dog and  the   cats ", "Tomás has 12 shells. 12 x 9 = 108.", "a\nb\n\n c\t\r\n",
   "<s>", "x<s>y", "x <s> y</s>", "<unk> </s>", "[L] a  [L]", "[R]  b [R]", "a dog's dogs hotdog dog", "x[N] [N]y",
-  "a b a  b", "[PA [PAD] [PAD", "日本語 123456 🇩🇪é", "▁a ▁ b", "hello hello!!", "I'M we'Ve x'ſ 'tis", "aaaaaaaaaaaaaaaaaaa",
-  "<|eot_id|>the<|begin_of_text|> and", "\u0000\u0001\uffff\u{10ffff}", "éé日本日", "a\u00a0\u2028\u3000b  \n  \n  c",
+  "a b a  b", "[PA [PAD] [PAD", "日本語 123456 🇩🇪é", "▁a ▁ b", "hello hello!!",
+  "I'M we'Ve x'ſ 'tis", "aaaaaaaaaaaaaaaaaaa",
+  "<|eot_id|>the<|begin_of_text|> and", "\u0000\u0001\uffff\u{10ffff}",
+  "éé日本日", "a\u00a0\u2028\u3000b  \n  \n  c",
   "=".repeat(70), "an".repeat(40), "½²Ⅷ٣٤٥",
 ];
 const lists = [
   [], [326, 326], [9999, 5, 511], [3, 4, 5], [229, 165, 164, 3], [198, 300], [243, 147, 154, 300, 243, 147, 154, 131],
-  [0, 1, 2, 301], [513, 514, 515, 516, 517, 518], [230, 152, 165, 230, 152], [97, 0xe2, 0x82, 97], [0xf0, 0x9f, 0xe2, 0x82],
+  [0, 1, 2, 301], [513, 514, 515, 516, 517, 518], [230, 152, 165, 230, 152],
+  [97, 0xe2, 0x82, 97], [0xf0, 0x9f, 0xe2, 0x82],
 ];
 
 (async () => {
@@ -110,7 +115,8 @@ const lists = [
     for (const [i, text] of texts.entries()) {
       const ids = (await rust.encode(text)).getIds();
       const list = lists[i % lists.length];
-      cases.push({ text, ids, decoded: await rust.decode(ids, false), list, listDecoded: await rust.decode(list, false) });
+      const decoded = await rust.decode(ids, false), listDecoded = await rust.decode(list, false);
+      cases.push({ text, ids, decoded, list, listDecoded });
     }
     out.push({ name, patch, cases });
   }
