@@ -105,9 +105,6 @@ func parseTemplate(name, text string, t *Template) (*Template, error) {
 		return nil, err
 	}
 	for _, part := range tmpl.Templates() {
-		if part.Tree == nil {
-			continue
-		}
 		w := walker{tree: part.Tree, fields: t.fields}
 		if err := w.visit(part.Tree.Root); err != nil {
 			return nil, err

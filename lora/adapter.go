@@ -56,6 +56,12 @@ func New(o Options, c model.Config, seed uint64) (*Adapter, error) {
 	if err := config.validate(); err != nil {
 		return nil, fmt.Errorf("new adapter: %w", err)
 	}
+	for _, name := range o.Targets.Names { // PEFT files may name what a model has not; whoever asks for it mistypes
+		one := Config{Targets: Targets{Names: []string{name}}}
+		if _, err := one.selectTargets(c.NumHiddenLayers); err != nil {
+			return nil, fmt.Errorf("new adapter: %w", err)
+		}
+	}
 	a, err := newEmpty(config, c)
 	if err != nil {
 		return nil, fmt.Errorf("new adapter: %w", err)

@@ -124,6 +124,8 @@ func TestNewRefuses(t *testing.T) {
 	q := Targets{Names: []string{"q_proj"}}
 	_, err := New(Options{Rank: 0, Alpha: 1, Targets: q}, smallConfig(), 0)
 	wantError(t, err, "r: 0")
+	_, err = New(Options{Rank: 1, Alpha: 1, Targets: Targets{Names: []string{"q_proj", "q_porj"}}}, smallConfig(), 0)
+	wantError(t, err, "target_modules", "q_porj")
 	_, err = New(Options{Rank: 1, Alpha: math.NaN(), Targets: q}, smallConfig(), 0)
 	wantError(t, err, "lora_alpha")
 	c := smallConfig()

@@ -119,10 +119,8 @@ func refuse(key string, value json.RawMessage) error {
 // isEmpty says whether a JSON value is null, false, zero, or an empty string, list or object.
 func isEmpty(value json.RawMessage) bool {
 	var compact bytes.Buffer
-	if json.Compact(&compact, value) != nil {
-		return false
-	}
-	return slices.Contains([]string{"null", "false", "0", "0.0", `""`, "[]", "{}"}, compact.String())
+	err := json.Compact(&compact, value)
+	return err == nil && slices.Contains([]string{"null", "false", "0", "0.0", `""`, "[]", "{}"}, compact.String())
 }
 
 func (c *Config) validate() error {

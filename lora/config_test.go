@@ -80,6 +80,7 @@ func TestParseConfigRefusesByKey(t *testing.T) {
 		{`"target_modules": 3`, "target_modules"},
 		{`"target_modules": ".*q_proj", "layers_to_transform": [0]`, "layers_to_transform"},
 		{`"layers_pattern": "layers"`, "layers_pattern"},
+		{`"layers_to_transform": "x"`, "layers_to_transform"}, {`"layers_to_transform": ["x"]`, "layers_to_transform"},
 	} {
 		content := `{"peft_type": "LORA", ` + c.member + `}`
 		t.Run(c.member, func(t *testing.T) {

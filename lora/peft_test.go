@@ -3,6 +3,8 @@ package lora
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -212,6 +214,9 @@ func TestOpenListsEveryProblem(t *testing.T) {
 func TestOpenNamesTheFile(t *testing.T) {
 	_, err := Open(t.TempDir(), smallConfig())
 	wantError(t, err, configFile)
+	if !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want it to say that the file does not exist", err)
+	}
 	dir := writeAdapter(t)
 	_, err = Open(dir, model.Config{})
 	wantError(t, err, filepath.Join(dir, configFile), "target_modules")
