@@ -50,6 +50,7 @@ func TestObjectRefuses(t *testing.T) {
 		{"first half twice", `{"a":"\ud83d\ud83d"}`, `\ud83d at byte 6`},
 		{"second half alone", `{"a":"\ude00"}`, `\ude00 at byte 6`},
 		{"half at the end", `{"a":"\ud83d"}`, `\ud83d at byte 6`},
+		{"half at an odd place", `{"ab":"\ud83d"}`, `\ud83d at byte 7`},
 		{"cut escape", `{"a":"\u12`, "not JSON"},
 	}
 	for _, c := range cases {
