@@ -38,6 +38,10 @@ func TestParseConfigDefaults(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v\nwant %+v", got, err, want)
 	}
+	written, err := json.Marshal(got)
+	if want := `"task_type":null,"base_model_name_or_path":null`; err != nil || !strings.Contains(string(written), want) {
+		t.Errorf("written: got %s, %v; want %s in it", written, err, want)
+	}
 }
 
 // Keys as PEFT writes them for a plain LoRA, and keys that mean nothing when empty.
