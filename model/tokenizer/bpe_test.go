@@ -61,6 +61,19 @@ func TestMerge(t *testing.T) {
 	}
 }
 
+// Ensure that a candidate that stands in the heap twice is merged once: a joins b and bc at the same rank.
+func TestMergeTwice(t *testing.T) {
+	const a, b, c, bc, ab, abc = 0, 1, 2, 3, 4, 5
+	table := newMergeTable(3)
+	table.set(b, c, 0, bc)
+	table.set(a, b, 1, ab)
+	table.set(a, bc, 1, abc)
+	w := &word{symbols: []symbol{{a, 1}, {b, 2}, {c, 3}}}
+	if w.mergeLong(&table); !slices.Equal(w.symbols, []symbol{{abc, 3}}) {
+		t.Errorf("got %v, want one symbol %d", w.symbols, abc)
+	}
+}
+
 // Ensure that the table finds what was set, the last of equal pairs, and nothing else.
 func TestMergeTable(t *testing.T) {
 	table := newMergeTable(100)

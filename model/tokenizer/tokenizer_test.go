@@ -110,6 +110,27 @@ func TestOpenRefusesByteLevel(t *testing.T) {
 	}
 }
 
+// Ensure that a sequence of one component is that component, and that a file is found in the current directory.
+func TestOpenFile(t *testing.T) {
+	const metaspace = `{"type":"Metaspace","replacement":"▁","prepend_scheme":"never","split":false}`
+	content := patched(t, map[string]json.RawMessage{
+		"normalizer":    json.RawMessage("null"),
+		"pre_tokenizer": json.RawMessage(`{"type":"Sequence","pretokenizers":[` + metaspace + `]}`),
+	})
+	want := variant(t, "metaspace never").EncodeIDs("a b")
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("any.json", content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	tok, err := OpenFile("any.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := tok.EncodeIDs("a b"); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
 // Ensure that a directory without a tokenizer, and a file that is none, are errors with their names.
 func TestOpenMissing(t *testing.T) {
 	dir := t.TempDir()
@@ -260,6 +281,7 @@ func TestSpans(t *testing.T) {
 		{"mark after a special token", marks, "</s>1", []Range{{0, 4}, {4, 4}, {4, 5}}},
 		{"byte fallback", marks, "日1", []Range{{0, 0}, {0, 1}, {1, 2}, {2, 3}, {3, 4}}},
 		{"not UTF-8", marks, "\xff1", []Range{{0, 0}, {0, 1}, {1, 2}}},
+		{"not UTF-8 after a word", marks, " ha\xff", []Range{{0, 0}, {0, 3}, {3, 4}}},
 		{"parts of a character", bytes, "語", []Range{{0, 1}, {1, 2}, {2, 3}}},
 		{"merged character", bytes, "x日本", []Range{{0, 1}, {1, 7}}},
 		{"not UTF-8 in bytes", bytes, "a\xff\xc3", []Range{{0, 1}, {1, 2}, {2, 3}}},
@@ -273,6 +295,21 @@ func TestSpans(t *testing.T) {
 				t.Errorf("%q: got %v, want %v", c.text, got, c.want)
 			}
 		})
+	}
+}
+
+// Ensure that Metaspace with split lets no merge cross the beginning of a word.
+func TestMetaspaceSplit(t *testing.T) {
+	const model = `{"vocab":{"<unk>":0,"<s>":1,"</s>":2,"a":3,"▁":4,"a▁":5},"merges":[["a","▁"]]}`
+	for split, want := range map[string][]int32{"true": {4, 3, 4, 3}, "false": {4, 5, 3}} {
+		tok := fromJSON(t, patched(t, map[string]json.RawMessage{
+			"normalizer":    json.RawMessage("null"),
+			"model":         json.RawMessage(model),
+			"pre_tokenizer": json.RawMessage(`{"type":"Metaspace","replacement":"▁","split":` + split + `}`),
+		}))
+		if got := tok.EncodeIDs("a a"); !slices.Equal(got, want) {
+			t.Errorf("split %s: got %v, want %v", split, got, want)
+		}
 	}
 }
 
