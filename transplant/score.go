@@ -51,7 +51,7 @@ func (f Fraction) Interval() (low, high float64) {
 	n, p := float64(f.Total), f.Value()
 	center := (p + z*z/(2*n)) / (1 + z*z/n)
 	half := z / (1 + z*z/n) * math.Sqrt(p*(1-p)/n+z*z/(4*n*n))
-	return center - half, center + half
+	return max(0, center-half), min(1, center+half) // rounding leaves -1e-17 at the ends
 }
 
 // MarshalJSON gives the value, the counts behind it and the interval.
@@ -68,7 +68,8 @@ func (f Fraction) MarshalJSON() ([]byte, error) {
 	}{f.Value(), f.Count, f.Total, [2]float64{low, high}})
 }
 
-func (f *Fraction) add(yes bool) {
+// Add counts one more, and whether it is one of those meant.
+func (f *Fraction) Add(yes bool) {
 	f.Total++
 	if yes {
 		f.Count++
@@ -117,14 +118,14 @@ func Summarize(predictions []Prediction) Summary {
 		s.Rows++
 		s.Tokens += p.Tokens
 		s.Loss.add(p.Loss)
-		s.FractionCorrect.add(p.Correct)
-		s.ArgumentCorrect.add(p.ArgumentCorrect)
-		s.Candidate1Right.add(p.Label == 1)
-		s.Candidate1Chosen.add(p.Choice() == 1)
+		s.FractionCorrect.Add(p.Correct)
+		s.ArgumentCorrect.Add(p.ArgumentCorrect)
+		s.Candidate1Right.Add(p.Label == 1)
+		s.Candidate1Chosen.Add(p.Choice() == 1)
 		if p.ArgumentCorrect {
-			s.CorrectWhenArgumentCorrect.add(p.Correct)
+			s.CorrectWhenArgumentCorrect.Add(p.Correct)
 		} else {
-			s.CorrectWhenArgumentIncorrect.add(p.Correct)
+			s.CorrectWhenArgumentIncorrect.Add(p.Correct)
 		}
 		if p.Correct {
 			s.ConfidenceWhenCorrect.add(p.Confidence())

@@ -130,6 +130,16 @@ func (t *Trainer) Step() int { return t.step }
 // Seconds is the time spent on the run, by this process and those before it.
 func (t *Trainer) Seconds() float64 { return (t.before + time.Since(t.started)).Seconds() }
 
+// Describe tells what will be trained.
+func (t *Trainer) Describe() string {
+	parameters := 0
+	for _, p := range t.tensors {
+		parameters += len(p.Value)
+	}
+	return fmt.Sprintf("train    %d rows, %d held out; %d steps of %d rows, %d adapter parameters; step %d is next\n",
+		len(t.Train), len(t.Test), t.Total(), t.Options.BatchSize, parameters, min(t.step+1, t.Total()))
+}
+
 // batch are the cases of an update, counted from 0.
 func (t *Trainer) batch(step int) []Case {
 	order := t.Order(step / t.stepsPerEpoch())

@@ -1,0 +1,146 @@
+// Package program holds what the commands share above the library: flags, backend, progress, build facts.
+package program
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"gotransplant/internal/setup"
+	"gotransplant/transplant"
+
+	"github.com/spf13/pflag"
+)
+
+// Group is a titled part of a command's help.
+type Group struct {
+	Title string
+	Flags *pflag.FlagSet
+}
+
+// NewGroup is an empty group.
+func NewGroup(title string) Group {
+	f := pflag.NewFlagSet(title, pflag.ContinueOnError)
+	f.SortFlags = false
+	return Group{title, f}
+}
+
+// Common binds the flags that transplant-train and transplant-eval share.
+func Common(s *setup.Settings) []Group {
+	in, method, run := NewGroup("Input"), NewGroup("Method"), NewGroup("Running")
+	f := in.Flags
+	f.StringVar(&s.Model, "model", s.Model, "Hugging Face checkpoint `directory` (none: the embedded model)")
+	f.StringVar(&s.Data, "data", s.Data, "CSV `file` of rows (none: the embedded data set)")
+	f.StringVar(&s.ArguerAdapter, "arguer-adapter", s.ArguerAdapter, "PEFT `directory` of the arguer's LoRA adapter")
+	f.StringVar(&s.ChooserAdapter, "chooser-adapter", s.ChooserAdapter, "PEFT `directory` of the chooser's LoRA adapter")
+	f.StringVar(&s.ArgueTemplate, "argue-template", s.ArgueTemplate, "text/template `file` of the arguer's prompt (none: built in)")
+	f.StringVar(&s.ChooseTemplate, "choose-template", s.ChooseTemplate, "text/template `file` of the chooser's prompt (none: built in)")
+	f.BoolVar(&s.MaskChoice, "mask-choice", s.MaskChoice, "hide in the third writer's argument which candidate it is for")
+	f.IntVar(&s.MaxTokens, "max-tokens", s.MaxTokens, "longest prompt allowed, in `tokens` (0: the model's context)")
+	f.BoolVar(&s.SkipLong, "skip-long", s.SkipLong, "leave out, and count, rows that are longer, instead of refusing the file")
+	f.Float64Var(&s.TestFraction, "test-fraction", s.TestFraction, "`share` of the rows held out, 0 to 1")
+	f.Uint64Var(&s.Seed, "seed", s.Seed, "seed of split, order and new adapters, a whole `number`")
+	f = method.Flags
+	f.BoolVar(&s.NoTransplant, "no-transplant", s.NoTransplant, "control: the chooser reads the arguments itself")
+	f.BoolVar(&s.ShareAdapter, "share-adapter", s.ShareAdapter, "one adapter for arguer and chooser")
+	f.StringVar(&s.TransplantLayers, "transplant-layers", s.TransplantLayers, "`layers` in which states are moved: all, or a list such as 0-3,8")
+	f = run.Flags
+	f.StringVar(&s.Backend, "backend", s.Backend, "GoMLX `backend`: go, xla:cuda, xla:/path/to/plugin.so")
+	f.StringVar(&s.DType, "dtype", s.DType, "compute `type`: float32, bfloat16")
+	f.StringVar(&s.Residual, "residual", s.Residual, "`type` of the residual stream: float64, float32")
+	f.IntVar(&s.MicroBatch, "micro-batch", s.MicroBatch, "`rows` that go through the layers together (0: chosen for the backend)")
+	f.IntVar(&s.Workers, "workers", s.Workers, "micro-batches run at the same `time` (0: chosen for the backend)")
+	return []Group{in, method, run}
+}
+
+// Training binds the flags that only transplant-train has.
+func Training(t *setup.Training) Group {
+	g := NewGroup("Training")
+	f := g.Flags
+	f.IntVar(&t.Steps, "steps", t.Steps, "`updates` to train for (0: --epochs counts)")
+	f.IntVar(&t.Epochs, "epochs", t.Epochs, "`passes` over the training rows")
+	f.IntVar(&t.BatchSize, "batch-size", t.BatchSize, "`rows` an update")
+	f.Float64Var(&t.LR, "lr", t.LR, "peak learning `rate` of AdamW")
+	f.Float64Var(&t.Beta1, "beta1", t.Beta1, "AdamW's decay `rate` of the mean")
+	f.Float64Var(&t.Beta2, "beta2", t.Beta2, "AdamW's decay `rate` of the square")
+	f.Float64Var(&t.Eps, "eps", t.Eps, "AdamW's epsilon, a `number` added outside the square root")
+	f.Float64Var(&t.WeightDecay, "weight-decay", t.WeightDecay, "decoupled weight decay, a `factor` of the learning rate")
+	f.Float64Var(&t.ClipNorm, "clip-norm", t.ClipNorm, "largest global gradient `norm` (0: no clipping)")
+	f.IntVar(&t.Warmup, "warmup", t.Warmup, "`updates` of linear warm-up")
+	f.StringVar(&t.Schedule, "schedule", t.Schedule, "learning rate after warm-up: `kind` constant, linear or cosine")
+	f.IntVar(&t.LoraRank, "lora-rank", t.LoraRank, "`rank` of new adapters")
+	f.Float64Var(&t.LoraAlpha, "lora-alpha", t.LoraAlpha, "alpha of new adapters: they are scaled by alpha/rank, a `number`")
+	f.StringVar(&t.LoraTargets, "lora-targets", t.LoraTargets, "`projections` of new adapters: names, all-linear, or a regular expression")
+	f.BoolVar(&t.StopGradient, "stop-gradient", t.StopGradient, "keep the loss from reaching the arguer")
+	f.BoolVar(&t.Shuffle, "shuffle", t.Shuffle, "new order in every epoch; false: file order")
+	f.IntVar(&t.EvalEvery, "eval-every", t.EvalEvery, "`updates` between scores of the held-out rows (0: first and last only)")
+	f.IntVar(&t.SaveEvery, "save-every", t.SaveEvery, "`updates` between saves (0: last only)")
+	return g
+}
+
+// Parse parses args against all groups.
+func Parse(args []string, groups ...Group) (*pflag.FlagSet, error) {
+	all := pflag.NewFlagSet("", pflag.ContinueOnError)
+	all.SortFlags = false
+	all.Usage = func() {}
+	for _, g := range groups {
+		all.AddFlagSet(g.Flags)
+	}
+	if err := all.Parse(args); err != nil {
+		return nil, err
+	}
+	if all.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q: all options are flags, see --help", all.Arg(0))
+	}
+	return all, nil
+}
+
+// Help writes head and then the flags of each group.
+func Help(w io.Writer, head string, groups []Group) {
+	fmt.Fprint(w, head)
+	for _, g := range groups {
+		fmt.Fprintf(w, "\n%s:\n%s", g.Title, g.Flags.FlagUsagesWrapped(110))
+	}
+}
+
+// Resume reads the settings of a run directory.
+func Resume(dir string) (setup.Settings, error) {
+	var s setup.Settings
+	path := filepath.Join(dir, transplant.ConfigFile)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return s, fmt.Errorf("--resume %s: %w: a run directory holds a %s; if the run died before writing it, start it again",
+			dir, err, transplant.ConfigFile)
+	}
+	var config Config
+	if err := json.Unmarshal(text, &config); err != nil {
+		return s, fmt.Errorf("%s: %w", path, err)
+	}
+	if config.Settings.Training == nil {
+		return s, fmt.Errorf("%s: not the config of a training run", path)
+	}
+	return config.Settings, nil
+}
+
+// Absolute replaces the paths in settings by absolute ones, so that a run can be resumed from anywhere.
+func Absolute(s *setup.Settings) error {
+	for _, path := range []*string{&s.Model, &s.Data, &s.ArguerAdapter, &s.ChooserAdapter, &s.ArgueTemplate, &s.ChooseTemplate} {
+		if *path == "" {
+			continue
+		}
+		full, err := filepath.Abs(*path)
+		if err != nil {
+			return err
+		}
+		*path = full
+	}
+	if plugin, ok := strings.CutPrefix(s.Backend, "xla:"); ok && strings.Contains(plugin, string(filepath.Separator)) {
+		full, err := filepath.Abs(plugin)
+		s.Backend = "xla:" + full
+		return err
+	}
+	return nil
+}

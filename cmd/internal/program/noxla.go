@@ -1,0 +1,7 @@
+//go:build !cgo
+
+package program
+
+const hasXLA = false
+
+func forbidDownloads() {}

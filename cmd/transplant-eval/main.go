@@ -1,0 +1,126 @@
+// Transplant-eval scores a checkpoint with its adapters on every row of a data set, and under controls.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+
+	"gotransplant/cmd/internal/program"
+	"gotransplant/internal/atomicfile"
+	"gotransplant/internal/setup"
+	"gotransplant/transplant"
+
+	"github.com/spf13/pflag"
+)
+
+const head = `transplant-eval scores a model and its adapters on every row of a data set, prints a table, and writes
+predictions.jsonl (of the first column of the table) and summary.json to the --out directory.
+
+  transplant-eval --arguer-adapter runs/first/arguer --chooser-adapter runs/first/chooser --controls --out runs/first/eval
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	err := evaluate(ctx, args, stdout, stderr)
+	if err == nil || errors.Is(err, pflag.ErrHelp) {
+		return 0
+	}
+	fmt.Fprintf(stderr, "transplant-eval: %v\n", err)
+	return 1
+}
+
+// options are the flags of this command beside the settings.
+type options struct {
+	out, donor      string
+	controls        bool
+	flip, jsonTable bool
+}
+
+func parse(args []string, stdout io.Writer) (s setup.Settings, o options, err error) {
+	s = setup.Defaults()
+	s.Training, s.TestFraction = nil, 0
+	g := program.NewGroup("Controls and output")
+	f := g.Flags
+	f.StringVar(&o.donor, "donor", "own", "whose arguments' states are moved: `row` own or other-row (control: drawn by --seed)")
+	f.BoolVar(&o.flip, "flip-order", false, "score every row in both orders as well")
+	f.BoolVar(&o.controls, "controls", false, "score under all controls as well: both orders, other-row donors, no transplant")
+	f.BoolVar(&o.jsonTable, "json", false, "print the summary as JSON instead of a table")
+	f.StringVar(&o.out, "out", "", "`directory` for predictions.jsonl and summary.json (none: only the table is printed)")
+	groups := append(program.Common(&s), g)
+	_, err = program.Parse(args, groups...)
+	switch {
+	case errors.Is(err, pflag.ErrHelp):
+		program.Help(stdout, head, groups)
+		return s, o, err
+	case err != nil:
+		return s, o, err
+	case o.donor != "own" && o.donor != "other-row":
+		return s, o, fmt.Errorf("--donor %s: there are own and other-row", o.donor)
+	case o.donor == "other-row" && s.NoTransplant:
+		return s, o, errors.New("--donor other-row moves states, --no-transplant moves none: leave one out")
+	}
+	return s, o, program.Absolute(&s)
+}
+
+func evaluate(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	s, o, err := parse(args, stdout)
+	if err != nil {
+		return err
+	}
+	backend, err := program.OpenBackend(s.Backend, stderr)
+	if err != nil {
+		return err
+	}
+	session, err := setup.Open(s, backend)
+	if err != nil {
+		return err
+	}
+	if !o.jsonTable {
+		fmt.Fprint(stdout, session.Describe())
+	}
+	progress := program.NewProgress(stderr)
+	report, err := session.Evaluate(ctx, setup.Controls{
+		MainOtherRow: o.donor == "other-row", OtherRow: o.controls && o.donor == "own", FlipOrder: o.controls || o.flip,
+		NoTransplant: o.controls,
+	}, progress.Update)
+	progress.Finish()
+	if err != nil {
+		return err
+	}
+	return write(report, o, stdout)
+}
+
+// write prints the report and, if asked, leaves it in a directory with the predictions.
+func write(report *setup.Report, o options, stdout io.Writer) error {
+	summary, err := json.MarshalIndent(report, "", "  ")
+	if err != nil {
+		return err
+	}
+	if o.jsonTable {
+		fmt.Fprintf(stdout, "%s\n", summary)
+	} else {
+		fmt.Fprint(stdout, report.Table())
+	}
+	if o.out == "" {
+		return nil
+	}
+	if err := os.MkdirAll(o.out, 0o755); err != nil {
+		return err
+	}
+	predictions := report.Conditions[0].Predictions
+	if err := transplant.WritePredictions(filepath.Join(o.out, transplant.PredictionsFile), predictions); err != nil {
+		return err
+	}
+	return atomicfile.WriteBytes(filepath.Join(o.out, "summary.json"), append(summary, '\n'))
+}

@@ -1,0 +1,132 @@
+// Transplant-train fine-tunes an arguer and a chooser by moving the arguer's keys and values into the chooser. Without
+// flags it runs the whole experiment on an embedded model and data set.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"time"
+
+	"gotransplant/cmd/internal/program"
+	"gotransplant/internal/setup"
+	"gotransplant/transplant"
+
+	"github.com/spf13/pflag"
+)
+
+const head = `transplant-train trains a chooser that sees two arguments only through the keys and values which an arguer
+left at them, and scores it on held-out rows. Without --model and --data it runs on the embedded ones.
+
+  transplant-train --model llama-7b --data dataset.csv --out runs/first --dtype bfloat16
+  transplant-train --resume runs/first
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	go func() { // a second Ctrl-C ends the program at once
+		<-ctx.Done()
+		stop()
+	}()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	err := train(ctx, args, stdout, stderr)
+	switch {
+	case err == nil || errors.Is(err, pflag.ErrHelp):
+		return 0
+	case errors.Is(err, transplant.ErrInterrupted):
+		fmt.Fprintln(stderr, err)
+		return 130
+	}
+	fmt.Fprintf(stderr, "transplant-train: %v\n", err)
+	return 1
+}
+
+// options are the flags of this command beside the settings.
+type options struct{ out, resume string }
+
+// bind parses args over defaults.
+func bind(defaults setup.Settings, args []string, stdout io.Writer) (s setup.Settings, o options, err error) {
+	s = defaults
+	where := program.NewGroup("Run directory")
+	where.Flags.StringVar(&o.out, "out", "", "run `directory` to make (none: runs/ and the time)")
+	where.Flags.StringVar(&o.resume, "resume", "", "run `directory` to continue; its config.json gives all other flags")
+	groups := append(program.Common(&s), program.Training(s.Training), where)
+	flags, err := program.Parse(args, groups...)
+	if errors.Is(err, pflag.ErrHelp) {
+		program.Help(stdout, head, groups)
+	}
+	if err == nil && o.resume != "" && flags.NFlag() > 1 {
+		err = errors.New("--resume takes every option from the run's config.json: leave the other flags out")
+	}
+	return s, o, err
+}
+
+// parse reads the flags. The embedded model has defaults of its own.
+func parse(args []string, stdout io.Writer) (setup.Settings, options, error) {
+	s, o, err := bind(setup.Defaults(), args, stdout)
+	if err == nil && s.Model == "" {
+		s, o, err = bind(setup.Embedded(), args, stdout)
+	}
+	if err != nil {
+		return s, o, err
+	}
+	if o.resume != "" {
+		s, err = program.Resume(o.resume)
+		return s, o, err
+	}
+	return s, o, program.Absolute(&s)
+}
+
+func train(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	s, o, err := parse(args, stdout)
+	if err != nil {
+		return err
+	}
+	backend, err := program.OpenBackend(s.Backend, stderr)
+	if err != nil {
+		return err
+	}
+	session, err := setup.Open(s, backend)
+	if err != nil {
+		return err
+	}
+	trainer, err := session.Trainer()
+	if err != nil {
+		return err
+	}
+	dir, record, err := open(o, session, trainer)
+	if err != nil {
+		return err
+	}
+	defer record.Close()
+	fmt.Fprint(stdout, session.Describe(), trainer.Describe())
+	progress := program.NewProgress(stderr)
+	record.Watch(progress.Update, progress.Line)
+	if err := trainer.Run(ctx, record); err != nil {
+		if errors.Is(err, transplant.ErrInterrupted) {
+			return fmt.Errorf("%w after step %d of %d; go on with: transplant-train --resume %s", err, trainer.Step(), trainer.Total(), dir)
+		}
+		return err
+	}
+	_, err = fmt.Fprintf(stdout, "done after %.0f s; adapters, predictions and %s are in %s\n", trainer.Seconds(), transplant.FigureFile, dir)
+	return err
+}
+
+// open makes the run directory, or sets the trainer back to where the one to resume was saved.
+func open(o options, session *setup.Session, trainer *transplant.Trainer) (dir string, record *transplant.RunDir, err error) {
+	if o.resume != "" {
+		record, err = transplant.OpenRun(o.resume, trainer)
+		return o.resume, record, err
+	}
+	if dir = o.out; dir == "" {
+		dir = "runs/" + time.Now().Format("20060102-150405")
+	}
+	record, err = transplant.CreateRun(dir, program.NewConfig("transplant-train", session))
+	return dir, record, err
+}

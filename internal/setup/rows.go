@@ -1,0 +1,225 @@
+package setup
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"math/rand/v2"
+	"os"
+
+	"gotransplant/data"
+	"gotransplant/internal/tiny"
+	"gotransplant/model/tokenizer"
+	"gotransplant/transplant"
+)
+
+// Rows is a data set read for a model.
+type Rows struct {
+	Rows           []data.Row
+	Cases          []transplant.Case // in file order, without the rows that were too long
+	Counts         data.Counts       // over all rows
+	Hash           string            // sha256 of the file
+	Labels         [2]int32
+	TooLong        []int // rows left out by --skip-long
+	SpecialsInData int   // special tokens' texts in data fields, encoded as ordinary text
+	limit          int
+	reader         transplant.Reader
+}
+
+// encoder makes a tokenizer what package data asks for.
+type encoder struct{ *tokenizer.Tokenizer }
+
+func (e encoder) Encode(text string, ordinary []data.Span, first bool) []int32 {
+	ranges := make([]tokenizer.Range, len(ordinary))
+	for i, o := range ordinary {
+		ranges[i] = tokenizer.Range(o)
+	}
+	encode := e.Tokenizer.EncodeNext
+	if first {
+		encode = e.Tokenizer.Encode
+	}
+	tokens := encode(text, ranges)
+	ids := make([]int32, len(tokens))
+	for i, t := range tokens {
+		ids[i] = t.ID
+	}
+	return ids
+}
+
+// readRows reads the data set and encodes every row. context is the model's longest sequence.
+func (s Settings) readRows(tok *tokenizer.Tokenizer, context int) (*Rows, error) {
+	name, content, err := s.dataSet()
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(content)
+	r := &Rows{Hash: hex.EncodeToString(sum[:]), limit: context}
+	if s.MaxTokens > 0 {
+		r.limit = min(s.MaxTokens, context)
+	}
+	if r.Rows, err = data.ReadCSV(bytes.NewReader(content), name); err != nil {
+		return nil, err
+	}
+	if len(r.Rows) == 0 {
+		return nil, fmt.Errorf("%s: no rows after the header", name)
+	}
+	r.Counts = data.Count(r.Rows)
+	if r.reader, err = s.reader(tok); err != nil {
+		return nil, err
+	}
+	if r.Labels, err = r.reader.Labels(r.Rows[0]); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	for i, row := range r.Rows {
+		if err := r.add(i+1, row); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	if len(r.TooLong) > 0 && !s.SkipLong {
+		return nil, fmt.Errorf("%s: %d of %d rows need more than %d tokens (rows %s): raise --max-tokens up to the model's "+
+			"context of %d, or leave them out with --skip-long", name, len(r.TooLong), len(r.Rows), r.limit, some(r.TooLong), context)
+	}
+	if len(r.Cases) == 0 {
+		return nil, fmt.Errorf("%s: all %d rows need more than %d tokens", name, len(r.Rows), r.limit)
+	}
+	return r, nil
+}
+
+func (r *Rows) add(number int, row data.Row) error {
+	c, specials, err := r.reader.Case(number, row, row)
+	if err != nil {
+		return fmt.Errorf("line %d: %w", row.Line, err)
+	}
+	labels, err := r.reader.Labels(row)
+	if err != nil {
+		return err
+	}
+	if labels != r.Labels {
+		return fmt.Errorf("row at line %d: the answers 1 and 2 are the tokens %v here and %v in row 1", row.Line, labels, r.Labels)
+	}
+	r.SpecialsInData += specials
+	if c.Longest() > r.limit {
+		r.TooLong = append(r.TooLong, number)
+		return nil
+	}
+	r.Cases = append(r.Cases, c)
+	return nil
+}
+
+// some lists the first few numbers.
+func some(numbers []int) string {
+	text := ""
+	for i, n := range numbers {
+		switch {
+		case i == 10:
+			return text + ", ..."
+		case i > 0:
+			text += ", "
+		}
+		text += fmt.Sprint(n)
+	}
+	return text
+}
+
+// Split divides the cases into those to train on and those held out.
+func (r *Rows) Split(s Settings) (train, test []transplant.Case, err error) {
+	trainIndex, testIndex, err := data.Split(len(r.Cases), s.TestFraction, s.Seed)
+	if err != nil {
+		return nil, nil, fmt.Errorf("--test-fraction: %w", err)
+	}
+	for _, i := range trainIndex {
+		train = append(train, r.Cases[i])
+	}
+	for _, i := range testIndex {
+		test = append(test, r.Cases[i])
+	}
+	return train, test, nil
+}
+
+// Flipped are the given cases with the candidates in the other order.
+func (r *Rows) Flipped(cases []transplant.Case) ([]transplant.Case, error) {
+	return r.again(cases, func(i int) (row, donor data.Row) {
+		flipped := r.Rows[cases[i].Row-1].Flip()
+		return flipped, flipped
+	})
+}
+
+// OtherArguments are the given cases with the moved states taken from another case's arguments, drawn by the seed: a
+// random cycle through the cases, so that each is donor once and none its own.
+func (r *Rows) OtherArguments(cases []transplant.Case, seed uint64) ([]transplant.Case, error) {
+	if len(cases) < 2 {
+		return nil, fmt.Errorf("--donor other-row needs at least two rows, there is %d", len(cases))
+	}
+	order := rand.New(rand.NewPCG(seed, 0)).Perm(len(cases))
+	donor := make([]int, len(cases))
+	for i, from := range order {
+		donor[from] = order[(i+1)%len(order)]
+	}
+	return r.again(cases, func(i int) (row, other data.Row) {
+		return r.Rows[cases[i].Row-1], r.Rows[cases[donor[i]].Row-1]
+	})
+}
+
+// again encodes cases anew from changed rows; one that has become too long is refused.
+func (r *Rows) again(cases []transplant.Case, change func(i int) (row, donor data.Row)) ([]transplant.Case, error) {
+	var out []transplant.Case
+	for i, old := range cases {
+		row, donor := change(i)
+		c, _, err := r.reader.Case(old.Row, row, donor)
+		if err != nil {
+			return nil, err
+		}
+		if c.Longest() > r.limit {
+			return nil, fmt.Errorf("row %d has %d tokens under this control, more than %d", c.Row, c.Longest(), r.limit)
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+func (s Settings) dataSet() (name string, content []byte, err error) {
+	if s.Data == "" {
+		content, err = tiny.Files.ReadFile(tiny.DataSet)
+		return "embedded data set", content, err
+	}
+	content, err = os.ReadFile(s.Data)
+	return s.Data, content, err
+}
+
+// reader opens the templates: the files named, or the built-in pair that goes with the data set.
+func (s Settings) reader(tok *tokenizer.Tokenizer) (transplant.Reader, error) {
+	r := transplant.Reader{Encoder: encoder{tok}, MaskChoice: s.MaskChoice}
+	argue, choose := data.DefaultArgue, data.DefaultChoose
+	if s.Data == "" {
+		argue, choose = embeddedText(tiny.ArgueTemplate), embeddedText(tiny.ChooseTemplate)
+	}
+	var err error
+	if r.Argue, err = template(s.ArgueTemplate, argue, data.ParseArgue); err != nil {
+		return r, err
+	}
+	r.Choose, err = template(s.ChooseTemplate, choose, data.ParseChoose)
+	return r, err
+}
+
+func embeddedText(path string) func() (string, error) {
+	return func() (string, error) {
+		content, err := tiny.Files.ReadFile(path)
+		return string(content), err
+	}
+}
+
+func template(path string, builtin func() (string, error), parse func(name, text string) (*data.Template, error)) (*data.Template, error) {
+	if path == "" {
+		text, err := builtin()
+		if err != nil {
+			return nil, err
+		}
+		return parse("built-in", text)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return parse(path, string(text))
+}

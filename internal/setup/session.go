@@ -1,0 +1,223 @@
+package setup
+
+import (
+	"fmt"
+	"io/fs"
+	"runtime"
+	"strings"
+
+	"gotransplant/data"
+	"gotransplant/internal/tiny"
+	"gotransplant/llama"
+	"gotransplant/lora"
+	"gotransplant/model"
+	"gotransplant/model/tokenizer"
+	"gotransplant/transplant"
+
+	"github.com/gomlx/compute"
+)
+
+// Session is a method and its cases, ready to run.
+type Session struct {
+	Settings
+	*Rows
+	Config model.Config
+	Method *transplant.Method
+	Pace   transplant.Pace
+}
+
+// Open reads everything the settings name, the cheap things first, and puts the model on the backend's device.
+func Open(s Settings, backend compute.Backend) (*Session, error) {
+	if err := s.Validate(); err != nil {
+		return nil, err
+	}
+	checkpoint, tok, err := s.openModel()
+	if err != nil {
+		return nil, err
+	}
+	defer checkpoint.Close()
+	o := &Session{Settings: s, Config: checkpoint.Config, Pace: s.pace(backend)}
+	if tok.VocabSize() > o.Config.VocabSize {
+		return nil, fmt.Errorf("the tokenizer has %d tokens, the model's vocab_size is %d", tok.VocabSize(), o.Config.VocabSize)
+	}
+	if o.Rows, err = s.readRows(tok, o.Config.MaxPositionEmbeddings); err != nil {
+		return nil, err
+	}
+	layers, err := s.layers(o.Config.NumHiddenLayers)
+	if err != nil {
+		return nil, err
+	}
+	arguer, chooser, err := s.adapters(o.Config)
+	if err != nil {
+		return nil, err
+	}
+	if o.Method, err = s.method(backend, checkpoint); err != nil {
+		return nil, err
+	}
+	o.Method.Labels, o.Method.Layers = o.Rows.Labels, layers
+	return o, o.assign(backend, arguer, chooser)
+}
+
+func (s Settings) openModel() (*model.Checkpoint, *tokenizer.Tokenizer, error) {
+	if s.Model == "" {
+		files, err := fs.Sub(tiny.Files, tiny.Model)
+		if err != nil {
+			return nil, nil, err
+		}
+		tok, err := tokenizer.OpenFS(files, "embedded model")
+		if err != nil {
+			return nil, nil, err
+		}
+		checkpoint, err := model.OpenFS(files, "embedded model")
+		return checkpoint, tok, err
+	}
+	tok, err := tokenizer.Open(s.Model)
+	if err != nil {
+		return nil, nil, err
+	}
+	checkpoint, err := model.Open(s.Model)
+	return checkpoint, tok, err
+}
+
+func (s Settings) method(backend compute.Backend, checkpoint *model.Checkpoint) (*transplant.Method, error) {
+	kind, err := s.computeType()
+	if err != nil {
+		return nil, err
+	}
+	residual, err := s.residualType()
+	if err != nil {
+		return nil, err
+	}
+	weights, err := llama.Load(backend, checkpoint)
+	if err != nil {
+		return nil, err
+	}
+	engine, err := llama.NewEngine(weights, llama.Options{Compute: kind, Residual: residual})
+	if err != nil {
+		return nil, err
+	}
+	m := &transplant.Method{Engine: engine, NoTransplant: s.NoTransplant}
+	if s.Training != nil {
+		m.StopGradient = s.StopGradient
+	}
+	return m, nil
+}
+
+// adapters opens the adapters named; in a training run those not named are made new.
+func (s Settings) adapters(c model.Config) (arguer, chooser *lora.Adapter, err error) {
+	if s.ShareAdapter {
+		path := s.ArguerAdapter
+		if path == "" {
+			path = s.ChooserAdapter
+		}
+		shared, err := s.adapter(path, c, 0)
+		return shared, shared, err
+	}
+	if !s.NoTransplant {
+		if arguer, err = s.adapter(s.ArguerAdapter, c, 0); err != nil {
+			return nil, nil, err
+		}
+	}
+	chooser, err = s.adapter(s.ChooserAdapter, c, 1)
+	return arguer, chooser, err
+}
+
+// adapter opens path; where it is empty a training run gets a new adapter, with a seed of its own for each role, and an
+// evaluation none.
+func (s Settings) adapter(path string, c model.Config, role uint64) (*lora.Adapter, error) {
+	if path != "" {
+		return lora.Open(path, c)
+	}
+	if s.Training == nil {
+		return nil, nil
+	}
+	targets, err := lora.ParseTargets(s.LoraTargets)
+	if err != nil {
+		return nil, fmt.Errorf("--lora-targets %s: %w", s.LoraTargets, err)
+	}
+	return lora.New(lora.Options{Rank: s.LoraRank, Alpha: s.LoraAlpha, Targets: targets}, c, 2*s.Seed+role)
+}
+
+// assign puts the adapters on the device, a shared one once.
+func (o *Session) assign(backend compute.Backend, arguer, chooser *lora.Adapter) (err error) {
+	put := func(a *lora.Adapter) (*transplant.Role, error) {
+		if a == nil {
+			return nil, nil
+		}
+		return transplant.NewRole(backend, a, o.Config.NumHiddenLayers)
+	}
+	if o.Method.Chooser, err = put(chooser); err != nil {
+		return err
+	}
+	if arguer == chooser {
+		o.Method.Arguer = o.Method.Chooser
+		return nil
+	}
+	o.Method.Arguer, err = put(arguer)
+	return err
+}
+
+// pace keeps every core busy with a row of its own on the Go backend, where only products use several cores; on a device
+// one sweep at a time runs several rows.
+func (s Settings) pace(backend compute.Backend) transplant.Pace {
+	p := transplant.Pace{Workers: runtime.GOMAXPROCS(0), MicroBatch: 1}
+	if !strings.HasPrefix(s.Backend, "go") {
+		p = transplant.Pace{Workers: 1, MicroBatch: 4}
+	}
+	if s.MicroBatch > 0 {
+		p.MicroBatch = s.MicroBatch
+	}
+	if s.Workers > 0 {
+		p.Workers = s.Workers
+	}
+	return p
+}
+
+// Trainer prepares training on the rows that are not held out.
+func (o *Session) Trainer() (*transplant.Trainer, error) {
+	train, test, err := o.Rows.Split(o.Settings)
+	if err != nil {
+		return nil, err
+	}
+	t, err := transplant.NewTrainer(o.Method, o.TrainOptions(o.Pace), train, test)
+	if err != nil {
+		return nil, err
+	}
+	t.Order = func(epoch int) []int {
+		if o.Shuffle {
+			return data.Order(len(train), epoch, o.Seed)
+		}
+		order := make([]int, len(train))
+		for i := range order {
+			order[i] = i
+		}
+		return order
+	}
+	return t, nil
+}
+
+// Describe tells in a few lines what was read, what was left out and what chance and the third writer score.
+func (o *Session) Describe() string {
+	name := func(path, embedded string) string {
+		if path == "" {
+			return embedded
+		}
+		return path
+	}
+	c, n := o.Config, o.Counts
+	text := fmt.Sprintf("model    %s: %d layers, hidden %d, %d heads (%d for keys and values), vocabulary %d; compute %s, residual %s, backend %s\n",
+		name(o.Model, "embedded"), c.NumHiddenLayers, c.HiddenSize, c.NumAttentionHeads, c.NumKeyValueHeads, c.VocabSize,
+		o.DType, o.Residual, o.Backend)
+	text += fmt.Sprintf("rows     %s: %d rows, third writer right in %d (%.3f), candidates swapped in %d (%.3f)\n",
+		name(o.Data, "embedded"), n.Rows, n.ArgumentCorrect, n.ArgumentRate(), n.Swapped, n.SwappedRate())
+	if len(o.TooLong) > 0 {
+		text += fmt.Sprintf("skipped  %d rows of more than %d tokens: %s\n", len(o.TooLong), o.limit, some(o.TooLong))
+	}
+	if o.NoTransplant && o.ArguerAdapter != "" {
+		text += "note     --no-transplant runs no arguer; --arguer-adapter is not used\n"
+	}
+	if o.SpecialsInData > 0 {
+		text += fmt.Sprintf("note     %d special tokens' texts stand in data fields; they are ordinary text there\n", o.SpecialsInData)
+	}
+	return text
+}

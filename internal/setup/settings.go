@@ -1,0 +1,199 @@
+// Package setup turns the settings of a command into a method and cases that are ready to run. It is what
+// transplant-train and transplant-eval have in common below their flags.
+package setup
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	"gotransplant/lora"
+	"gotransplant/transplant"
+
+	"github.com/gomlx/compute/dtypes"
+)
+
+// Settings are all resolved options of a run, under the names of their flags. A run's config.json holds them.
+type Settings struct {
+	Model            string  `json:"model"` // "" is the embedded model
+	Data             string  `json:"data"`  // "" is the embedded data set
+	ArguerAdapter    string  `json:"arguer-adapter"`
+	ChooserAdapter   string  `json:"chooser-adapter"`
+	ArgueTemplate    string  `json:"argue-template"`
+	ChooseTemplate   string  `json:"choose-template"`
+	Backend          string  `json:"backend"`
+	DType            string  `json:"dtype"`
+	Residual         string  `json:"residual"`
+	Seed             uint64  `json:"seed"`
+	TestFraction     float64 `json:"test-fraction"`
+	NoTransplant     bool    `json:"no-transplant"`
+	ShareAdapter     bool    `json:"share-adapter"`
+	TransplantLayers string  `json:"transplant-layers"`
+	MaskChoice       bool    `json:"mask-choice"`
+	MaxTokens        int     `json:"max-tokens"` // 0: the model's context
+	SkipLong         bool    `json:"skip-long"`
+	MicroBatch       int     `json:"micro-batch"` // 0: chosen for the backend
+	Workers          int     `json:"workers"`     // 0: chosen for the backend
+
+	*Training `json:",omitempty"` // nil in an evaluation
+}
+
+// Training are the settings that only a training run has.
+type Training struct {
+	Steps        int     `json:"steps"`
+	Epochs       int     `json:"epochs"`
+	BatchSize    int     `json:"batch-size"`
+	LR           float64 `json:"lr"`
+	Beta1        float64 `json:"beta1"`
+	Beta2        float64 `json:"beta2"`
+	Eps          float64 `json:"eps"`
+	WeightDecay  float64 `json:"weight-decay"`
+	ClipNorm     float64 `json:"clip-norm"`
+	Warmup       int     `json:"warmup"`
+	Schedule     string  `json:"schedule"`
+	LoraRank     int     `json:"lora-rank"`
+	LoraAlpha    float64 `json:"lora-alpha"`
+	LoraTargets  string  `json:"lora-targets"`
+	Shuffle      bool    `json:"shuffle"`
+	StopGradient bool    `json:"stop-gradient"`
+	EvalEvery    int     `json:"eval-every"`
+	SaveEvery    int     `json:"save-every"`
+}
+
+// Defaults are those of the published run: 128 rows a step, AdamW at 3e-4, LoRA of rank 16 on the attention, a tenth of
+// the rows held out and scored after every step.
+func Defaults() Settings {
+	return Settings{
+		Backend: "go", DType: "float32", Residual: "float64", Seed: 1, TestFraction: 0.1, TransplantLayers: "all",
+		Training: &Training{
+			Epochs: 3, BatchSize: 128, LR: 3e-4, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Schedule: "constant",
+			LoraRank: 16, LoraAlpha: 32, LoraTargets: "q_proj,k_proj,v_proj,o_proj", Shuffle: true,
+			EvalEvery: 1, SaveEvery: 1,
+		},
+	}
+}
+
+// Embedded are the defaults that differ when the embedded model is trained: it is small, and so are its steps.
+func Embedded() Settings {
+	s := Defaults()
+	t := s.Training
+	t.Epochs, t.BatchSize, t.LR, t.Warmup, t.Schedule = 4, 16, 3e-3, 10, "linear"
+	t.LoraRank, t.LoraAlpha, t.LoraTargets = 8, 16, "all-linear"
+	t.EvalEvery, t.SaveEvery = 17, 17
+	return s
+}
+
+// computeType and residualType translate the flags' words.
+func (s Settings) computeType() (dtypes.DType, error) {
+	switch s.DType {
+	case "float32":
+		return dtypes.Float32, nil
+	case "bfloat16":
+		return dtypes.BFloat16, nil
+	}
+	return 0, fmt.Errorf("--dtype %s: there are float32 and bfloat16", s.DType)
+}
+
+func (s Settings) residualType() (dtypes.DType, error) {
+	switch s.Residual {
+	case "float64":
+		return dtypes.Float64, nil
+	case "float32":
+		return dtypes.Float32, nil
+	}
+	return 0, fmt.Errorf("--residual %s: there are float64 and float32", s.Residual)
+}
+
+// layers reads --transplant-layers: "all", or layers and ranges such as 0-3,8; nil stands for all.
+func (s Settings) layers(n int) ([]bool, error) {
+	if s.TransplantLayers == "all" {
+		return nil, nil
+	}
+	chosen := make([]bool, n)
+	for part := range strings.SplitSeq(s.TransplantLayers, ",") {
+		low, high, isRange := strings.Cut(strings.TrimSpace(part), "-")
+		if !isRange {
+			high = low
+		}
+		from, errFrom := strconv.Atoi(low)
+		to, errTo := strconv.Atoi(high)
+		if errFrom != nil || errTo != nil || from < 0 || to < from || to >= n {
+			return nil, fmt.Errorf("--transplant-layers %s: %q is not a layer or range in 0-%d", s.TransplantLayers, part, n-1)
+		}
+		for layer := from; layer <= to; layer++ {
+			chosen[layer] = true
+		}
+	}
+	for _, c := range chosen {
+		if !c {
+			return chosen, nil
+		}
+	}
+	return nil, nil
+}
+
+// Validate checks what can be checked without opening a file.
+func (s Settings) Validate() error {
+	if _, err := s.computeType(); err != nil {
+		return err
+	}
+	if _, err := s.residualType(); err != nil {
+		return err
+	}
+	if !(s.TestFraction >= 0 && s.TestFraction < 1) {
+		return fmt.Errorf("--test-fraction %v: it must be at least 0 and less than 1", s.TestFraction)
+	}
+	for _, n := range []struct {
+		flag  string
+		value int
+	}{{"max-tokens", s.MaxTokens}, {"micro-batch", s.MicroBatch}, {"workers", s.Workers}} {
+		if n.value < 0 {
+			return fmt.Errorf("--%s %d: it must not be negative", n.flag, n.value)
+		}
+	}
+	if s.ShareAdapter && s.ArguerAdapter != "" && s.ChooserAdapter != "" && s.ArguerAdapter != s.ChooserAdapter {
+		return fmt.Errorf("--share-adapter uses one adapter: --arguer-adapter %s and --chooser-adapter %s are two",
+			s.ArguerAdapter, s.ChooserAdapter)
+	}
+	if s.Training == nil {
+		return nil
+	}
+	return s.Training.validate()
+}
+
+func (t *Training) validate() error {
+	for _, n := range []struct {
+		flag       string
+		value, low int
+	}{{"steps", t.Steps, 0}, {"epochs", t.Epochs, 0}, {"batch-size", t.BatchSize, 1}, {"warmup", t.Warmup, 0},
+		{"lora-rank", t.LoraRank, 1}, {"eval-every", t.EvalEvery, 0}, {"save-every", t.SaveEvery, 0}} {
+		if n.value < n.low {
+			return fmt.Errorf("--%s %d: it must be at least %d", n.flag, n.value, n.low)
+		}
+	}
+	if t.Steps == 0 && t.Epochs == 0 {
+		return fmt.Errorf("--steps 0 and --epochs 0: there is nothing to train")
+	}
+	if !(t.ClipNorm >= 0) || math.IsInf(t.ClipNorm, 0) {
+		return fmt.Errorf("--clip-norm %v: it must be a finite number of 0 (no clipping) or more", t.ClipNorm)
+	}
+	if !(t.LoraAlpha > 0) || math.IsInf(t.LoraAlpha, 0) {
+		return fmt.Errorf("--lora-alpha %v: it must be a positive finite number", t.LoraAlpha)
+	}
+	return t.adam().Validate()
+}
+
+func (t *Training) adam() lora.AdamWOptions {
+	return lora.AdamWOptions{Beta1: t.Beta1, Beta2: t.Beta2, Eps: t.Eps, WeightDecay: t.WeightDecay}
+}
+
+// TrainOptions are the settings as package transplant takes them.
+func (s Settings) TrainOptions(pace transplant.Pace) transplant.TrainOptions {
+	t := s.Training
+	return transplant.TrainOptions{
+		Steps: t.Steps, Epochs: t.Epochs, BatchSize: t.BatchSize, Pace: pace, Adam: t.adam(),
+		Schedule: lora.Schedule{Kind: t.Schedule, Warmup: t.Warmup, Peak: t.LR},
+		ClipNorm: t.ClipNorm, EvalEvery: t.EvalEvery, SaveEvery: t.SaveEvery,
+	}
+}
