@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -28,14 +27,16 @@ func main() {
 type options struct {
 	out       string
 	rows      int
-	documents int
+	documents bool
+	batch     int
 	seed      uint64
 }
 
 func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.out, "out", "", "directory to write dataset.csv, tokenizer.json and documents.jsonl into")
 	fs.IntVar(&o.rows, "rows", 1280, "rows of dataset.csv")
-	fs.IntVar(&o.documents, "documents", 0, "pre-training documents to write to documents.jsonl (0: no file)")
+	fs.BoolVar(&o.documents, "documents", false, "also write the pre-training documents to documents.jsonl")
+	fs.IntVar(&o.batch, "batch-size", 64, "documents of one pre-training step")
 	fs.Uint64Var(&o.seed, "seed", 1, "seed of everything that is drawn")
 }
 
@@ -45,8 +46,8 @@ func (o *options) validate() error {
 		return errors.New("--out is missing: name the directory to write into")
 	case o.rows < 1:
 		return fmt.Errorf("--rows is %d; it must be at least 1", o.rows)
-	case o.documents < 0:
-		return fmt.Errorf("--documents is %d; it must not be negative", o.documents)
+	case o.batch < 1:
+		return fmt.Errorf("--batch-size is %d; it must be at least 1", o.batch)
 	}
 	return nil
 }
@@ -94,10 +95,9 @@ func generate(o options, stdout io.Writer) error {
 	if err := writeTokenizer(filepath.Join(o.out, "tokenizer.json")); err != nil {
 		return err
 	}
-	if o.documents == 0 {
+	if !o.documents {
 		return nil
 	}
-	fmt.Fprintf(stdout, "documents.jsonl  %d documents\n", o.documents)
 	return atomicfile.Write(filepath.Join(o.out, "documents.jsonl"), func(w io.Writer) error {
 		return writeDocuments(w, o)
 	})
@@ -128,9 +128,8 @@ func writeDocuments(w io.Writer, o options) error {
 	b := bufio.NewWriter(w)
 	e := json.NewEncoder(b)
 	e.SetEscapeHTML(false)
-	r := rand.New(rand.NewPCG(o.seed, 2))
-	for range o.documents {
-		if err := e.Encode(wordproblem.NewDocument(r, wordproblem.DefaultMix())); err != nil {
+	for d := range wordproblem.Documents(wordproblem.Lessons(), o.batch, o.seed) {
+		if err := e.Encode(d); err != nil {
 			return err
 		}
 	}

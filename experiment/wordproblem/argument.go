@@ -37,9 +37,12 @@ func NewArgument(r *rand.Rand, p Problem, e Error) Argument {
 	return Argument{Text: c.write(wording), Answer: c.result, Error: e}
 }
 
-// DrawError draws one of the four errors, each equally likely.
+// DrawError draws one of the four errors: the three that copying reveals alike in nine of ten cases, else the sum.
 func DrawError(r *rand.Rand) Error {
-	return WrongNumber + Error(r.IntN(int(WrongSum)))
+	if r.IntN(10) == 0 {
+		return WrongSum
+	}
+	return WrongNumber + Error(r.IntN(3))
 }
 
 // spoil changes the one value of c that the error concerns.

@@ -128,20 +128,19 @@ func TestWordingsUseEverySlot(t *testing.T) {
 	}
 }
 
-func TestDrawErrorIsEven(t *testing.T) {
+// Ensure that the errors come in their shares: three of ten each, the sum one of ten.
+func TestDrawErrorShares(t *testing.T) {
 	r := newRand(2)
 	counts := map[Error]int{}
-	const n = 8000
+	const n = 10000
 	for range n {
 		counts[DrawError(r)]++
 	}
-	for e := WrongNumber; e <= WrongSum; e++ {
-		if counts[e] < n/4-n/40 || counts[e] > n/4+n/40 {
-			t.Errorf("%s drawn %d times in %d, want about a quarter", e, counts[e], n)
+	want := map[Error]int{NoError: 0, WrongNumber: 3000, WrongName: 3000, WrongObject: 3000, WrongSum: 1000}
+	for e, w := range want {
+		if counts[e] < w-w/10 || counts[e] > w+w/10 {
+			t.Errorf("%s drawn %d times in %d, want about %d", e, counts[e], n, w)
 		}
-	}
-	if counts[NoError] != 0 {
-		t.Errorf("NoError drawn %d times", counts[NoError])
 	}
 }
 

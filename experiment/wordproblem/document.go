@@ -17,17 +17,11 @@ type Document struct {
 // A DocumentMix says how often each form of document is drawn, as relative weights.
 type DocumentMix struct {
 	Marked  int // an argument with a mark after every value: ok if it is right, no if not
-	Sums    int // sums and differences without a question, with a mark after each
 	Facts   int // single statements, each judged
 	Judged  int // whole arguments, each judged
 	Pairs   int // a right and a wrong argument, then which is better
 	Solved  int // a right argument
 	Records int // the values of the problem under numbered keys
-}
-
-// DefaultMix is the mix the embedded model was trained on.
-func DefaultMix() DocumentMix {
-	return DocumentMix{Marked: 20, Sums: 10, Facts: 15, Judged: 25, Pairs: 27, Solved: 2, Records: 1}
 }
 
 // NewDocument draws a document about a problem that InDataSet refuses, so the data set stays unseen.
@@ -41,7 +35,6 @@ func NewDocument(r *rand.Rand, mix DocumentMix) Document {
 		write  func(*writer, Problem)
 	}{
 		{mix.Marked, (*writer).marked},
-		{mix.Sums, (*writer).sums},
 		{mix.Facts, (*writer).judgedFacts},
 		{mix.Judged, (*writer).judgedArguments},
 		{mix.Pairs, (*writer).pair},
@@ -98,25 +91,6 @@ func (w *writer) marked(p Problem) {
 		w.add(" ", value)
 		w.mark(right)
 		w.add(word[end+1:])
-	}
-}
-
-// sums writes six sums or differences, of which one half is wrong, and a mark after each.
-func (w *writer) sums(Problem) {
-	w.add("Marked:")
-	for range 6 {
-		p := NewProblem(w.r)
-		c := p.claims()
-		right := w.r.IntN(2) == 0
-		if !right {
-			c.result = otherResult(w.r, p.kind, c.result)
-		}
-		sign := "+"
-		if p.kind.minus {
-			sign = "-"
-		}
-		w.add(c.write(" {n} " + sign + " {m} = {t}"))
-		w.mark(right)
 	}
 }
 

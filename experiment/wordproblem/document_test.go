@@ -10,14 +10,20 @@ import (
 
 // only is a mix of one form of document.
 var only = map[string]DocumentMix{
-	"marked": {Marked: 1}, "sums": {Sums: 1}, "facts": {Facts: 1}, "judged": {Judged: 1}, "pairs": {Pairs: 1},
+	"marked": {Marked: 1}, "facts": {Facts: 1}, "judged": {Judged: 1}, "pairs": {Pairs: 1},
 	"solved": {Solved: 1}, "records": {Records: 1},
+}
+
+// everything is the mix of the last lesson, which has all forms.
+func everything() DocumentMix {
+	lessons := Lessons()
+	return lessons[len(lessons)-1].Mix
 }
 
 // Ensure that the ranges of a document are exactly its words of judgement.
 func TestDocumentJudged(t *testing.T) {
 	words := map[string][]string{
-		"marked": {"ok", "no"}, "sums": {"ok", "no"},
+		"marked": {"ok", "no"},
 		"facts":  {"Right", "Wrong", "true", "false", "Yes", "No"},
 		"judged": {"Right", "Wrong", "true", "false", "Yes", "No"},
 		"pairs":  {"first", "second", "A", "B", "one", "another"},
@@ -87,18 +93,7 @@ func TestDocumentPairs(t *testing.T) {
 func TestDocumentMarks(t *testing.T) {
 	r := newRand(8)
 	for range 1000 {
-		d := NewDocument(r, only["sums"])
-		for i, m := range sumPattern.FindAllStringSubmatch(d.Text, -1) {
-			a, b, result := number(t, m[1]), number(t, m[3]), number(t, m[4])
-			if m[2] == "-" {
-				b = -b
-			}
-			word := d.Text[d.Judged[i][0]:d.Judged[i][1]]
-			if (word == "ok") != (a+b == result) {
-				t.Fatalf("%q: %s is marked %q", d.Text, m[0], word)
-			}
-		}
-		d = NewDocument(r, only["marked"])
+		d := NewDocument(r, only["marked"])
 		question, _, _ := strings.Cut(d.Text, " Marked:")
 		fitting := strings.FieldsFunc(question, func(r rune) bool { return strings.ContainsRune(" .?", r) })
 		operands := numberPattern.FindAllString(question, -1)
@@ -126,7 +121,7 @@ func wordBefore(text string, end int) string {
 func TestDocumentsKeepTheDataSetUnseen(t *testing.T) {
 	r := newRand(9)
 	for range 5000 {
-		d := NewDocument(r, DefaultMix())
+		d := NewDocument(r, everything())
 		for _, own := range []string{"andidate", "answer", "argument", "choice", "{", `"`} {
 			if strings.Contains(d.Text, own) {
 				t.Fatalf("%q holds %q of the choose template", d.Text, own)
@@ -138,18 +133,31 @@ func TestDocumentsKeepTheDataSetUnseen(t *testing.T) {
 	}
 }
 
-func TestDocumentsAreDeterministic(t *testing.T) {
-	draw := func(seed uint64) (list []Document) {
-		r := newRand(seed)
-		for range 100 {
-			list = append(list, NewDocument(r, DefaultMix()))
-		}
-		return list
+// Ensure that Documents holds every lesson in order and depends on the seed alone.
+func TestDocuments(t *testing.T) {
+	lessons := []Lesson{{Steps: 3, Mix: only["marked"]}, {Steps: 2, Mix: only["solved"]}}
+	draw := func(seed uint64) []Document {
+		return slices.Collect(Documents(lessons, 4, seed))
 	}
-	if !reflect.DeepEqual(draw(1), draw(1)) {
+	list := draw(1)
+	if len(list) != 20 {
+		t.Fatalf("%d documents, want 20", len(list))
+	}
+	for i, d := range list {
+		if marked := strings.Contains(d.Text, "Marked:"); marked != (i < 12) {
+			t.Errorf("document %d is marked: %t, want %t", i, marked, i < 12)
+		}
+	}
+	if !reflect.DeepEqual(list, draw(1)) {
 		t.Error("the same seed gave other documents")
 	}
-	if reflect.DeepEqual(draw(1), draw(2)) {
+	if reflect.DeepEqual(list, draw(2)) {
 		t.Error("two seeds gave the same documents")
+	}
+	for d := range Documents(lessons, 4, 1) {
+		if !reflect.DeepEqual(d, list[0]) {
+			t.Errorf("stopped after %q, want %q", d.Text, list[0].Text)
+		}
+		break
 	}
 }

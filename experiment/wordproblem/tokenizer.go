@@ -217,8 +217,10 @@ func SampleTexts() []string {
 	for _, row := range Rows(200, 0) {
 		texts = append(texts, row.Question, row.Correct.Text, row.Incorrect.Text, row.ChoiceArgument)
 	}
-	for range 2000 {
-		texts = append(texts, NewDocument(r, DefaultMix()).Text)
+	for _, lesson := range Lessons() {
+		for range 1000 {
+			texts = append(texts, NewDocument(r, lesson.Mix).Text)
+		}
 	}
 	return texts
 }

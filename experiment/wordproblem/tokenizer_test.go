@@ -60,7 +60,7 @@ func TestTokenizerRoundTrip(t *testing.T) {
 	tok := learned(t)
 	r := newRand(10)
 	for range 200 {
-		text := NewDocument(r, DefaultMix()).Text
+		text := NewDocument(r, everything()).Text
 		if got := tok.Decode(tok.EncodeIDs(text)); got != text {
 			t.Fatalf("decoded %q, want %q", got, text)
 		}
