@@ -31,6 +31,8 @@ type block struct {
 	weights   map[string]*Node   // by part: projections [out, in], norms [M]
 	extras    map[string]extra   // by projection: what an overlay adds
 	trainable map[string][]*Node // by part: what the backward pass differentiates, see engine.go
+	// forwardOnly says that the graph is not differentiated, so that products may take the layout that runs fastest.
+	forwardOnly bool
 }
 
 // extra is an overlay's addition to one projection, inside a graph.
@@ -41,13 +43,22 @@ type extra struct {
 
 // linear is xWᵀ of the named projection, x being [N, in], plus what the overlay adds: [N, out].
 func (b *block) linear(proj string, x *Node) *Node {
-	w := ConvertDType(b.weights[proj], b.compute)        // [out, in]
-	y := Dot(x, w).General([]int{1}, nil, []int{1}, nil) // [N, out]
+	w := ConvertDType(b.weights[proj], b.compute) // [out, in]
+	var y *Node                                   // [N, out]
+	if b.forwardOnly && x.Shape().Size()*w.Shape().Dim(0) < smallProduct {
+		y = Dot(x, Transpose(w, 0, 1)).Product()
+	} else {
+		y = Dot(x, w).General([]int{1}, nil, []int{1}, nil)
+	}
 	if e, ok := b.extras[proj]; ok {
 		y = e.apply(x, y, e.values)
 	}
 	return y
 }
+
+// smallProduct is the number of multiplications below which the Go backend (compute v0.1.4) takes a kernel that sums
+// each element of x Wᵀ by itself: transposing W first is then three times faster. Larger products are packed anyway.
+const smallProduct = 4 << 20
 
 // rmsNorm is x / sqrt(mean(x²) + eps) * gain (Zhang and Sennrich, 2019): computed in the residual dtype of x [..., M],
 // cast down, then scaled by the gain [M]. Div by Sqrt, because Rsqrt has no gradient in GoMLX v0.28.

@@ -253,7 +253,9 @@ func (s *Stream) buildForward(layer int, k kind) func(in *inputs) []*graph.Node 
 	e, extras := s.engine, s.extras(layer)
 	return func(in *inputs) []*graph.Node {
 		x, a, source := in.next(), readAttention(in, k), in.optional(k.some)
-		y, keep := e.block(in, extras).forward(x, a, a.last)
+		b := e.block(in, extras)
+		b.forwardOnly = true
+		y, keep := b.forward(x, a, a.last)
 		out := []*graph.Node{y}
 		if k.keep {
 			out = append(out, keep.q, keep.z, keep.mid, keep.gate, keep.up, keep.k, keep.v)
@@ -280,7 +282,9 @@ func (s *Stream) KeysValues(layer int) (KV, error) {
 	}
 	out, err := e.run(k.name(), func(in *inputs) []*graph.Node {
 		x, source := in.next(), in.optional(k.some)
-		keys, values := e.block(in, extras).keysValues(x)
+		b := e.block(in, extras)
+		b.forwardOnly = true
+		keys, values := b.keysValues(x)
 		return []*graph.Node{takePositions(keys, source), takePositions(values, source)}
 	}, append(args, s.layerArgs(layer)...)...)
 	if err != nil {

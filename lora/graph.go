@@ -5,8 +5,10 @@ import "github.com/gomlx/gomlx/core/graph"
 // Apply builds y + scale * (x Aᵀ) Bᵀ, a linear map's output y [N, out] corrected by an adapter. x is [N, in] in the
 // compute dtype, as y is; a [r, in] and b [out, r] are the float32 masters, cast to it, so their gradients are float32.
 func Apply(x, y, a, b *graph.Node, scale float64) *graph.Node {
-	low := contractLast(x, graph.ConvertDType(a, x.DType()))          // [N, in] . [r, in] -> [N, r]
-	correction := contractLast(low, graph.ConvertDType(b, x.DType())) // [N, r] . [out, r] -> [N, out]
+	low := contractLast(x, graph.ConvertDType(a, x.DType())) // [N, in] . [r, in] -> [N, r]
+	// B transposed: a contraction over as few as r numbers would miss the Go backend's vector kernels, both ways.
+	up := graph.Transpose(graph.ConvertDType(b, x.DType()), 0, 1) // [r, out]
+	correction := graph.Dot(low, up).Product()                    // [N, r] . [r, out] -> [N, out]
 	return graph.Add(y, graph.MulScalar(correction, scale))
 }
 

@@ -83,7 +83,7 @@ func NewTrainer(m *Method, o TrainOptions, train, test []Case) (*Trainer, error)
 			o.BatchSize, o.Pace.MicroBatch, o.Pace.Workers)
 	}
 	t := &Trainer{Method: m, Options: o, Train: train, Test: test, scored: -1, started: time.Now()}
-	t.Options.Schedule.Total = t.Total()
+	t.Options.Schedule.Total = t.Total() + 1 // a schedule ends at zero, after the last step
 	if err := t.Options.Schedule.Validate(); err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package setup
 
 import (
 	"fmt"
-	"io/fs"
 	"runtime"
 	"strings"
 
@@ -60,15 +59,11 @@ func Open(s Settings, backend compute.Backend) (*Session, error) {
 
 func (s Settings) openModel() (*model.Checkpoint, *tokenizer.Tokenizer, error) {
 	if s.Model == "" {
-		files, err := fs.Sub(tiny.Files, tiny.Model)
+		tok, err := tokenizer.OpenFS(tiny.Files, tiny.Model)
 		if err != nil {
 			return nil, nil, err
 		}
-		tok, err := tokenizer.OpenFS(files, "embedded model")
-		if err != nil {
-			return nil, nil, err
-		}
-		checkpoint, err := model.OpenFS(files, "embedded model")
+		checkpoint, err := model.OpenFS(tiny.Files, tiny.Model)
 		return checkpoint, tok, err
 	}
 	tok, err := tokenizer.Open(s.Model)
