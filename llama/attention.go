@@ -122,9 +122,10 @@ func (a attention) forward(q, k, v *Node) *Node {
 }
 
 // gradient returns the cotangents of q, k, v and, when something is inserted, of the other stream's keys and values,
-// given dz and the kept z, both [B, Q, H*D]. The softmax is differentiated by hand: with p the weights and dp = dz vᵀ,
-// ds = p (dp - Σ dp p), and Σ dp p = Σ dz z over the head dimension (Dao et al. 2022, FlashAttention, appendix B.2).
-func (a attention) gradient(q, k, v, z, dz *Node) []*Node {
+// given dz [B, Q, H*D]. The softmax is differentiated by hand: with p the weights and dp = dz vᵀ, ds = p (dp - Σ dp p).
+// Σ dp p equals Σ dz z over the head dimension, which is cheaper (FlashAttention, Dao et al. 2022, appendix B.2), but the
+// rounding of dp cancels only in the sum over dp itself, and the gradients of q and k live on what is left.
+func (a attention) gradient(q, k, v, dz *Node) []*Node {
 	qr, kr, vr := a.arrange(q, k, v)
 	batch, queries, heads, dim := q.Shape().Dim(0), q.Shape().Dim(1), q.Shape().Dim(2), q.Shape().Dim(3)
 	groups := vr.Shape().Dim(1)
@@ -132,13 +133,12 @@ func (a attention) gradient(q, k, v, z, dz *Node) []*Node {
 		y = TransposeAllAxes(Reshape(y, batch, queries, groups, heads/groups, dim), 0, 2, 3, 1, 4)
 		return Reshape(y, batch, groups, heads/groups*queries, dim)
 	}
-	z, dz = arrange(z), arrange(dz)
+	dz = arrange(dz)
 	p := a.weights(qr, kr)                                                                           // [B, G, R*Q, K]
 	dv := Dot(ConvertDType(p, dz.DType()), dz).General([]int{2}, []int{0, 1}, []int{2}, []int{0, 1}) // [B, G, K, D]
 	dp := Dot(dz, vr).General([]int{3}, []int{0, 1}, []int{3}, []int{0, 1})                          // [B, G, R*Q, K]
-	wide := func(y *Node) *Node { return ConvertDType(y, dtypes.Float32) }
-	delta := ReduceAndKeep(Mul(wide(dz), wide(z)), ReduceSum, -1) // [B, G, R*Q, 1]
-	ds := Mul(p, Sub(wide(dp), delta))
+	dp = ConvertDType(dp, dtypes.Float32)
+	ds := Mul(p, Sub(dp, ReduceAndKeep(Mul(dp, p), ReduceSum, -1)))
 	ds = ConvertDType(MulScalar(ds, 1/math.Sqrt(float64(dim))), qr.DType())
 	dq := Dot(ds, kr).General([]int{3}, []int{0, 1}, []int{2}, []int{0, 1}) // [B, G, R*Q, D]
 	dk := Dot(ds, qr).General([]int{2}, []int{0, 1}, []int{2}, []int{0, 1}) // [B, G, K, D]

@@ -35,7 +35,7 @@ func (b *block) backward(keep kept, a attention, cot cotangents) (dx *Node, dIns
 	dz, dOut := grads[0], grads[1:]
 
 	// attention
-	grads = a.gradient(keep.q, keep.k, keep.v, keep.z, dz)
+	grads = a.gradient(keep.q, keep.k, keep.v, dz)
 	dq, dk, dv, dInserted := grads[0], plus(grads[1], cot.dk), plus(grads[2], cot.dv), grads[3:]
 
 	// q, k, v

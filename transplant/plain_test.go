@@ -17,7 +17,7 @@ import (
 
 // plain is the method as it is told, not as it is made fast: both arguer prompts apart, every position computed, keys
 // and values pasted over the chooser's own, all layers in one graph that GoMLX differentiates as a whole. It shares no
-// graph code with package llama.
+// graph code with package llama, and computes in float64, so that what differs is the rounding of the fast path alone.
 type plain struct {
 	cfg     model.Config
 	layers  []bool           // transplanted, per layer
@@ -33,15 +33,15 @@ func (p plain) block(x *Node, layer int, adapter map[string]*Node, paste func(k,
 	prefix := "model.layers." + string(rune('0'+layer)) + "."
 	norm := func(x *Node, name string) *Node {
 		mean := ReduceAndKeep(Mul(x, x), ReduceMean, 1)
-		scaled := ConvertDType(Div(x, Sqrt(AddScalar(mean, p.cfg.RMSNormEps))), dtypes.Float32)
-		return Mul(scaled, ExpandLeftToRank(ConvertDType(p.weights[prefix+name+".weight"], dtypes.Float32), 2))
+		scaled := ConvertDType(Div(x, Sqrt(AddScalar(mean, p.cfg.RMSNormEps))), dtypes.Float64)
+		return Mul(scaled, ExpandLeftToRank(ConvertDType(p.weights[prefix+name+".weight"], dtypes.Float64), 2))
 	}
 	linear := func(x *Node, name string) *Node {
-		y := Einsum("si,oi->so", x, ConvertDType(p.weights[prefix+name+".weight"], dtypes.Float32))
+		y := Einsum("si,oi->so", x, ConvertDType(p.weights[prefix+name+".weight"], dtypes.Float64))
 		peft := "base_model.model." + prefix + name
 		if a, ok := adapter[peft+".lora_A.weight"]; ok {
-			low := Einsum("si,ri->sr", x, a)
-			y = Add(y, MulScalar(Einsum("sr,or->so", low, adapter[peft+".lora_B.weight"]), p.scale))
+			low := Einsum("si,ri->sr", x, ConvertDType(a, dtypes.Float64))
+			y = Add(y, MulScalar(Einsum("sr,or->so", low, ConvertDType(adapter[peft+".lora_B.weight"], dtypes.Float64)), p.scale))
 		}
 		return y
 	}
@@ -72,7 +72,7 @@ func (p plain) rotate(x *Node) *Node {
 		}
 	}
 	table := func(values []float32) *Node {
-		return Reshape(Const(x.Graph(), values), s, 1, half)
+		return ConvertDType(Reshape(Const(x.Graph(), values), s, 1, half), dtypes.Float64)
 	}
 	re, im := SliceAxis(x, 2, AxisRange(0, half)), SliceAxis(x, 2, AxisRange(half))
 	c, n := table(cos), table(sin)
@@ -118,13 +118,13 @@ func (p plain) logits(g *Graph, c Case) *Node {
 	}
 	last := SliceAxis(choose, 0, AxisElem(len(c.Choose)-1)) // [1, M]
 	mean := ReduceAndKeep(Mul(last, last), ReduceMean, 1)
-	n := ConvertDType(Div(last, Sqrt(AddScalar(mean, p.cfg.RMSNormEps))), dtypes.Float32)
-	n = Mul(n, ExpandLeftToRank(ConvertDType(p.weights["model.norm.weight"], dtypes.Float32), 2))
+	n := ConvertDType(Div(last, Sqrt(AddScalar(mean, p.cfg.RMSNormEps))), dtypes.Float64)
+	n = Mul(n, ExpandLeftToRank(ConvertDType(p.weights["model.norm.weight"], dtypes.Float64), 2))
 	head := p.weights["lm_head.weight"]
 	if p.cfg.TieWordEmbeddings {
 		head = p.weights["model.embed_tokens.weight"]
 	}
-	return Reshape(Einsum("si,vi->sv", n, ConvertDType(head, dtypes.Float32)), p.cfg.VocabSize)
+	return Reshape(Einsum("si,vi->sv", n, ConvertDType(head, dtypes.Float64)), p.cfg.VocabSize)
 }
 
 // replace puts from[range] in place of to[range], along axis 0.
