@@ -52,7 +52,7 @@ func Common(s *setup.Settings) []Group {
 	f.StringVar(&s.DType, "dtype", s.DType, "compute `type`: float32, bfloat16")
 	f.StringVar(&s.Residual, "residual", s.Residual, "`type` of the residual stream: float64, float32")
 	f.IntVar(&s.MicroBatch, "micro-batch", s.MicroBatch, "`rows` that go through the layers together (0: chosen for the backend)")
-	f.IntVar(&s.Workers, "workers", s.Workers, "micro-batches run at the same `time` (0: chosen for the backend)")
+	f.IntVar(&s.Workers, "workers", s.Workers, "`micro-batches` run at the same time (0: chosen for the backend)")
 	return []Group{in, method, run}
 }
 
@@ -108,21 +108,34 @@ func Help(w io.Writer, head string, groups []Group) {
 
 // Resume reads the settings of a run directory.
 func Resume(dir string) (setup.Settings, error) {
-	var s setup.Settings
+	config, err := readConfig(dir)
+	return config.Settings, err
+}
+
+// SameData refuses to resume a run on another data set than the one it was begun on.
+func SameData(dir string, o *setup.Session) error {
+	config, err := readConfig(dir)
+	if err == nil && config.DataHash != o.Hash {
+		err = fmt.Errorf("--resume %s: the data set has changed since the run began (sha256 %s, now %s): restore it, or start "+
+			"a new run", dir, config.DataHash, o.Hash)
+	}
+	return err
+}
+
+func readConfig(dir string) (config Config, err error) {
 	path := filepath.Join(dir, transplant.ConfigFile)
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return s, fmt.Errorf("--resume %s: %w: a run directory holds a %s; if the run died before writing it, start it again",
+		return config, fmt.Errorf("--resume %s: %w: a run directory holds a %s; if the run died before writing it, start it again",
 			dir, err, transplant.ConfigFile)
 	}
-	var config Config
 	if err := json.Unmarshal(text, &config); err != nil {
-		return s, fmt.Errorf("%s: %w", path, err)
+		return config, fmt.Errorf("%s: %w", path, err)
 	}
 	if config.Settings.Training == nil {
-		return s, fmt.Errorf("%s: not the config of a training run", path)
+		return config, fmt.Errorf("%s: not the config of a training run", path)
 	}
-	return config.Settings, nil
+	return config, nil
 }
 
 // Absolute replaces the paths in settings by absolute ones, so that a run can be resumed from anywhere.

@@ -13,7 +13,6 @@ import (
 type Progress struct {
 	w       io.Writer
 	bar     *progressbar.ProgressBar
-	what    string
 	started time.Time
 	first   int
 	printed time.Time
