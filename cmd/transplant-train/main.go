@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"syscall"
 	"time"
 
 	"gotransplant/cmd/internal/program"
@@ -26,7 +27,7 @@ left at them, and scores it on held-out rows. Without --model and --data it runs
 `
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	go func() { // a second Ctrl-C ends the program at once
 		<-ctx.Done()
 		stop()
@@ -121,6 +122,9 @@ func train(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 // open makes the run directory, or sets the trainer back to where the one to resume was saved.
 func open(o options, session *setup.Session, trainer *transplant.Trainer) (dir string, record *transplant.RunDir, err error) {
 	if o.resume != "" {
+		if err := program.SameData(o.resume, session); err != nil {
+			return "", nil, err
+		}
 		record, err = transplant.OpenRun(o.resume, trainer)
 		return o.resume, record, err
 	}

@@ -40,22 +40,20 @@ func palette() []color.Color {
 	}
 }
 
-// Draw writes the panels side by side to path, 32 by 12 cm at 96 dots an inch.
+// Draw writes the panels side by side to path, 34 by 11 cm at 96 dots an inch, each with its legend on its right.
 func Draw(path string, panels []Panel) error {
-	const width, height = 32 * vg.Centimeter, 12 * vg.Centimeter
+	const width, height, legendWidth = 34 * vg.Centimeter, 11 * vg.Centimeter, 5 * vg.Centimeter
 	canvas := vgimg.PngCanvas{Canvas: vgimg.New(width, height)}
-	tiles := draw.Tiles{Rows: 1, Cols: len(panels), PadX: vg.Centimeter, PadTop: vg.Points(6), PadBottom: vg.Points(6),
-		PadLeft: vg.Points(6), PadRight: vg.Points(10)}
-	row := make([]*plot.Plot, len(panels))
+	tiles := draw.Tiles{Rows: 1, Cols: len(panels), PadX: vg.Points(8), PadTop: vg.Points(6), PadBottom: vg.Points(6),
+		PadLeft: vg.Points(6), PadRight: vg.Points(6)}
 	for i, panel := range panels {
-		p, err := panel.plot()
+		p, legend, err := panel.plot()
 		if err != nil {
 			return fmt.Errorf("draw %s: %w", path, err)
 		}
-		row[i] = p
-	}
-	for i, c := range plot.Align([][]*plot.Plot{row}, tiles, draw.New(canvas))[0] {
-		row[i].Draw(c)
+		tile := tiles.At(draw.New(canvas), i, 0)
+		p.Draw(draw.Crop(tile, 0, -legendWidth, 0, 0))
+		legend.Draw(draw.Crop(tile, tile.Max.X-tile.Min.X-legendWidth+vg.Points(8), 0, 0, -vg.Points(24)))
 	}
 	return atomicfile.Write(path, func(w io.Writer) error {
 		_, err := canvas.WriteTo(w)
@@ -63,36 +61,40 @@ func Draw(path string, panels []Panel) error {
 	})
 }
 
-func (panel Panel) plot() (*plot.Plot, error) {
-	p := plot.New()
+// top is where the vertical axis ends: fractions fill it, and a loss from before training has begun to work may leave it.
+const top = 1.4
+
+func (panel Panel) plot() (*plot.Plot, plot.Legend, error) {
+	p, legend := plot.New(), plot.NewLegend()
+	legend.Top, legend.Left, legend.YPosition = true, true, draw.PosCenter
 	p.Title.Text = panel.Title
+	p.Title.Padding = vg.Points(6)
 	p.X.Label.Text = "rows trained on"
-	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, 1, 0, 1
-	p.Legend.Top = false
-	p.Legend.Left = true
-	p.Legend.YOffs = vg.Points(4)
-	p.Legend.XOffs = vg.Points(4)
 	p.Add(plotter.NewGrid())
+	end := 1.0
 	for i, line := range panel.Lines {
-		if err := line.addTo(p, palette()[i%len(palette())]); err != nil {
-			return nil, err
+		for _, x := range line.X {
+			end = max(end, x)
+		}
+		if err := line.addTo(p, &legend, palette()[i%len(palette())]); err != nil {
+			return nil, legend, err
 		}
 	}
 	if !math.IsNaN(panel.Level) {
 		level := plotter.NewFunction(func(float64) float64 { return panel.Level })
 		level.Dashes = []vg.Length{vg.Points(1), vg.Points(3)}
 		p.Add(level)
-		p.Legend.Add(panel.LevelName, level)
+		legend.Add(panel.LevelName, level)
 	}
-	return p, nil
+	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, end, 0, top
+	return p, legend, nil
 }
 
-func (l Line) addTo(p *plot.Plot, c color.Color) error {
+func (l Line) addTo(p *plot.Plot, legend *plot.Legend, c color.Color) error {
 	var points plotter.XYs
 	for i := range l.X {
 		if !math.IsNaN(l.Y[i]) {
 			points = append(points, plotter.XY{X: l.X[i], Y: l.Y[i]})
-			p.X.Max, p.Y.Max = max(p.X.Max, l.X[i]), max(p.Y.Max, l.Y[i])
 		}
 	}
 	if len(points) == 0 {
@@ -107,6 +109,6 @@ func (l Line) addTo(p *plot.Plot, c color.Color) error {
 		curve.Dashes = []vg.Length{vg.Points(5), vg.Points(3)}
 	}
 	p.Add(curve)
-	p.Legend.Add(l.Name, curve)
+	legend.Add(l.Name, curve)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -106,36 +107,46 @@ func Help(w io.Writer, head string, groups []Group) {
 	}
 }
 
-// Resume reads the settings of a run directory.
+// Resume reads the settings of a run directory and makes it ready to go on: the data must be those it began with, and
+// what a killed process left half-written goes.
 func Resume(dir string) (setup.Settings, error) {
-	config, err := readConfig(dir)
-	return config.Settings, err
-}
-
-// SameData refuses to resume a run on another data set than the one it was begun on.
-func SameData(dir string, o *setup.Session) error {
-	config, err := readConfig(dir)
-	if err == nil && config.DataHash != o.Hash {
-		err = fmt.Errorf("--resume %s: the data set has changed since the run began (sha256 %s, now %s): restore it, or start "+
-			"a new run", dir, config.DataHash, o.Hash)
-	}
-	return err
-}
-
-func readConfig(dir string) (config Config, err error) {
+	var s setup.Settings
 	path := filepath.Join(dir, transplant.ConfigFile)
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return config, fmt.Errorf("--resume %s: %w: a run directory holds a %s; if the run died before writing it, start it again",
+		return s, fmt.Errorf("--resume %s: %w: a run directory holds a %s; if the run died before writing it, start it again",
 			dir, err, transplant.ConfigFile)
 	}
+	var config Config
 	if err := json.Unmarshal(text, &config); err != nil {
-		return config, fmt.Errorf("%s: %w", path, err)
+		return s, fmt.Errorf("%s: %w", path, err)
 	}
-	if config.Settings.Training == nil {
-		return config, fmt.Errorf("%s: not the config of a training run", path)
+	s = config.Settings
+	if s.Training == nil {
+		return s, fmt.Errorf("%s: not the config of a training run", path)
 	}
-	return config, nil
+	hash, err := s.DataHash()
+	if err != nil {
+		return s, fmt.Errorf("--resume %s: %w", dir, err)
+	}
+	if hash != config.DataHash {
+		return s, fmt.Errorf("--resume %s: the data set %s has changed since the run began (sha256 %s, now %s): put the old "+
+			"one back, or start a new run", dir, s.Data, config.DataHash, hash)
+	}
+	return s, removeLeftovers(dir)
+}
+
+// removeLeftovers deletes the temporary files of package atomicfile, which a killed process could not.
+func removeLeftovers(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		if leftover, _ := filepath.Match(".*.tmp-*", d.Name()); leftover {
+			return os.Remove(path)
+		}
+		return nil
+	})
 }
 
 // Absolute replaces the paths in settings by absolute ones, so that a run can be resumed from anywhere.
