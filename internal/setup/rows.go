@@ -53,7 +53,8 @@ func (s Settings) readRows(tok *tokenizer.Tokenizer, context int) (*Rows, error)
 	if err != nil {
 		return nil, err
 	}
-	r := &Rows{Hash: hash(content), limit: context}
+	sum := sha256.Sum256(content)
+	r := &Rows{Hash: hex.EncodeToString(sum[:]), limit: context}
 	if s.MaxTokens > 0 {
 		r.limit = min(s.MaxTokens, context)
 	}
@@ -175,17 +176,6 @@ func (r *Rows) again(cases []transplant.Case, change func(i int) (row, donor dat
 		out = append(out, c)
 	}
 	return out, nil
-}
-
-// DataHash is the sha256 of the data set as it is now.
-func (s Settings) DataHash() (string, error) {
-	_, content, err := s.dataSet()
-	return hash(content), err
-}
-
-func hash(content []byte) string {
-	sum := sha256.Sum256(content)
-	return hex.EncodeToString(sum[:])
 }
 
 func (s Settings) dataSet() (name string, content []byte, err error) {

@@ -107,33 +107,39 @@ func Help(w io.Writer, head string, groups []Group) {
 	}
 }
 
-// Resume reads the settings of a run directory and makes it ready to go on: the data must be those it began with, and
-// what a killed process left half-written goes.
+// Resume reads the settings of a run directory and removes what a killed process left half-written there.
 func Resume(dir string) (setup.Settings, error) {
-	var s setup.Settings
+	config, err := readConfig(dir)
+	if err != nil {
+		return setup.Settings{}, err
+	}
+	return config.Settings, removeLeftovers(dir)
+}
+
+// SameData refuses to resume a run on another data set than the one it was begun on.
+func SameData(dir string, o *setup.Session) error {
+	config, err := readConfig(dir)
+	if err == nil && config.DataHash != o.Hash {
+		err = fmt.Errorf("--resume %s: the data set has changed since the run began (sha256 %s, now %s): restore it, or start "+
+			"a new run", dir, config.DataHash, o.Hash)
+	}
+	return err
+}
+
+func readConfig(dir string) (config Config, err error) {
 	path := filepath.Join(dir, transplant.ConfigFile)
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return s, fmt.Errorf("--resume %s: %w: a run directory holds a %s; if the run died before writing it, start it again",
+		return config, fmt.Errorf("--resume %s: %w: a run directory holds a %s; if the run died before writing it, start it again",
 			dir, err, transplant.ConfigFile)
 	}
-	var config Config
 	if err := json.Unmarshal(text, &config); err != nil {
-		return s, fmt.Errorf("%s: %w", path, err)
+		return config, fmt.Errorf("%s: %w", path, err)
 	}
-	s = config.Settings
-	if s.Training == nil {
-		return s, fmt.Errorf("%s: not the config of a training run", path)
+	if config.Settings.Training == nil {
+		return config, fmt.Errorf("%s: not the config of a training run", path)
 	}
-	hash, err := s.DataHash()
-	if err != nil {
-		return s, fmt.Errorf("--resume %s: %w", dir, err)
-	}
-	if hash != config.DataHash {
-		return s, fmt.Errorf("--resume %s: the data set %s has changed since the run began (sha256 %s, now %s): put the old "+
-			"one back, or start a new run", dir, s.Data, config.DataHash, hash)
-	}
-	return s, removeLeftovers(dir)
+	return config, nil
 }
 
 // removeLeftovers deletes the temporary files of package atomicfile, which a killed process could not.
