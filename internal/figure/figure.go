@@ -40,9 +40,9 @@ func palette() []color.Color {
 	}
 }
 
-// Draw writes the panels side by side to path, 34 by 11 cm at 96 dots an inch, each with its legend on its right.
+// Draw writes the panels side by side to path, 36 by 11 cm at 96 dots an inch, each with its legend on its right.
 func Draw(path string, panels []Panel) error {
-	const width, height, legendWidth = 34 * vg.Centimeter, 11 * vg.Centimeter, 5 * vg.Centimeter
+	const width, height, legendWidth = 36 * vg.Centimeter, 11 * vg.Centimeter, 6.2 * vg.Centimeter
 	canvas := vgimg.PngCanvas{Canvas: vgimg.New(width, height)}
 	tiles := draw.Tiles{Rows: 1, Cols: len(panels), PadX: vg.Points(8), PadTop: vg.Points(6), PadBottom: vg.Points(6),
 		PadLeft: vg.Points(6), PadRight: vg.Points(6)}
@@ -66,6 +66,7 @@ const top = 1.4
 
 func (panel Panel) plot() (*plot.Plot, plot.Legend, error) {
 	p, legend := plot.New(), plot.NewLegend()
+	legend.Padding = vg.Points(4)
 	legend.Top, legend.Left, legend.YPosition = true, true, draw.PosCenter
 	p.Title.Text = panel.Title
 	p.Title.Padding = vg.Points(6)

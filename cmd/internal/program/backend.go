@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"gotransplant/internal/guard"
+
 	"github.com/gomlx/compute"
 	_ "github.com/gomlx/compute/gobackend" // the backend "go"
 )
@@ -26,13 +28,15 @@ func OpenBackend(spec string, w io.Writer) (compute.Backend, error) {
 		return nil, fmt.Errorf("--backend %s: this program was built without cgo, which XLA needs; rebuild with CGO_ENABLED=1", spec)
 	}
 	forbidDownloads()
-	restore := silenceStdout()
-	backend, err := compute.NewWithConfig(spec)
-	restore()
-	if err != nil {
-		return nil, fmt.Errorf("--backend %s: %w", spec, err)
-	}
-	return backend, nil
+	defer silenceStdout()()
+	var backend compute.Backend
+	err := guard.Do("--backend "+spec, func() (err error) { // a name it does not know makes it panic
+		if backend, err = compute.NewWithConfig(spec); err != nil {
+			err = fmt.Errorf("--backend %s: %w", spec, err)
+		}
+		return err
+	})
+	return backend, err
 }
 
 // silenceStdout keeps a line that the Go backend prints on opening out of the program's output.

@@ -13,8 +13,10 @@ import (
 type Progress struct {
 	w       io.Writer
 	bar     *progressbar.ProgressBar
-	started time.Time
+	started time.Time // when the work of this total began, at row first
 	first   int
+	total   int
+	last    int
 	printed time.Time
 }
 
@@ -32,19 +34,22 @@ func NewProgress(w io.Writer) *Progress {
 	return p
 }
 
-// Update says that done of total rows are through; the rate counts from the first call for the same total.
+// Update says that done of total rows are through. Other work has another total, or begins again at a smaller done; the
+// rate counts from there.
 func (p *Progress) Update(what string, done, total int) {
-	if p.bar != nil {
-		if p.bar.GetMax() != total {
+	now := time.Now()
+	if total != p.total || done < p.last {
+		p.started, p.first, p.total = now, done, total
+		if p.bar != nil {
+			p.bar.Reset()
 			p.bar.ChangeMax(total)
 		}
+	}
+	p.last = done
+	if p.bar != nil {
 		p.bar.Describe(what)
 		_ = p.bar.Set(done) // a bar that cannot be drawn is no reason to stop
 		return
-	}
-	now := time.Now()
-	if p.started.IsZero() || done < p.first {
-		p.started, p.first = now, done
 	}
 	if now.Sub(p.printed) < 10*time.Second {
 		return
