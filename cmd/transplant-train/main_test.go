@@ -273,7 +273,7 @@ func TestRefusals(t *testing.T) {
 		{"schedule", []string{"--schedule", "exponential"}, []string{`"exponential"`, "constant, linear and cosine"}},
 		{"layers", []string{"--transplant-layers", "0-3"}, []string{"--transplant-layers 0-3", "0-2"}},
 		{"two shared adapters", []string{"--share-adapter"}, []string{"--share-adapter", "are two"}},
-		{"targets", []string{"--arguer-adapter", "", "--lora-targets", "q_porj"}, []string{"--lora-targets q_porj"}},
+		{"targets", []string{"--arguer-adapter", "", "--lora-targets", "q_porj"}, []string{`"q_porj"`, "q_proj"}},
 		{"missing model", []string{"--model", "no/such/model"}, []string{"no/such/model"}},
 		{"missing data", []string{"--data", "no/such.csv"}, []string{"no/such.csv"}},
 		{"missing adapter", []string{"--chooser-adapter", "no/such"}, []string{"no/such"}},
