@@ -1,0 +1,288 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"gotransplant/transplant"
+)
+
+// golden is the reference run in transplant/testdata, as a path inside it.
+func golden(parts ...string) string {
+	return filepath.Join(append([]string{"..", "..", "transplant", "testdata", "golden-small"}, parts...)...)
+}
+
+// goldenFlags score the reference run's rows with its adapters.
+func goldenFlags(more ...string) []string {
+	return append([]string{
+		"--model", golden("model"), "--data", golden("rows.csv"),
+		"--arguer-adapter", golden("adapters", "arguer"), "--chooser-adapter", golden("adapters", "chooser"),
+		"--argue-template", golden("templates", "argue.tmpl"), "--choose-template", golden("templates", "choose.tmpl"),
+		"--workers", "2",
+	}, more...)
+}
+
+// call runs the program.
+func call(args ...string) (code int, out, errors string) {
+	var stdout, stderr bytes.Buffer
+	code = run(context.Background(), args, &stdout, &stderr)
+	return code, stdout.String(), stderr.String()
+}
+
+// evaluateInto runs the program on the reference rows and returns its output and what it wrote.
+func evaluateInto(t *testing.T, more ...string) (out string, predictions []transplant.Prediction, summary map[string]any) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "eval")
+	code, out, errors := call(goldenFlags(append(more, "--out", dir)...)...)
+	if code != 0 {
+		t.Fatalf("exit status %d for %q, want 0:\n%s", code, more, errors)
+	}
+	content, err := os.ReadFile(filepath.Join(dir, transplant.PredictionsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range bytes.Lines(content) {
+		var p transplant.Prediction
+		if err := json.Unmarshal(line, &p); err != nil {
+			t.Fatalf("%s: %v in %q", transplant.PredictionsFile, err, line)
+		}
+		predictions = append(predictions, p)
+	}
+	if content, err = os.ReadFile(filepath.Join(dir, "summary.json")); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(content, &summary); err != nil {
+		t.Fatalf("summary.json: %v", err)
+	}
+	return out, predictions, summary
+}
+
+type goldenRow struct {
+	Swapped              bool
+	ArgumentChoice       string  `json:"argument_choice"`
+	LogProb1             float64 `json:"logprob_1"`
+	LogProb2             float64 `json:"logprob_2"`
+	NoTransplantLogProb1 float64 `json:"no_transplant_logprob_1"`
+	NoTransplantLogProb2 float64 `json:"no_transplant_logprob_2"`
+}
+
+func goldenRows(t *testing.T) []goldenRow {
+	t.Helper()
+	var expected struct{ Rows []goldenRow }
+	content, err := os.ReadFile(golden("expected.json"))
+	if err == nil {
+		err = json.Unmarshal(content, &expected)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return expected.Rows
+}
+
+func within(t *testing.T, name string, got, want, tolerance float64) {
+	t.Helper()
+	if !(math.Abs(got-want) <= tolerance*math.Abs(want)) {
+		t.Errorf("%s: got %.9g, want %.9g within %g, relatively", name, got, want, tolerance)
+	}
+}
+
+// TestGoldenPredictions: every row's log-probabilities are the reference's, with and without transplant, and what
+// follows from them is right.
+func TestGoldenPredictions(t *testing.T) {
+	cases := []struct {
+		name      string
+		flags     []string
+		tolerance float64
+		want      func(r goldenRow) [2]float64
+	}{
+		{"transplant", nil, 1e-4, func(r goldenRow) [2]float64 { return [2]float64{r.LogProb1, r.LogProb2} }},
+		{"no transplant", []string{"--no-transplant"}, 1e-4,
+			func(r goldenRow) [2]float64 { return [2]float64{r.NoTransplantLogProb1, r.NoTransplantLogProb2} }},
+		{"micro-batches", []string{"--micro-batch", "4"}, 1e-4,
+			func(r goldenRow) [2]float64 { return [2]float64{r.LogProb1, r.LogProb2} }},
+		{"bfloat16", []string{"--dtype", "bfloat16"}, 2e-2,
+			func(r goldenRow) [2]float64 { return [2]float64{r.LogProb1, r.LogProb2} }},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			_, predictions, _ := evaluateInto(t, c.flags...)
+			rows := goldenRows(t)
+			if len(predictions) != len(rows) {
+				t.Fatalf("%d predictions, want %d", len(predictions), len(rows))
+			}
+			for i, p := range predictions {
+				want, label := c.want(rows[i]), 1
+				if rows[i].Swapped {
+					label = 2
+				}
+				row := fmt.Sprintf("row %d ", i+1)
+				within(t, row+"logprob_1", p.LogProb1, want[0], c.tolerance)
+				within(t, row+"logprob_2", p.LogProb2, want[1], c.tolerance)
+				within(t, row+"loss", p.Loss, -want[label-1], c.tolerance)
+				argument := rows[i].ArgumentChoice == fmt.Sprintf("candidate_%d", label)
+				correct := want[label-1] > want[2-label]
+				if p.Row != i+1 || p.Label != label || p.Correct != correct || p.ArgumentCorrect != argument || p.Tokens <= 0 {
+					t.Errorf("got %+v, want row %d, label %d, correct %t, argument_correct %t", p, i+1, label, correct, argument)
+				}
+			}
+		})
+	}
+}
+
+// TestTransplantComputesFewerTokens: what the summary counts is what was really computed.
+func TestTransplantComputesFewerTokens(t *testing.T) {
+	_, moved, _ := evaluateInto(t)
+	_, plain, _ := evaluateInto(t, "--transplant-layers", "0,1") // the chooser's own tokens are needed in layer 2
+	for i := range moved {
+		if moved[i].Tokens >= plain[i].Tokens {
+			t.Errorf("row %d: %d tokens with every layer transplanted, %d with two of three, want fewer",
+				i+1, moved[i].Tokens, plain[i].Tokens)
+		}
+	}
+}
+
+// TestControls: all conditions stand in the table and in summary.json, the one asked for first.
+func TestControls(t *testing.T) {
+	cases := []struct {
+		name  string
+		flags []string
+		want  string // names of the conditions
+		flip  bool
+	}{
+		{"none", nil, "[transplant]", false},
+		{"flip order", []string{"--flip-order"}, "[transplant flip order]", true},
+		{"other row", []string{"--donor", "other-row"}, "[donor other-row]", false},
+		{"no transplant", []string{"--no-transplant"}, "[no transplant]", false},
+		{"all", []string{"--controls"}, "[transplant flip order donor other-row no transplant]", true},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			out, predictions, summary := evaluateInto(t, c.flags...)
+			var names []string
+			for _, condition := range summary["conditions"].([]any) {
+				name := condition.(map[string]any)["name"].(string)
+				names = append(names, name)
+				if !strings.Contains(out, name) {
+					t.Errorf("table lacks %q:\n%s", name, out)
+				}
+			}
+			if got := fmt.Sprint(names); got != c.want {
+				t.Errorf("conditions %s, want %s", got, c.want)
+			}
+			if _, got := summary["flip_order"]; got != c.flip {
+				t.Errorf("summary compares orders: %t, want %t", got, c.flip)
+			}
+			if len(predictions) != 6 {
+				t.Errorf("%d predictions, want those of all 6 rows", len(predictions))
+			}
+		})
+	}
+}
+
+// TestOtherRowMovesOtherStates: the control changes what is read, but not the labels, and the seed alone draws donors.
+func TestOtherRowMovesOtherStates(t *testing.T) {
+	_, own, _ := evaluateInto(t)
+	_, other, _ := evaluateInto(t, "--donor", "other-row")
+	_, again, _ := evaluateInto(t, "--donor", "other-row")
+	_, seed, _ := evaluateInto(t, "--donor", "other-row", "--seed", "2")
+	if fmt.Sprint(other) != fmt.Sprint(again) {
+		t.Error("the same seed gave other predictions")
+	}
+	if fmt.Sprint(other) == fmt.Sprint(seed) {
+		t.Error("another seed gave the same predictions")
+	}
+	for i := range own {
+		if own[i].LogProb1 == other[i].LogProb1 {
+			t.Errorf("row %d: another row's states gave the same log-probability %v", i+1, own[i].LogProb1)
+		}
+		if own[i].Label != other[i].Label {
+			t.Errorf("row %d: label %d became %d", i+1, own[i].Label, other[i].Label)
+		}
+	}
+}
+
+// TestJSON: with --json the output is the summary and nothing else.
+func TestJSON(t *testing.T) {
+	code, out, errors := call(goldenFlags("--json")...)
+	if code != 0 {
+		t.Fatalf("exit status %d: %s", code, errors)
+	}
+	var report struct {
+		Data       struct{ Rows int }
+		Conditions []struct {
+			Summary struct {
+				FractionCorrect struct {
+					Value    float64
+					Count    int
+					Total    int
+					Interval [2]float64 `json:"interval_95"`
+				} `json:"fraction_correct"`
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(out), &report); err != nil {
+		t.Fatalf("%v in\n%s", err, out)
+	}
+	got := report.Conditions[0].Summary.FractionCorrect
+	// Five of six; Wilson's interval by hand.
+	if got.Count != 5 || got.Total != 6 || math.Abs(got.Interval[0]-0.4365) > 1e-4 || math.Abs(got.Interval[1]-0.9699) > 1e-4 {
+		t.Errorf("fraction correct %+v, want 5 of 6 with interval 0.4365 to 0.9699", got)
+	}
+}
+
+// TestRefusals: what cannot work is refused before anything is written.
+func TestRefusals(t *testing.T) {
+	cases := []struct {
+		name  string
+		flags []string
+		want  []string
+	}{
+		{"unknown flag", []string{"--epochs", "3"}, []string{"unknown flag: --epochs"}},
+		{"argument that is no flag", []string{"here"}, []string{`unexpected argument "here"`}},
+		{"donor", []string{"--donor", "neighbour"}, []string{"--donor neighbour", "own and other-row"}},
+		{"donor without transplant", []string{"--donor", "other-row", "--no-transplant"}, []string{"leave one out"}},
+		{"dtype", []string{"--dtype", "int8"}, []string{"--dtype int8"}},
+		{"backend", []string{"--backend", "abacus"}, []string{"--backend abacus", "go"}},
+		{"missing model", []string{"--model", "no/such/model"}, []string{"no/such/model"}},
+		{"adapter of another shape", []string{"--arguer-adapter", golden("model")}, []string{"adapter_config.json"}},
+		{"long rows", []string{"--max-tokens", "150"}, []string{"more than 150 tokens", "--skip-long"}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "eval")
+			code, _, errors := call(goldenFlags(append(c.flags, "--out", dir)...)...)
+			if code != 1 {
+				t.Errorf("exit status %d, want 1", code)
+			}
+			for _, part := range c.want {
+				if !strings.Contains(errors, part) {
+					t.Errorf("message %q, want it to contain %q", errors, part)
+				}
+			}
+			if _, err := os.Stat(dir); !os.IsNotExist(err) {
+				t.Error("a refused call left a directory")
+			}
+		})
+	}
+}
+
+// TestHelp: every flag of the contract is there, and asking is no error.
+func TestHelp(t *testing.T) {
+	code, out, _ := call("--help")
+	if code != 0 {
+		t.Errorf("exit status %d, want 0", code)
+	}
+	for flag := range strings.FieldsSeq("model data arguer-adapter chooser-adapter argue-template choose-template out backend " +
+		"dtype residual seed test-fraction no-transplant share-adapter transplant-layers donor flip-order") {
+		if !strings.Contains(out, "--"+flag+" ") {
+			t.Errorf("--help does not list --%s", flag)
+		}
+	}
+}
