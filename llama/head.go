@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 )
@@ -56,7 +57,8 @@ func (s *Stream) Score(t Targets, gradient bool) (Scores, error) {
 }
 
 // buildScore: x [B, Q, M], gain [M], head [V, M], target [n] and weight [n] with n = B*Q give the losses [n], the
-// watched log-probabilities [n, watched] and the gradients.
+// watched log-probabilities [n, watched] and the gradients. The cross-entropy is differentiated by hand, as weight times
+// (softmax - one at the target), because over a whole vocabulary every elementwise pass costs as much as a layer.
 func (e *Engine) buildScore(watch []int32, gradient bool) func(in *inputs) []*Node {
 	return func(in *inputs) []*Node {
 		x, gain, head, target, weight := in.next(), in.next(), in.next(), in.next(), in.next()
@@ -64,16 +66,17 @@ func (e *Engine) buildScore(watch []int32, gradient bool) func(in *inputs) []*No
 		if x.Shape().Dim(1) == 1 { // few rows: float64 costs nothing, and the sum over the vocabulary is exact
 			logits = ConvertDType(logits, dtypes.Float64)
 		}
-		logProb := LogSoftmax(logits, -1) // [n, V]
-		pick := func(ids *Node) *Node {   // [n] -> [n]
-			return ReduceSum(Mul(logProb, OneHot(ids, e.Weights.Config.VocabSize, logProb.DType())), -1)
-		}
-		loss := Neg(pick(target))
+		maximum := StopGradient(ReduceAndKeep(logits, ReduceMax, -1)) // [n, 1]
+		exps := Exp(Sub(logits, maximum))                             // [n, V]
+		sum := ReduceAndKeep(exps, ReduceSum, -1)
+		logSum := Add(Log(sum), maximum)
+		places := flatPlaces(target, logits.Shape().Dim(1)) // [n, 1]
+		loss := Sub(Reshape(logSum, -1), Gather(Reshape(logits, -1), places))
 		out := []*Node{ConvertDType(loss, dtypes.Float64)}
 		if len(watch) > 0 {
 			columns := make([]*Node, len(watch))
 			for i, id := range watch {
-				columns[i] = SliceAxis(logProb, 1, AxisElem(int(id))) // [n, 1]
+				columns[i] = Sub(SliceAxis(logits, 1, AxisElem(int(id))), logSum) // [n, 1]
 			}
 			out = append(out, ConvertDType(Concatenate(columns, 1), dtypes.Float64))
 		}
@@ -82,10 +85,19 @@ func (e *Engine) buildScore(watch []int32, gradient bool) func(in *inputs) []*No
 			if e.Options.TrainBase {
 				wrt = append(wrt, gain, head)
 			}
-			out = append(out, Gradient(ReduceAllSum(Mul(loss, ConvertDType(weight, loss.DType()))), wrt...)...)
+			w := ConvertDType(weight, loss.DType())
+			scaled := Reshape(Mul(exps, Div(InsertAxes(w, -1), sum)), -1) // weight * softmax
+			dLogits := Reshape(ScatterSum(scaled, places, Neg(w), true, true), logits.Shape().Dimensions...)
+			out = append(out, pullBack([]*Node{logits}, []*Node{dLogits}, wrt)...)
 		}
 		return out
 	}
+}
+
+// flatPlaces are the places of ids [n] in a flat [n, width]: [n, 1].
+func flatPlaces(ids *Node, width int) *Node {
+	rows := Iota(ids.Graph(), shapes.Make(ids.DType(), ids.Shape().Dim(0)), 0)
+	return InsertAxes(Add(MulScalar(rows, width), ids), -1)
 }
 
 func readScores(out []*tensors.Tensor, watched int, gradient bool) (Scores, error) {

@@ -32,6 +32,23 @@ func Load(backend compute.Backend, c *model.Checkpoint) (*Weights, error) {
 	return w, nil
 }
 
+// NewWeights copies tensors that come from no checkpoint to the backend's first device: values returns the float32
+// values of each of the config's tensors, row-major, by its Hugging Face name and shape.
+func NewWeights(backend compute.Backend, c model.Config, values func(name string, shape []int) []float32) (*Weights, error) {
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("new weights: %w", err)
+	}
+	w := &Weights{Config: c, backend: backend, tensors: make(map[string]*tensors.Tensor)}
+	for _, spec := range c.Specs("F32") {
+		t, err := FromFloat32(backend, values(spec.Name, spec.Shape), spec.Shape...)
+		if err != nil {
+			return nil, fmt.Errorf("new weights: %s: %w", spec.Name, err)
+		}
+		w.tensors[spec.Name] = t
+	}
+	return w, nil
+}
+
 // Set replaces the named tensor by float32 values of the same size, as an optimizer does after a step.
 func (w *Weights) Set(name string, values []float32) error {
 	old, ok := w.tensors[name]
@@ -52,6 +69,15 @@ func (w *Weights) Set(name string, values []float32) error {
 // part is the tensor of one block's part, such as "q_proj" or "input_layernorm".
 func (w *Weights) part(layer int, part string) *tensors.Tensor {
 	return w.tensors[partName(layer, part)]
+}
+
+// BlockNames are the Hugging Face names of a layer's tensors in the order in which Backward returns their gradients.
+func BlockNames(layer int) []string {
+	names := make([]string, len(blockParts))
+	for i, part := range blockParts {
+		names[i] = partName(layer, part)
+	}
+	return names
 }
 
 // partName is the Hugging Face name of a block's part.
