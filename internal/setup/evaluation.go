@@ -65,7 +65,13 @@ func (o *Session) Evaluate(ctx context.Context, c Controls, progress func(what s
 	}
 	report := &Report{Data: DataSummary{o.Counts.Rows, o.Counts.ArgumentRate(), o.Counts.SwappedRate(), len(cases),
 		o.TooLong, o.SpecialsInData}}
-	score := func(name string, m *transplant.Method, cases []transplant.Case) error {
+	score := func(name string, m *transplant.Method, a Arrangement) error {
+		cases := cases
+		if a != (Arrangement{}) {
+			if cases, err = o.Arranged(cases, a, o.Seed); err != nil {
+				return err
+			}
+		}
 		predictions, err := m.Predict(ctx, cases, o.Pace, func(done int) { progress(name, done, len(cases)) })
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
@@ -73,42 +79,31 @@ func (o *Session) Evaluate(ctx context.Context, c Controls, progress func(what s
 		report.Conditions = append(report.Conditions, Condition{name, transplant.Summarize(predictions), predictions})
 		return nil
 	}
-	main := "transplant"
+	main, as := "transplant", Arrangement{OtherRow: c.MainOtherRow}
 	switch {
 	case o.NoTransplant:
 		main = "no transplant"
 	case c.MainOtherRow:
 		main = "donor other-row"
-		if cases, err = o.OtherArguments(cases, o.Seed); err != nil {
-			return nil, err
-		}
 	}
-	if err := score(main, o.Method, cases); err != nil {
+	if err := score(main, o.Method, as); err != nil {
 		return nil, err
 	}
 	if c.FlipOrder {
-		flipped, err := o.Flipped(cases)
-		if err != nil {
-			return nil, err
-		}
-		if err := score("flip order", o.Method, flipped); err != nil {
+		if err := score("flip order", o.Method, Arrangement{Flip: true, OtherRow: c.MainOtherRow}); err != nil {
 			return nil, err
 		}
 		report.Flip = compareOrders(report.Conditions[0].Predictions, report.Conditions[1].Predictions)
 	}
-	if c.OtherRow {
-		donated, err := o.OtherArguments(cases, o.Seed)
-		if err != nil {
-			return nil, err
-		}
-		if err := score("donor other-row", o.Method, donated); err != nil {
+	if c.OtherRow && !o.NoTransplant {
+		if err := score("donor other-row", o.Method, Arrangement{OtherRow: true}); err != nil {
 			return nil, err
 		}
 	}
 	if c.NoTransplant && !o.NoTransplant {
 		reads := *o.Method
 		reads.NoTransplant = true
-		if err := score("no transplant", &reads, cases); err != nil {
+		if err := score("no transplant", &reads, Arrangement{}); err != nil {
 			return nil, err
 		}
 	}

@@ -137,27 +137,32 @@ func (r *Rows) Split(s Settings) (train, test []transplant.Case, err error) {
 	return train, test, nil
 }
 
-// Flipped are the given cases with the candidates in the other order.
-func (r *Rows) Flipped(cases []transplant.Case) ([]transplant.Case, error) {
-	return r.again(cases, func(i int) (row, donor data.Row) {
-		flipped := r.Rows[cases[i].Row-1].Flip()
-		return flipped, flipped
-	})
+// Arrangement is how rows are changed for a control.
+type Arrangement struct {
+	Flip     bool // the candidates stand in the other order
+	OtherRow bool // the moved states come from another case's arguments
 }
 
-// OtherArguments are the given cases with the moved states taken from another case's arguments, drawn by the seed: a
-// random cycle through the cases, so that each is donor once and none its own.
-func (r *Rows) OtherArguments(cases []transplant.Case, seed uint64) ([]transplant.Case, error) {
-	if len(cases) < 2 {
+// Arranged are the given cases read anew in an arrangement. The donors of OtherRow are drawn by the seed: a random cycle
+// through the cases, so that each is donor once and none its own.
+func (r *Rows) Arranged(cases []transplant.Case, a Arrangement, seed uint64) ([]transplant.Case, error) {
+	if a.OtherRow && len(cases) < 2 {
 		return nil, fmt.Errorf("--donor other-row needs at least two rows, there is %d", len(cases))
 	}
-	order := rand.New(rand.NewPCG(seed, 0)).Perm(len(cases))
 	donor := make([]int, len(cases))
+	order := rand.New(rand.NewPCG(seed, 0)).Perm(len(cases))
 	for i, from := range order {
-		donor[from] = order[(i+1)%len(order)]
+		donor[from] = from
+		if a.OtherRow {
+			donor[from] = order[(i+1)%len(order)]
+		}
 	}
 	return r.again(cases, func(i int) (row, other data.Row) {
-		return r.Rows[cases[i].Row-1], r.Rows[cases[donor[i]].Row-1]
+		row, other = r.Rows[cases[i].Row-1], r.Rows[cases[donor[i]].Row-1]
+		if a.Flip {
+			row, other = row.Flip(), other.Flip()
+		}
+		return row, other
 	})
 }
 
