@@ -106,13 +106,19 @@ func openGolden(t testing.TB, dir string) golden {
 	return g
 }
 
-// method loads the golden's model and adapters afresh.
-func (g golden) method(t testing.TB, compute_ dtypes.DType) *Method {
+func goBackend(t testing.TB) compute.Backend {
 	t.Helper()
-	backend, err := compute.NewWithConfig("go:parallelism=-1")
+	b, err := compute.NewWithConfig("go:parallelism=-1")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return b
+}
+
+// method loads the golden's model and adapters afresh.
+func (g golden) method(t testing.TB, compute_ dtypes.DType) *Method {
+	t.Helper()
+	backend := goBackend(t)
 	c, err := model.Open(filepath.Join(g.dir, "model"))
 	if err != nil {
 		t.Fatal(err)
