@@ -35,13 +35,15 @@ func Open(s Settings, backend compute.Backend) (*Session, error) {
 		return nil, err
 	}
 	defer checkpoint.Close()
-	o := &Session{Settings: s, Config: checkpoint.Config, Pace: s.pace(backend)}
+	o := &Session{Settings: s, Config: checkpoint.Config, Pace: s.pace()}
+	o.MicroBatch = o.Pace.MicroBatch // resolved, since sums follow it; the number of workers changes no bit
 	if tok.VocabSize() > o.Config.VocabSize {
 		return nil, fmt.Errorf("the tokenizer has %d tokens, the model's vocab_size is %d", tok.VocabSize(), o.Config.VocabSize)
 	}
 	if o.Rows, err = s.readRows(tok, o.Config.MaxPositionEmbeddings); err != nil {
 		return nil, err
 	}
+	o.MaxTokens = o.limit
 	layers, err := s.layers(o.Config.NumHiddenLayers)
 	if err != nil {
 		return nil, err
@@ -154,7 +156,7 @@ func (o *Session) assign(backend compute.Backend, arguer, chooser *lora.Adapter)
 
 // pace keeps every core busy with a row of its own on the Go backend, where only products use several cores; on a device
 // one sweep at a time runs several rows.
-func (s Settings) pace(backend compute.Backend) transplant.Pace {
+func (s Settings) pace() transplant.Pace {
 	p := transplant.Pace{Workers: runtime.GOMAXPROCS(0), MicroBatch: 1}
 	if !strings.HasPrefix(s.Backend, "go") {
 		p = transplant.Pace{Workers: 1, MicroBatch: 4}

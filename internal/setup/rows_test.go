@@ -1,0 +1,289 @@
+package setup
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"gotransplant/model/tokenizer"
+	"gotransplant/transplant"
+
+	"github.com/gomlx/compute"
+	_ "github.com/gomlx/compute/gobackend"
+)
+
+// goldenSettings are those of the reference run in transplant/testdata.
+func goldenSettings() Settings {
+	dir := filepath.Join("..", "..", "transplant", "testdata", "golden-small")
+	s := Defaults()
+	s.Training = nil
+	s.Model, s.Data = filepath.Join(dir, "model"), filepath.Join(dir, "rows.csv")
+	s.ArguerAdapter, s.ChooserAdapter = filepath.Join(dir, "adapters", "arguer"), filepath.Join(dir, "adapters", "chooser")
+	s.ArgueTemplate, s.ChooseTemplate = filepath.Join(dir, "templates", "argue.tmpl"), filepath.Join(dir, "templates", "choose.tmpl")
+	s.TestFraction, s.Workers = 0, 2
+	return s
+}
+
+func goldenRows(t *testing.T, s Settings) *Rows {
+	t.Helper()
+	tok, err := tokenizer.Open(s.Model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := s.readRows(tok, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rows
+}
+
+func session(t *testing.T, s Settings) *Session {
+	t.Helper()
+	backend, err := compute.NewWithConfig("go:parallelism=-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := Open(s, backend)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// TestSplit: the two parts make up the rows, whatever is held out.
+func TestSplit(t *testing.T) {
+	rows := goldenRows(t, goldenSettings())
+	for fraction, want := range map[float64]int{0: 0, 0.17: 1, 0.5: 3} {
+		s := goldenSettings()
+		s.TestFraction = fraction
+		train, test, err := rows.Split(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []int
+		for _, c := range append(train, test...) {
+			all = append(all, c.Row)
+		}
+		slices.Sort(all)
+		if len(test) != want || !slices.Equal(all, []int{1, 2, 3, 4, 5, 6}) {
+			t.Errorf("fraction %v: %d held out and rows %v in all, want %d and each row once", fraction, len(test), all, want)
+		}
+	}
+}
+
+// TestArranged: what each control changes in a case, and what it leaves.
+func TestArranged(t *testing.T) {
+	rows := goldenRows(t, goldenSettings())
+	own := rows.Cases
+	argument := func(c transplant.Case, n int) string {
+		p := c.Argue[n-1]
+		return fmt.Sprint(p.IDs[p.Span.Start:p.Span.End])
+	}
+	arrange := func(a Arrangement, seed uint64) []transplant.Case {
+		cases, err := rows.Arranged(own, a, seed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cases
+	}
+	flipped, other, both := arrange(Arrangement{Flip: true}, 1), arrange(Arrangement{OtherRow: true}, 1),
+		arrange(Arrangement{Flip: true, OtherRow: true}, 1)
+	for i, c := range own {
+		if flipped[i].Label != 3-c.Label || flipped[i].ArgumentCorrect != c.ArgumentCorrect {
+			t.Errorf("row %d flipped: label %d, argument correct %t; want %d, %t",
+				c.Row, flipped[i].Label, flipped[i].ArgumentCorrect, 3-c.Label, c.ArgumentCorrect)
+		}
+		if argument(flipped[i], 1) != argument(c, 2) || argument(flipped[i], 2) != argument(c, 1) {
+			t.Errorf("row %d flipped: its arguments did not change places", c.Row)
+		}
+		if other[i].Label != c.Label || other[i].Row != c.Row || argument(other[i], 1) == argument(c, 1) {
+			t.Errorf("row %d with another row's arguments: got row %d, label %d, arguments its own: %t; want %d, %d, false",
+				c.Row, other[i].Row, other[i].Label, argument(other[i], 1) == argument(c, 1), c.Row, c.Label)
+		}
+		if argument(both[i], 1) != argument(other[i], 2) || argument(both[i], 2) != argument(other[i], 1) {
+			t.Errorf("row %d: flipped, another row's arguments are a third row's", c.Row)
+		}
+	}
+	if same := arrange(Arrangement{OtherRow: true}, 1); fmt.Sprint(same) != fmt.Sprint(other) {
+		t.Error("the same seed drew other donors")
+	}
+}
+
+// TestDonorsAreACycle: over many seeds each row is donor once and never its own.
+func TestDonorsAreACycle(t *testing.T) {
+	rows := goldenRows(t, goldenSettings())
+	donors := make(map[string]int) // the first candidate's tokens, to the row whose they are
+	for _, c := range rows.Cases {
+		donors[fmt.Sprint(c.Argue[0].IDs)] = c.Row
+	}
+	for seed := range uint64(20) {
+		cases, err := rows.Arranged(rows.Cases, Arrangement{OtherRow: true}, seed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var from []int
+		for _, c := range cases {
+			donor := donors[fmt.Sprint(c.Argue[0].IDs)]
+			if donor == c.Row {
+				t.Errorf("seed %d: row %d is its own donor", seed, c.Row)
+			}
+			from = append(from, donor)
+		}
+		if slices.Sort(from); !slices.Equal(from, []int{1, 2, 3, 4, 5, 6}) {
+			t.Errorf("seed %d: donors %v, want each row once", seed, from)
+		}
+	}
+	if _, err := rows.Arranged(rows.Cases[:1], Arrangement{OtherRow: true}, 1); err == nil {
+		t.Error("one row has no other, got no error")
+	}
+}
+
+// TestLongRows: rows longer than the limit are refused by number, or left out and counted.
+func TestLongRows(t *testing.T) {
+	s := goldenSettings()
+	var lengths []int
+	for _, c := range goldenRows(t, s).Cases {
+		lengths = append(lengths, c.Longest())
+	}
+	s.MaxTokens = slices.Max(lengths) - 1
+	tok, err := tokenizer.Open(s.Model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	longest := fmt.Sprint(slices.Index(lengths, slices.Max(lengths)) + 1)
+	if _, err := s.readRows(tok, 1024); err == nil || !strings.Contains(err.Error(), "--skip-long") ||
+		!strings.Contains(err.Error(), longest) {
+		t.Errorf("got error %v, want one that names row %s and --skip-long", err, longest)
+	}
+	s.SkipLong = true
+	rows, err := s.readRows(tok, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(rows.TooLong)+len(rows.Cases) != 6 || len(rows.TooLong) == 0 || rows.Counts.Rows != 6 {
+		t.Errorf("%d left out, %d used, %d counted; want 6 in all, all counted", len(rows.TooLong), len(rows.Cases), rows.Counts.Rows)
+	}
+	s.MaxTokens = 0
+	if rows, err = s.readRows(tok, slices.Max(lengths)-1); err != nil || len(rows.TooLong) == 0 {
+		t.Errorf("model's context: %v rows left out, error %v; want it to be the limit", rows, err)
+	}
+}
+
+func TestSome(t *testing.T) {
+	if got := some([]int{3}); got != "3" {
+		t.Errorf("got %q, want 3", got)
+	}
+	if got, want := some(make([]int, 12)), strings.Repeat("0, ", 9)+"0, ..."; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestOpen: what a session says about itself, and what it makes of adapters.
+func TestOpen(t *testing.T) {
+	s := goldenSettings()
+	o := session(t, s)
+	for _, part := range []string{"3 layers", "6 rows", "third writer right in 3 (0.500)", "float32", "float64"} {
+		if text := o.Describe(); !strings.Contains(text, part) {
+			t.Errorf("description lacks %q:\n%s", part, text)
+		}
+	}
+	if o.Method.Arguer == nil || o.Method.Chooser == nil || o.Method.Arguer == o.Method.Chooser {
+		t.Error("two adapters were named, want two roles")
+	}
+	s.ChooserAdapter, s.ShareAdapter = "", true
+	if o = session(t, s); o.Method.Arguer == nil || o.Method.Arguer != o.Method.Chooser {
+		t.Error("with --share-adapter both roles must be one")
+	}
+	s.ArguerAdapter, s.ShareAdapter = "", false
+	if o = session(t, s); o.Method.Arguer != nil || o.Method.Chooser != nil {
+		t.Error("an evaluation without adapters must use the bare base")
+	}
+	s.Training = Defaults().Training
+	o = session(t, s)
+	if o.Method.Arguer == nil || o.Method.Chooser == nil {
+		t.Fatal("a training run without adapters must make new ones")
+	}
+	a, b := o.Method.Arguer.Adapter.Params()[0].Value, o.Method.Chooser.Adapter.Params()[0].Value
+	if slices.Equal(a, b) {
+		t.Error("the two new adapters began with the same values")
+	}
+}
+
+// TestNewAdaptersFollowTheSeed: the same seed makes the same adapter, neighbouring seeds share none.
+func TestNewAdaptersFollowTheSeed(t *testing.T) {
+	s := goldenSettings()
+	s.ArguerAdapter, s.ChooserAdapter, s.Training = "", "", Defaults().Training
+	seen := make(map[string]string)
+	for _, seed := range []uint64{1, 1, 2} {
+		s.Seed = seed
+		o := session(t, s)
+		for name, r := range map[string]*transplant.Role{"arguer": o.Method.Arguer, "chooser": o.Method.Chooser} {
+			who, values := fmt.Sprintf("%s %d", name, seed), fmt.Sprint(r.Adapter.Params()[0].Value[:8])
+			if before, ok := seen[values]; ok && before != who {
+				t.Errorf("%s begins as %s", who, before)
+			}
+			seen[values] = who
+		}
+	}
+	if len(seen) != 4 {
+		t.Errorf("%d different adapters, want 4", len(seen))
+	}
+}
+
+// TestEvaluateComparesOrders: the comparison counts rows whose choice followed the argument to its new place.
+func TestEvaluateComparesOrders(t *testing.T) {
+	o := session(t, goldenSettings())
+	report, err := o.Evaluate(context.Background(), Controls{FlipOrder: true}, func(string, int, int) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	as, flipped := report.Conditions[0].Predictions, report.Conditions[1].Predictions
+	var followed int
+	for i := range as {
+		if as[i].Choice() != flipped[i].Choice() {
+			followed++
+		}
+	}
+	f := report.Flip
+	if f.SameArgument.Count != followed || f.SamePosition.Count != 6-followed || f.SameArgument.Total != 6 {
+		t.Errorf("same argument %v, same position %v; want %d and %d of 6", f.SameArgument, f.SamePosition, followed, 6-followed)
+	}
+	for _, part := range []string{"fraction correct f_c", "third writer wrong", "the same argument chosen"} {
+		if table := report.Table(); !strings.Contains(table, part) {
+			t.Errorf("table lacks %q:\n%s", part, table)
+		}
+	}
+}
+
+// TestScored: an evaluation scores every row, or the part that a training run with the same seed holds out.
+func TestScored(t *testing.T) {
+	o := session(t, goldenSettings())
+	for fraction, want := range map[float64]int{0: 6, 0.5: 3} {
+		o.TestFraction = fraction
+		cases, err := o.Scored()
+		if err != nil || len(cases) != want {
+			t.Errorf("fraction %v: %d rows scored (%v), want %d", fraction, len(cases), err, want)
+		}
+	}
+}
+
+func TestCompareOrders(t *testing.T) {
+	prediction := func(choice, label int) transplant.Prediction {
+		p := transplant.Prediction{LogProb1: math.Log(0.6), LogProb2: math.Log(0.4), Label: label}
+		if choice == 2 {
+			p.LogProb1, p.LogProb2 = p.LogProb2, p.LogProb1
+		}
+		p.Correct = choice == label
+		return p
+	}
+	as := []transplant.Prediction{prediction(1, 1), prediction(1, 1), prediction(2, 1)}
+	flipped := []transplant.Prediction{prediction(2, 2), prediction(1, 2), prediction(1, 2)}
+	f := compareOrders(as, flipped)
+	if f.SameArgument.Count != 2 || f.SamePosition.Count != 1 || f.BothRight.Count != 1 || f.BothRight.Total != 3 {
+		t.Errorf("got %+v, want 2 with the same argument, 1 with the same position, 1 right both times, of 3", *f)
+	}
+}
