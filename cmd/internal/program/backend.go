@@ -1,6 +1,7 @@
 package program
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,6 +18,9 @@ import (
 // OpenBackend opens the backend of a --backend flag and says on w what is wrong with the build, if anything is.
 func OpenBackend(spec string, w io.Writer) (compute.Backend, error) {
 	limitMemory()
+	if spec == "" { // GoMLX would take whichever backend registered first
+		return nil, errors.New("--backend is empty: name go or xla:cuda")
+	}
 	if spec == "go" {
 		// The default worker pool deadlocks when several large products are ready at once (compute v0.1.4).
 		spec = "go:parallelism=-1"

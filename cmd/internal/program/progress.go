@@ -56,7 +56,7 @@ func (p *Progress) Update(what string, done, total int) {
 	}
 	p.printed = now
 	rate := float64(done-p.first) / now.Sub(p.started).Seconds()
-	if rate <= 0 {
+	if !(rate > 0) { // or 0/0, at the beginning of other work
 		return
 	}
 	left := time.Duration(float64(total-done) / rate * float64(time.Second)).Round(time.Second)

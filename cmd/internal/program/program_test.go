@@ -1,0 +1,222 @@
+package program
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"gotransplant/internal/setup"
+	"gotransplant/transplant"
+
+	"github.com/spf13/pflag"
+)
+
+// asJSON are settings by the names they have in config.json, which are those of the flags.
+func asJSON(t *testing.T, s setup.Settings) map[string]any {
+	t.Helper()
+	text, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m map[string]any
+	if err := json.Unmarshal(text, &m); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// TestEveryFlagReachesItsSetting: each flag, set to something else than its default, changes the setting of its name.
+func TestEveryFlagReachesItsSetting(t *testing.T) {
+	values := map[string]string{ // for flags where a number will not do
+		"model": "m", "data": "d", "arguer-adapter": "a", "chooser-adapter": "c", "argue-template": "t", "choose-template": "u",
+		"backend": "xla:cuda", "dtype": "bfloat16", "residual": "float32", "transplant-layers": "0", "schedule": "linear",
+		"lora-targets": "q_proj", "test-fraction": "0.5", "shuffle": "false",
+	}
+	bind := func() (*setup.Settings, []Group) {
+		s := setup.Defaults()
+		return &s, append(Common(&s), Training(s.Training))
+	}
+	_, groups := bind()
+	for _, g := range groups {
+		g.Flags.VisitAll(func(f *pflag.Flag) {
+			t.Run(f.Name, func(t *testing.T) {
+				value, ok := values[f.Name]
+				switch {
+				case !ok && f.Value.Type() == "bool":
+					value = "true"
+				case !ok:
+					value = "7"
+				}
+				s, groups := bind()
+				before := asJSON(t, *s)
+				if _, err := Parse([]string{"--" + f.Name + "=" + value}, groups...); err != nil {
+					t.Fatal(err)
+				}
+				after := asJSON(t, *s)
+				for name := range after {
+					if changed := before[name] != after[name]; changed != (name == f.Name) {
+						t.Errorf("setting %s changed: %t", name, changed)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestParse(t *testing.T) {
+	cases := []struct {
+		name string
+		args []string
+		want string // in the message; "" for no error
+	}{
+		{"nothing", nil, ""},
+		{"value apart", []string{"--seed", "3"}, ""},
+		{"unknown", []string{"--sead", "3"}, "unknown flag: --sead"},
+		{"negative seed", []string{"--seed=-1"}, "--seed"},
+		{"no flag", []string{"--seed", "3", "go"}, `unexpected argument "go"`},
+		{"help", []string{"--help"}, pflag.ErrHelp.Error()},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			s := setup.Defaults()
+			_, err := Parse(c.args, Common(&s)...)
+			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got error %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestHelpFitsATerminal(t *testing.T) {
+	s := setup.Defaults()
+	var out bytes.Buffer
+	Help(&out, "head\n", append(Common(&s), Training(s.Training)))
+	if !strings.HasPrefix(out.String(), "head\n\nInput:\n") {
+		t.Errorf("help begins %q, want the head and then the first group", out.String()[:30])
+	}
+	for line := range strings.Lines(out.String()) {
+		if len(line) > 120 {
+			t.Errorf("line of %d characters: %q", len(line), line)
+		}
+	}
+}
+
+func TestAbsolute(t *testing.T) {
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := setup.Settings{Model: "m", Data: "/d.csv", Backend: "xla:lib/plugin.so"}
+	if err := Absolute(&s); err != nil {
+		t.Fatal(err)
+	}
+	want := setup.Settings{Model: filepath.Join(here, "m"), Data: "/d.csv", Backend: "xla:" + filepath.Join(here, "lib/plugin.so")}
+	if s != want {
+		t.Errorf("got %+v, want %+v", s, want)
+	}
+	for _, backend := range []string{"go", "go:parallelism=2", "xla:cuda"} {
+		s := setup.Settings{Backend: backend}
+		if err := Absolute(&s); err != nil || s.Backend != backend {
+			t.Errorf("backend %q became %q (%v), want it unchanged", backend, s.Backend, err)
+		}
+	}
+}
+
+// TestResume: the settings come back as they were written, and only temporary files go.
+func TestResume(t *testing.T) {
+	dir := t.TempDir()
+	session := &setup.Session{Settings: setup.Embedded(), Rows: &setup.Rows{Hash: "abc"}}
+	run, err := transplant.CreateRun(dir, NewConfig("transplant-train", session))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer run.Close()
+	if err := os.Mkdir(filepath.Join(dir, transplant.ArguerDir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{".config.json.tmp-1", "arguer/.adapter_config.json.tmp-2", "notes.txt", ".hidden"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := Resume(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, want := asJSON(t, s), asJSON(t, session.Settings)
+	for name := range want {
+		if got[name] != want[name] {
+			t.Errorf("%s came back as %v, want %v", name, got[name], want[name])
+		}
+	}
+	for name, stays := range map[string]bool{".config.json.tmp-1": false, "arguer/.adapter_config.json.tmp-2": false,
+		"notes.txt": true, ".hidden": true, transplant.ConfigFile: true} {
+		if _, err := os.Stat(filepath.Join(dir, name)); (err == nil) != stays {
+			t.Errorf("%s is there: %t, want %t", name, err == nil, stays)
+		}
+	}
+	if err := SameData(dir, session); err != nil {
+		t.Errorf("same data: %v", err)
+	}
+	session.Hash = "abd"
+	if err := SameData(dir, session); err == nil || !strings.Contains(err.Error(), "changed") {
+		t.Errorf("other data: got error %v, want one that says so", err)
+	}
+}
+
+// TestOpenBackend: the Go backend opens without a word on the standard output, and what cannot be opened is an error.
+func TestOpenBackend(t *testing.T) {
+	var said bytes.Buffer
+	backend, err := OpenBackend("go", &said)
+	if err != nil {
+		t.Fatal(err)
+	}
+	backend.Finalize()
+	if said.String() != "" && slowBuild == "" {
+		t.Errorf("said %q, want nothing", said.String())
+	}
+	for _, spec := range []string{"abacus", "xla:/no/such/plugin.so", ""} {
+		stdout := os.Stdout
+		_, err := OpenBackend(spec, &said)
+		if err == nil || !strings.Contains(err.Error(), "--backend") || !strings.Contains(err.Error(), spec) {
+			t.Errorf("backend %q: got error %v, want one that names the flag", spec, err)
+		}
+		if os.Stdout != stdout {
+			t.Fatalf("backend %q: the standard output stays closed", spec)
+		}
+	}
+}
+
+// TestProgress: away from a terminal nothing is drawn, and a line comes once in ten seconds.
+func TestProgress(t *testing.T) {
+	var out bytes.Buffer
+	p := NewProgress(&out)
+	for i := range 100 {
+		p.Update("step 1 of 2", i, 100)
+	}
+	if out.Len() > 0 {
+		t.Errorf("said %q within the first seconds, want nothing", out.String())
+	}
+	p = NewProgress(&out)
+	p.Update("step 1 of 2", 0, 100)
+	p.started, p.printed = p.started.Add(-20*time.Second), p.printed.Add(-20*time.Second)
+	p.Update("step 1 of 2", 50, 100)
+	if got, want := out.String(), "step 1 of 2: 50 of 100 rows, 2.5 rows/s, 20s left\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	out.Reset()
+	p.printed = p.printed.Add(-20 * time.Second)
+	p.Update("scoring", 0, 30) // other work has no rate yet
+	if got := out.String(); got != "" {
+		t.Errorf("got %q at the beginning of other work, want nothing", got)
+	}
+	p.Line("a line")
+	p.Finish()
+	if got := out.String(); got != "a line\n" {
+		t.Errorf("got %q, want the line alone", got)
+	}
+}
