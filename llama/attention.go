@@ -52,9 +52,9 @@ func rotaryTables(position *Node, inverseFrequencies []float64) (cos, sin *Node)
 
 // rotate turns x [B, n, heads, D] by cos and sin [B, n, D/2], dimension i paired with i + D/2 (Hugging Face's layout).
 func rotate(x, cos, sin *Node) *Node {
-	half := x.Shape().Dim(3) / 2
-	c := InsertAxes(ConvertDType(cos, dtypes.Float32), 2) // [B, n, 1, D/2]
-	s := InsertAxes(ConvertDType(sin, dtypes.Float32), 2)
+	heads, half := x.Shape().Dim(2), x.Shape().Dim(3)/2
+	c := repeat(InsertAxes(ConvertDType(cos, dtypes.Float32), 2), 2, heads) // [B, n, 1 or heads, D/2]
+	s := repeat(InsertAxes(ConvertDType(sin, dtypes.Float32), 2), 2, heads)
 	wide := ConvertDType(x, dtypes.Float32)
 	first := SliceAxis(wide, 3, AxisRange(0, half))
 	second := SliceAxis(wide, 3, AxisRange(half))
@@ -62,29 +62,35 @@ func rotate(x, cos, sin *Node) *Node {
 	return ConvertDType(turned, x.DType())
 }
 
+// tables are cos and sin for queries, [B, Q, D/2], and for keys, [B, K, D/2]; positions is the number of own keys.
+func (a attention) tables(positions int) (qCos, qSin, kCos, kSin *Node) {
+	own := func(table *Node) *Node {
+		switch {
+		case a.last != nil:
+			return takeRows(SliceAxis(table, 1, AxisRange(0, positions)), a.last)
+		case a.inserted != nil:
+			return SliceAxis(table, 1, AxisRange(0, positions))
+		}
+		return table
+	}
+	return own(a.cos), own(a.sin), a.cos, a.sin
+}
+
 // arrange joins own and inserted keys and values, rotates, and lays heads out for two plain matrix products:
 // q [B, G, R*Q, D], k and v [B, G, K, D]. Grouped heads share their keys without copies.
 func (a attention) arrange(q, k, v *Node) (qr, kr, vr *Node) {
-	cos, sin := a.cos, a.sin
-	positions := k.Shape().Dim(1) // S
+	qCos, qSin, kCos, kSin := a.tables(k.Shape().Dim(1))
 	if a.inserted != nil {
 		k = Concatenate([]*Node{k, a.inserted.k}, 1) // [B, K, G, D]
 		v = Concatenate([]*Node{v, a.inserted.v}, 1)
 	}
-	qCos, qSin := cos, sin
-	switch {
-	case a.last != nil:
-		qCos = takeRows(SliceAxis(cos, 1, AxisRange(0, positions)), a.last)
-		qSin = takeRows(SliceAxis(sin, 1, AxisRange(0, positions)), a.last)
-	case a.inserted != nil:
-		qCos, qSin = SliceAxis(cos, 1, AxisRange(0, positions)), SliceAxis(sin, 1, AxisRange(0, positions))
-	}
-	batch, queries, heads, dim := q.Shape().Dim(0), q.Shape().Dim(1), q.Shape().Dim(2), q.Shape().Dim(3)
-	groups := k.Shape().Dim(2)
-	qr = Reshape(rotate(q, qCos, qSin), batch, queries, groups, heads/groups, dim) // [B, Q, G, R, D]
-	qr = Reshape(TransposeAllAxes(qr, 0, 2, 3, 1, 4), batch, groups, heads/groups*queries, dim)
-	kr = TransposeAllAxes(rotate(k, cos, sin), 0, 2, 1, 3) // [B, G, K, D]
-	return qr, kr, TransposeAllAxes(v, 0, 2, 1, 3)
+	qr = grouped(headsFirst(rotate(q, qCos, qSin)), k.Shape().Dim(2))
+	return qr, headsFirst(rotate(k, kCos, kSin)), headsFirst(v)
+}
+
+// grouped joins the R heads of a group: [B, H, Q, D] as [B, G, R*Q, D].
+func grouped(x *Node, groups int) *Node {
+	return Reshape(x, x.Shape().Dim(0), groups, -1, x.Shape().Dim(3))
 }
 
 // takePositions picks states [B, S, G, D] at the flat indices source [B, I, 1]: [B, I, G, D]. A nil source takes all.
@@ -106,8 +112,9 @@ func (a attention) weights(qr, kr *Node) *Node {
 		mask = takeRows(mask, a.last) // [B, 1, K]
 	}
 	queries := mask.Shape().Dim(1)
-	split := Reshape(scores, dims[0], dims[1], dims[2]/queries, queries, dims[3]) // [B, G, R, Q, K]
-	return Reshape(Softmax(Add(split, InsertAxes(mask, 1, 1)), -1), dims...)
+	heads := dims[1] * dims[2] / queries
+	split := Reshape(scores, dims[0], heads, queries, dims[3]) // [B, H, Q, K]
+	return Reshape(Softmax(Add(split, repeat(InsertAxes(mask, 1), 1, heads)), -1), dims...)
 }
 
 // forward is softmax(q kᵀ / sqrt(D)) v with rotation: q [B, Q, H, D], k and v [B, S, G, D] -> [B, Q, H*D].
@@ -116,37 +123,43 @@ func (a attention) forward(q, k, v *Node) *Node {
 	p := ConvertDType(a.weights(qr, kr), vr.DType())
 	z := Dot(p, vr).General([]int{3}, []int{0, 1}, []int{2}, []int{0, 1}) // [B, G, R*Q, D]
 	batch, queries, heads, dim := q.Shape().Dim(0), q.Shape().Dim(1), q.Shape().Dim(2), q.Shape().Dim(3)
-	groups := vr.Shape().Dim(1)
-	z = Reshape(z, batch, groups, heads/groups, queries, dim)                     // [B, G, R, Q, D]
-	return Reshape(TransposeAllAxes(z, 0, 3, 1, 2, 4), batch, queries, heads*dim) // [B, Q, H*D]
+	return Reshape(headsLast(Reshape(z, batch, heads, queries, dim)), batch, queries, heads*dim) // [B, Q, H*D]
 }
 
 // gradient returns the cotangents of q, k, v and, when something is inserted, of the other stream's keys and values,
 // given dz [B, Q, H*D]. The softmax is differentiated by hand: with p the weights and dp = dz vᵀ, ds = p (dp - Σ dp p).
 // Σ dp p equals Σ dz z over the head dimension, which is cheaper (FlashAttention, Dao et al. 2022, appendix B.2), but the
 // rounding of dp cancels only in the sum over dp itself, and the gradients of q and k live on what is left.
+//
+// The gradients of k and v are computed transposed, because that needs no transposition of anything of size Q times K.
 func (a attention) gradient(q, k, v, dz *Node) []*Node {
 	qr, kr, vr := a.arrange(q, k, v)
 	batch, queries, heads, dim := q.Shape().Dim(0), q.Shape().Dim(1), q.Shape().Dim(2), q.Shape().Dim(3)
 	groups := vr.Shape().Dim(1)
-	arrange := func(y *Node) *Node { // [B, Q, H*D] -> [B, G, R*Q, D]
-		y = TransposeAllAxes(Reshape(y, batch, queries, groups, heads/groups, dim), 0, 2, 3, 1, 4)
-		return Reshape(y, batch, groups, heads/groups*queries, dim)
+	product := func(l, r *Node, axis int) *Node { // contracts the last axis of l with one of r
+		return Dot(l, r).General([]int{3}, []int{0, 1}, []int{axis}, []int{0, 1})
 	}
-	dz = arrange(dz)
-	p := a.weights(qr, kr)                                                                           // [B, G, R*Q, K]
-	dv := Dot(ConvertDType(p, dz.DType()), dz).General([]int{2}, []int{0, 1}, []int{2}, []int{0, 1}) // [B, G, K, D]
-	dp := Dot(dz, vr).General([]int{3}, []int{0, 1}, []int{3}, []int{0, 1})                          // [B, G, R*Q, K]
-	dp = ConvertDType(dp, dtypes.Float32)
-	ds := Mul(p, Sub(dp, ReduceAndKeep(Mul(dp, p), ReduceSum, -1)))
-	ds = ConvertDType(MulScalar(ds, 1/math.Sqrt(float64(dim))), qr.DType())
-	dq := Dot(ds, kr).General([]int{3}, []int{0, 1}, []int{2}, []int{0, 1}) // [B, G, R*Q, D]
-	dk := Dot(ds, qr).General([]int{2}, []int{0, 1}, []int{2}, []int{0, 1}) // [B, G, K, D]
-	wrt := []*Node{q, k, v}
-	if a.inserted != nil {
-		wrt = append(wrt, a.inserted.k, a.inserted.v)
+	swapped := func(x *Node) *Node { return TransposeAllAxes(x, 0, 1, 3, 2) }
+	dzr := grouped(headsFirst(Reshape(dz, batch, queries, heads, dim)), groups) // [B, G, R*Q, D]
+	p := a.weights(qr, kr)                                                      // [B, G, R*Q, K]
+	dv := swapped(product(swapped(dzr), ConvertDType(p, dz.DType()), 2))        // [B, G, K, D]
+	dp := ConvertDType(product(dzr, vr, 3), dtypes.Float32)                     // [B, G, R*Q, K]
+	mean := widen(ReduceAndKeep(Mul(dp, p), ReduceSum, -1), p.Shape().Dim(3))
+	ds := ConvertDType(MulScalar(Mul(p, Sub(dp, mean)), 1/math.Sqrt(float64(dim))), qr.DType())
+	dq := product(ds, kr, 2)                   // [B, G, R*Q, D]
+	dk := swapped(product(swapped(qr), ds, 2)) // [B, G, K, D]
+
+	// A rotation is undone by its inverse.
+	own := k.Shape().Dim(1)
+	qCos, qSin, kCos, kSin := a.tables(own)
+	dq = rotate(headsLast(Reshape(dq, batch, heads, queries, dim)), qCos, Neg(qSin)) // [B, Q, H, D]
+	dk, dv = rotate(headsLast(dk), kCos, Neg(kSin)), headsLast(dv)                   // [B, K, G, D]
+	if a.inserted == nil {
+		return []*Node{dq, dk, dv}
 	}
-	return pullBack([]*Node{qr, kr, vr}, []*Node{dq, dk, dv}, wrt)
+	part := func(x *Node, r SliceAxisSpec) *Node { return SliceAxis(x, 1, r) }
+	mine, moved := AxisRange(0, own), AxisRange(own)
+	return []*Node{dq, part(dk, mine), part(dv, mine), part(dk, moved), part(dv, moved)}
 }
 
 // pullBack is the vector-Jacobian product of ys with cotangents dys, with respect to each of wrt: GoMLX differentiates

@@ -28,12 +28,17 @@ var (
 type block struct {
 	cfg       model.Config
 	compute   dtypes.DType
-	weights   map[string]*Node   // by part: projections [out, in], norms [M]
-	extras    map[string]extra   // by projection: what an overlay adds
-	trainable map[string][]*Node // by part: what the backward pass differentiates, see engine.go
+	weights   map[string]*Node // by part: projections [out, in], norms [M]
+	extras    map[string]extra // by projection: what an overlay adds
+	trainBase bool             // the backward pass differentiates the weights too
+	uses      map[string][]use // by part: where the graph being built uses its weights
 	// forwardOnly says that the graph is not differentiated, so that products may take the layout that runs fastest.
 	forwardOnly bool
 }
+
+// use is the product of rows with a weight: y [N, out] = x [N, in] Wᵀ, or, for a norm, y = x times the gain, x being
+// made from the node of.
+type use struct{ x, y, of *Node }
 
 // extra is an overlay's addition to one projection, inside a graph.
 type extra struct {
@@ -50,6 +55,7 @@ func (b *block) linear(proj string, x *Node) *Node {
 	} else {
 		y = Dot(x, w).General([]int{1}, nil, []int{1}, nil)
 	}
+	b.uses[proj] = append(b.uses[proj], use{x, y, x})
 	if e, ok := b.extras[proj]; ok {
 		y = e.apply(x, y, e.values)
 	}
@@ -60,18 +66,26 @@ func (b *block) linear(proj string, x *Node) *Node {
 // each element of x Wᵀ by itself: transposing W first is then three times faster. Larger products are packed anyway.
 const smallProduct = 4 << 20
 
-// rmsNorm is x / sqrt(mean(x²) + eps) * gain (Zhang and Sennrich, 2019): computed in the residual dtype of x [..., M],
-// cast down, then scaled by the gain [M]. Div by Sqrt, because Rsqrt has no gradient in GoMLX v0.28.
-func rmsNorm(x, gain *Node, eps float64, compute dtypes.DType) *Node {
+// rmsNorm is x / sqrt(mean(x²) + eps) * gain (Zhang and Sennrich, 2019): computed in the residual dtype of x [N, M],
+// cast down to normed, then scaled by the gain [M]. Div by Sqrt, because Rsqrt has no gradient in GoMLX v0.28.
+func rmsNorm(x, gain *Node, eps float64, compute dtypes.DType) (y, normed *Node) {
+	width := x.Shape().Dim(-1)
 	meanSquare := ReduceAndKeep(Square(x), ReduceMean, -1)
-	normed := ConvertDType(Div(x, Sqrt(AddScalar(meanSquare, eps))), compute)
-	return Mul(normed, ExpandLeftToRank(ConvertDType(gain, compute), x.Rank()))
+	normed = ConvertDType(Div(x, widen(Sqrt(AddScalar(meanSquare, eps)), width)), compute)
+	return Mul(normed, stack(ConvertDType(gain, compute), x.Shape().Dim(0))), normed
 }
 
 // norm flattens x [B, S, M] to rows and norms it: [B*S, M] in the compute dtype.
 func (b *block) norm(name string, x *Node) *Node {
+	for _, u := range b.uses[name] {
+		if u.of == x { // queries and keys are made from the same
+			return u.y
+		}
+	}
 	rows := Reshape(x, -1, b.cfg.HiddenSize) // [B*S, M]
-	return rmsNorm(rows, b.weights[name], b.cfg.RMSNormEps, b.compute)
+	y, normed := rmsNorm(rows, b.weights[name], b.cfg.RMSNormEps, b.compute)
+	b.uses[name] = append(b.uses[name], use{normed, y, x})
+	return y
 }
 
 // queries projects xq [B, Q, M]: q [B, Q, H, D], not yet rotated.

@@ -81,19 +81,15 @@ func (e *Engine) layerArgs(layer int, extras map[string]Extra) []*tensors.Tensor
 func (e *Engine) block(in *inputs, extras map[string]Extra) *block {
 	b := &block{
 		cfg: e.Weights.Config, compute: e.Options.Compute,
-		weights: make(map[string]*graph.Node), extras: make(map[string]extra), trainable: make(map[string][]*graph.Node),
+		weights: make(map[string]*graph.Node), extras: make(map[string]extra), uses: make(map[string][]use),
+		trainBase: e.Options.TrainBase,
 	}
 	for _, part := range blockParts {
 		b.weights[part] = in.next()
-		if e.Options.TrainBase {
-			b.trainable[part] = []*graph.Node{b.weights[part]}
-		}
 	}
 	for _, proj := range Projections() {
 		if x, ok := extras[proj]; ok {
-			values := in.take(len(x.Values))
-			b.extras[proj] = extra{x.Apply, values}
-			b.trainable[proj] = append(b.trainable[proj], values...)
+			b.extras[proj] = extra{x.Apply, in.take(len(x.Values))}
 		}
 	}
 	return b

@@ -3,6 +3,7 @@ package llama
 import (
 	"slices"
 
+	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph"
 )
 
@@ -15,27 +16,24 @@ type cotangents struct {
 
 // backward differentiates the block stage by stage, each on its own kept inputs, so that the forward products inside
 // these gradients are dead code: with a frozen base the backward pass of y = xW needs neither x nor y. It returns dx
-// [B, S, M], the gradients of the inserted keys and values (none when nothing is inserted) and those of b.trainable in
-// the order of blockParts.
+// [B, S, M], the gradients of the inserted keys and values (none when nothing is inserted) and those of what is trained,
+// in the order of blockParts.
 func (b *block) backward(keep kept, a attention, cot cotangents) (dx *Node, dInserted, dParams []*Node) {
 	// down: silu(gate) * up, down_proj
-	wrt := append([]*Node{keep.gate, keep.up}, b.params(downParts)...)
-	grads := pullBack([]*Node{b.down(keep.gate, keep.up)}, []*Node{flat(cot.dy)}, wrt)
-	dGate, dUp, dDown := grads[0], grads[1], grads[2:]
+	grads, dDown := b.pullBack([]*Node{b.down(keep.gate, keep.up)}, []*Node{flat(cot.dy)},
+		[]*Node{keep.gate, keep.up}, downParts)
+	dGate, dUp := grads[0], grads[1]
 
 	// gate and up
 	gate, up := b.gateUp(keep.mid)
-	wrt = append([]*Node{keep.mid}, b.params(gateUpParts)...)
-	grads = pullBack([]*Node{gate, up}, []*Node{dGate, dUp}, wrt)
-	dMid, dGateUp := Add(cot.dy, grads[0]), grads[1:]
+	grads, dGateUp := b.pullBack([]*Node{gate, up}, []*Node{dGate, dUp}, []*Node{keep.mid}, gateUpParts)
+	dMid := Add(cot.dy, grads[0])
 
 	// o_proj
-	wrt = append([]*Node{keep.z}, b.params(attentionOutParts)...)
-	grads = pullBack([]*Node{b.attentionOut(keep.z)}, []*Node{dMid}, wrt)
-	dz, dOut := grads[0], grads[1:]
+	grads, dOut := b.pullBack([]*Node{b.attentionOut(keep.z)}, []*Node{dMid}, []*Node{keep.z}, attentionOutParts)
 
 	// attention
-	grads = a.gradient(keep.q, keep.k, keep.v, dz)
+	grads = a.gradient(keep.q, keep.k, keep.v, grads[0])
 	dq, dk, dv, dInserted := grads[0], plus(grads[1], cot.dk), plus(grads[2], cot.dv), grads[3:]
 
 	// q, k, v
@@ -46,32 +44,70 @@ func (b *block) backward(keep kept, a attention, cot cotangents) (dx *Node, dIns
 // backwardIn is the stage norm and q, k, v, together with the residual connection past the attention: cotangents dq,
 // dk, dv and dMid.
 func (b *block) backwardIn(x, last *Node, cots []*Node) (dx *Node, dParams []*Node) {
-	k, v := b.keysValues(x)
-	wrt := append([]*Node{x}, b.params(attentionInParts)...)
 	if last == nil {
-		grads := pullBack([]*Node{b.queries(x), k, v}, cots[:3], wrt)
-		return Add(grads[0], cots[3]), grads[1:]
+		q := b.queries(x)
+		k, v := b.keysValues(x)
+		grads, dParams := b.pullBack([]*Node{q, k, v}, cots[:3], []*Node{x}, attentionInParts)
+		return Add(grads[0], cots[3]), dParams
 	}
 	xq := takeRows(x, last) // queries and the residual stream pass this position alone
-	grads := pullBack([]*Node{b.queries(xq), k, v, xq}, cots, wrt)
-	return grads[0], grads[1:]
+	q := b.queries(xq)
+	k, v := b.keysValues(x)
+	grads, dParams := b.pullBack([]*Node{q, k, v, xq}, cots, []*Node{x}, attentionInParts)
+	return grads[0], dParams
 }
 
 // backwardKeysValues is the backward pass of a block of which only k and v were used: x [B, S, M] gives dx and the
-// gradients of b.trainable in the order of blockParts; those of parts that were not used are zeros.
+// gradients of what is trained in the order of blockParts; those of parts that were not used are zeros.
 func (b *block) backwardKeysValues(x *Node, cot cotangents) (dx *Node, dParams []*Node) {
 	k, v := b.keysValues(x)
-	grads := pullBack([]*Node{k, v}, []*Node{cot.dk, cot.dv}, append([]*Node{x}, b.params(blockParts)...))
-	return grads[0], grads[1:]
+	grads, dParams := b.pullBack([]*Node{k, v}, []*Node{cot.dk, cot.dv}, []*Node{x}, blockParts)
+	return grads[0], dParams
 }
 
-// params are the trainable nodes of the given parts.
-func (b *block) params(parts []string) []*Node {
-	var all []*Node
+// pullBack is the vector-Jacobian product of a stage: ys, just built, with cotangents dys, by the stage's inputs and by
+// what is trained of its parts. A weight's gradient is made from the cotangent of the product it is used in.
+func (b *block) pullBack(ys, dys, inputs []*Node, parts []string) (dInputs, dParams []*Node) {
+	wrt := slices.Clone(inputs)
 	for _, part := range parts {
-		all = append(all, b.trainable[part]...)
+		if b.trainBase {
+			for _, u := range b.uses[part] {
+				wrt = append(wrt, u.y)
+			}
+		}
+		wrt = append(wrt, b.extras[part].values...)
 	}
-	return all
+	grads := pullBack(ys, dys, wrt)
+	dInputs, grads = grads[:len(inputs)], grads[len(inputs):]
+	for _, part := range parts {
+		if b.trainBase {
+			w, uses := b.weights[part], b.uses[part]
+			dw := ZerosLike(w)
+			for i, u := range uses {
+				dw = Add(dw, u.weightGradient(w, grads[i]))
+			}
+			dParams, grads = append(dParams, dw), grads[len(uses):]
+		}
+		extras := len(b.extras[part].values)
+		dParams, grads = append(dParams, grads[:extras]...), grads[extras:]
+	}
+	return dInputs, dParams
+}
+
+// weightGradient is dyᵀ x for a projection w [out, in], the column sums of dy x for a norm's gain w [M]. Of x and dy the
+// narrower one is transposed: transposing is what costs.
+func (u use) weightGradient(w, dy *Node) *Node {
+	var dw *Node
+	switch {
+	case w.Rank() == 1:
+		product := Mul(dy, u.x)
+		dw = Reshape(Dot(Ones(w.Graph(), shapes.Make(dy.DType(), 1, dy.Shape().Dim(0))), product).Product(), -1)
+	case u.x.Shape().Dim(1) <= dy.Shape().Dim(1):
+		dw = Transpose(Dot(Transpose(u.x, 0, 1), dy).Product(), 0, 1)
+	default:
+		dw = Dot(Transpose(dy, 0, 1), u.x).Product()
+	}
+	return ConvertDType(dw, w.DType())
 }
 
 // flat reshapes [B, Q, M] to [B*Q, M].

@@ -27,9 +27,15 @@ type Scores struct {
 
 // logits are the final norm and the output matrix [V, M] on x [B, Q, M]: float32 [B*Q, V].
 func (e *Engine) logits(x, gain, head *Node) *Node {
-	n := rmsNorm(flat(x), gain, e.Weights.Config.RMSNormEps, e.Options.Compute)
-	out := Dot(n, ConvertDType(head, e.Options.Compute)).General([]int{1}, nil, []int{1}, nil)
-	return ConvertDType(out, dtypes.Float32)
+	y, _ := e.headUses(x, gain, head)
+	return ConvertDType(y.y, dtypes.Float32)
+}
+
+// headUses are the two products in the logits: with the output matrix, and with the gain.
+func (e *Engine) headUses(x, gain, head *Node) (output, norm use) {
+	y, normed := rmsNorm(flat(x), gain, e.Weights.Config.RMSNormEps, e.Options.Compute)
+	out := Dot(y, ConvertDType(head, e.Options.Compute)).General([]int{1}, nil, []int{1}, nil)
+	return use{y, out, y}, use{normed, y, x}
 }
 
 // Score runs the head over the stream's final residual stream and, when gradient is set, back to it.
@@ -62,12 +68,13 @@ func (s *Stream) Score(t Targets, gradient bool) (Scores, error) {
 func (e *Engine) buildScore(watch []int32, gradient bool) func(in *inputs) []*Node {
 	return func(in *inputs) []*Node {
 		x, gain, head, target, weight := in.next(), in.next(), in.next(), in.next(), in.next()
-		logits := e.logits(x, gain, head)
+		output, norm := e.headUses(x, gain, head)
+		logits := ConvertDType(output.y, dtypes.Float32)
 		if x.Shape().Dim(1) == 1 { // few rows: float64 costs nothing, and the sum over the vocabulary is exact
 			logits = ConvertDType(logits, dtypes.Float64)
 		}
-		maximum := StopGradient(ReduceAndKeep(logits, ReduceMax, -1)) // [n, 1]
-		exps := Exp(Sub(logits, maximum))                             // [n, V]
+		maximum := StopGradient(ReduceAndKeep(logits, ReduceMax, -1))   // [n, 1]
+		exps := Exp(Sub(logits, widen(maximum, logits.Shape().Dim(1)))) // [n, V]
 		sum := ReduceAndKeep(exps, ReduceSum, -1)
 		logSum := Add(Log(sum), maximum)
 		places := flatPlaces(target, logits.Shape().Dim(1)) // [n, 1]
@@ -81,14 +88,16 @@ func (e *Engine) buildScore(watch []int32, gradient bool) func(in *inputs) []*No
 			out = append(out, ConvertDType(Concatenate(columns, 1), dtypes.Float64))
 		}
 		if gradient {
-			wrt := []*Node{x}
-			if e.Options.TrainBase {
-				wrt = append(wrt, gain, head)
-			}
 			w := ConvertDType(weight, loss.DType())
-			scaled := Reshape(Mul(exps, Div(InsertAxes(w, -1), sum)), -1) // weight * softmax
+			share := widen(Div(InsertAxes(w, -1), sum), logits.Shape().Dim(1))
+			scaled := Reshape(Mul(exps, share), -1) // weight * softmax
 			dLogits := Reshape(ScatterSum(scaled, places, Neg(w), true, true), logits.Shape().Dimensions...)
-			out = append(out, pullBack([]*Node{logits}, []*Node{dLogits}, wrt)...)
+			dOutput := ConvertDType(dLogits, output.y.DType())
+			grads := pullBack([]*Node{output.y}, []*Node{dOutput}, []*Node{x, norm.y})
+			out = append(out, grads[0])
+			if e.Options.TrainBase {
+				out = append(out, norm.weightGradient(gain, grads[1]), output.weightGradient(head, dOutput))
+			}
 		}
 		return out
 	}

@@ -28,6 +28,9 @@ func Load(backend compute.Backend, c *model.Checkpoint) (*Weights, error) {
 			return nil, fmt.Errorf("load %s: %w", name, err)
 		}
 		w.tensors[name] = t
+		if err := c.Forget(); err != nil {
+			return nil, fmt.Errorf("load %s: %w", name, err)
+		}
 	}
 	return w, nil
 }

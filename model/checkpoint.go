@@ -20,12 +20,13 @@ type Checkpoint struct {
 	names   []string // in the order of the computation
 	tensors map[string]safetensors.Tensor
 	release []func() error
+	mapped  [][]byte // the files, where they are memory-mapped
 }
 
 // Open opens the checkpoint directory dir: config.json with model.safetensors, model.safetensors.index.json and its
 // shards, pytorch_model.bin, or pytorch_model.bin.index.json and its shards, the first of these that is there.
 func Open(dir string) (*Checkpoint, error) {
-	return open(source{name: dir, content: func(file string) ([]byte, func() error, error) {
+	return open(source{name: dir, mapped: true, content: func(file string) ([]byte, func() error, error) {
 		return safetensors.Map(filepath.Join(dir, file))
 	}})
 }
@@ -42,6 +43,7 @@ func OpenFS(fsys fs.FS, name string) (*Checkpoint, error) {
 // source is a directory: its name for errors, and the content of a file in it with the function to give it back.
 type source struct {
 	name    string
+	mapped  bool // content is memory-mapped
 	content func(file string) ([]byte, func() error, error)
 }
 
@@ -156,6 +158,17 @@ func (c *Checkpoint) Tensor(name string) safetensors.Tensor { return c.tensors[n
 
 // Names lists the stored tensors in the order of the computation, without lm_head.weight when it is tied.
 func (c *Checkpoint) Names() []string { return slices.Clone(c.names) }
+
+// Forget drops what has been read of memory-mapped files from this process's memory; it is read again when it is used
+// again. A caller that copies all tensors, one after the other, keeps one copy of the weights by calling it in between.
+func (c *Checkpoint) Forget() error {
+	for _, content := range c.mapped {
+		if err := safetensors.Forget(content); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // Close gives the files back; no tensor's Data may be used afterwards. A second call does nothing.
 func (c *Checkpoint) Close() error {

@@ -410,3 +410,45 @@ func TestStories260K(t *testing.T) {
 		t.Errorf("%d values were compared", compared)
 	}
 }
+
+// TestForgottenTensorsAreReadAgain: what Forget drops from memory comes back from the file unchanged.
+func TestForgottenTensorsAreReadAgain(t *testing.T) {
+	dir := t.TempDir()
+	config := Config{VocabSize: 3, HiddenSize: 4, IntermediateSize: 2, NumHiddenLayers: 1, NumAttentionHeads: 2,
+		NumKeyValueHeads: 1, HeadDim: 2, RopeTheta: 1e4, RMSNormEps: 1e-5, MaxPositionEmbeddings: 8}
+	var written []safetensors.Tensor
+	for i, spec := range config.Specs("F32") {
+		size := 1
+		for _, d := range spec.Shape {
+			size *= d
+		}
+		values := make([]float32, size)
+		for j := range values {
+			values[j] = float32(i*100 + j)
+		}
+		tensor, err := safetensors.FromFloat32s(spec.Name, "F32", spec.Shape, values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		written = append(written, tensor)
+	}
+	if err := Write(dir, config, written); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, want := range written {
+		if err := c.Forget(); err != nil {
+			t.Fatal(err)
+		}
+		if got := c.Tensor(want.Name); !bytes.Equal(got.Data, want.Data) {
+			t.Errorf("%s: got %v after Forget, want %v", want.Name, got.Data, want.Data)
+		}
+	}
+	if len(c.mapped) != 1 {
+		t.Errorf("%d mapped files, want 1", len(c.mapped))
+	}
+}

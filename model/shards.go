@@ -69,6 +69,9 @@ func (c *Checkpoint) openFile(s source, name string) (tensorFile, error) {
 		return nil, err
 	}
 	c.release = append(c.release, release)
+	if s.mapped {
+		c.mapped = append(c.mapped, content)
+	}
 	if strings.HasSuffix(name, ".bin") {
 		return torchbin.Parse(s.path(name), content)
 	}

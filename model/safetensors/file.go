@@ -75,6 +75,15 @@ func Map(path string) (content []byte, release func() error, err error) {
 	return content, release, nil
 }
 
+// Forget tells the system that content, which must come from Map, is not needed for now: its pages leave the process's
+// memory and are read again when they are used again.
+func Forget(content []byte) error {
+	if len(content) == 0 {
+		return nil
+	}
+	return forget(content)
+}
+
 // Parse checks a whole safetensors file in memory; name stands for it in errors. The tensors alias content.
 func Parse(name string, content []byte) (*File, error) {
 	const prefix = 8
