@@ -3,13 +3,13 @@ package lora
 import "github.com/gomlx/gomlx/core/graph"
 
 // Apply builds y + scale * (x Aᵀ) Bᵀ, a linear map's output y [N, out] corrected by an adapter. x is [N, in] in the
-// compute dtype, as y is; a [r, in] and b [out, r] are the float32 masters, cast to it, so their gradients are float32.
+// compute dtype, y in that or a wider one; a [r, in] and b [out, r] are the float32 masters, cast to it, so their gradients are float32.
 func Apply(x, y, a, b *graph.Node, scale float64) *graph.Node {
 	low := contractLast(x, graph.ConvertDType(a, x.DType())) // [N, in] . [r, in] -> [N, r]
 	// B transposed: a contraction over as few as r numbers would miss the Go backend's vector kernels, both ways.
 	up := graph.Transpose(graph.ConvertDType(b, x.DType()), 0, 1) // [r, out]
 	correction := graph.Dot(low, up).Product()                    // [N, r] . [r, out] -> [N, out]
-	return graph.Add(y, graph.MulScalar(correction, scale))
+	return graph.Add(y, graph.ConvertDType(graph.MulScalar(correction, scale), y.DType()))
 }
 
 // contractLast multiplies l [N, k] by the transpose of r [M, k]: [N, M].
