@@ -70,6 +70,9 @@ func parse(args []string, stdout io.Writer) (s setup.Settings, o options, err er
 	case o.donor == "other-row" && s.NoTransplant:
 		return s, o, errors.New("--donor other-row moves states, --no-transplant moves none: leave one out")
 	}
+	if s.Model == "" && s.MicroBatch == 0 {
+		s.MicroBatch = setup.Embedded().MicroBatch
+	}
 	return s, o, program.Absolute(&s)
 }
 
