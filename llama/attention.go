@@ -102,6 +102,11 @@ func takePositions(states, source *Node) *Node {
 	return Gather(Reshape(states, s.Dim(0)*s.Dim(1), s.Dim(2), s.Dim(3)), source)
 }
 
+// batchDot multiplies l and r, both [B, G, ...], contracting the last axis of l with the given one of r.
+func batchDot(l, r *Node, axis int) *Node {
+	return settled(Dot(l, r).General([]int{3}, []int{0, 1}, []int{axis}, []int{0, 1}))
+}
+
 // weights are the softmax of the scaled scores, float32 [B, G, R*Q, K].
 func (a attention) weights(qr, kr *Node) *Node {
 	scores := Dot(qr, kr).WithOutputDType(dtypes.Float32).General([]int{3}, []int{0, 1}, []int{3}, []int{0, 1})
@@ -121,7 +126,7 @@ func (a attention) weights(qr, kr *Node) *Node {
 func (a attention) forward(q, k, v *Node) *Node {
 	qr, kr, vr := a.arrange(q, k, v)
 	p := ConvertDType(a.weights(qr, kr), vr.DType())
-	z := Dot(p, vr).General([]int{3}, []int{0, 1}, []int{2}, []int{0, 1}) // [B, G, R*Q, D]
+	z := batchDot(p, vr, 2) // [B, G, R*Q, D]
 	batch, queries, heads, dim := q.Shape().Dim(0), q.Shape().Dim(1), q.Shape().Dim(2), q.Shape().Dim(3)
 	return Reshape(headsLast(Reshape(z, batch, heads, queries, dim)), batch, queries, heads*dim) // [B, Q, H*D]
 }
@@ -136,18 +141,15 @@ func (a attention) gradient(q, k, v, dz *Node) []*Node {
 	qr, kr, vr := a.arrange(q, k, v)
 	batch, queries, heads, dim := q.Shape().Dim(0), q.Shape().Dim(1), q.Shape().Dim(2), q.Shape().Dim(3)
 	groups := vr.Shape().Dim(1)
-	product := func(l, r *Node, axis int) *Node { // contracts the last axis of l with one of r
-		return Dot(l, r).General([]int{3}, []int{0, 1}, []int{axis}, []int{0, 1})
-	}
 	swapped := func(x *Node) *Node { return TransposeAllAxes(x, 0, 1, 3, 2) }
 	dzr := grouped(headsFirst(Reshape(dz, batch, queries, heads, dim)), groups) // [B, G, R*Q, D]
 	p := a.weights(qr, kr)                                                      // [B, G, R*Q, K]
-	dv := swapped(product(swapped(dzr), ConvertDType(p, dz.DType()), 2))        // [B, G, K, D]
-	dp := ConvertDType(product(dzr, vr, 3), dtypes.Float32)                     // [B, G, R*Q, K]
+	dv := swapped(batchDot(swapped(dzr), ConvertDType(p, dz.DType()), 2))       // [B, G, K, D]
+	dp := ConvertDType(batchDot(dzr, vr, 3), dtypes.Float32)                    // [B, G, R*Q, K]
 	mean := widen(ReduceAndKeep(Mul(dp, p), ReduceSum, -1), p.Shape().Dim(3))
 	ds := ConvertDType(MulScalar(Mul(p, Sub(dp, mean)), 1/math.Sqrt(float64(dim))), qr.DType())
-	dq := product(ds, kr, 2)                   // [B, G, R*Q, D]
-	dk := swapped(product(swapped(qr), ds, 2)) // [B, G, K, D]
+	dq := batchDot(ds, kr, 2)                   // [B, G, R*Q, D]
+	dk := swapped(batchDot(swapped(qr), ds, 2)) // [B, G, K, D]
 
 	// A rotation is undone by its inverse.
 	own := k.Shape().Dim(1)

@@ -107,7 +107,7 @@ func (u use) weightGradient(w, dy *Node) *Node {
 	default:
 		dw = Dot(Transpose(dy, 0, 1), u.x).Product()
 	}
-	return ConvertDType(dw, w.DType())
+	return ConvertDType(settled(dw), w.DType())
 }
 
 // flat reshapes [B, Q, M] to [B*Q, M].

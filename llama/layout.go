@@ -63,7 +63,7 @@ func widen(x *Node, n int) *Node {
 	}
 	dims := append([]int(nil), x.Shape().Dimensions...)
 	dims[len(dims)-1] = n
-	return Reshape(Dot(Reshape(x, -1, 1), Ones(x.Graph(), shapes.Make(x.DType(), 1, n))).Product(), dims...)
+	return Reshape(settled(Dot(Reshape(x, -1, 1), Ones(x.Graph(), shapes.Make(x.DType(), 1, n))).Product()), dims...)
 }
 
 // stack repeats x [M] as n rows: [n, M], or [1, M] where a broadcast is as good.
@@ -72,5 +72,29 @@ func stack(x *Node, n int) *Node {
 	if !interpreted(x) {
 		return row
 	}
-	return Dot(Ones(x.Graph(), shapes.Make(x.DType(), n, 1)), row).Product()
+	return settled(Dot(Ones(x.Graph(), shapes.Make(x.DType(), n, 1)), row).Product())
+}
+
+// settled is x, the outcome of a product, once the thread that waited for it has left the state in which the AVX-512
+// kernels leave it: upper halves of vector registers in use, which makes all scalar arithmetic after it up to five times
+// slower. Any copy of more than 256 bytes ends that state, so a little of x is copied before x is used.
+func settled(x *Node) *Node {
+	const enough = 128 // elements: 256 bytes of the narrowest type, twice
+	if !interpreted(x) || x.Shape().Size() < enough {
+		return x
+	}
+	little := x
+	for axis, size := range x.Shape().Dimensions {
+		rest := little.Shape().Size() / size // elements in one index of this axis
+		little = SliceAxis(little, axis, AxisRange(0, min(size, (enough+rest-1)/rest)))
+	}
+	return SchedulingBarrier(x, Concatenate([]*Node{little, little}, 0))
+}
+
+// settledBackward is x, whose gradient is the outcome of a product.
+func settledBackward(x *Node) *Node {
+	if !interpreted(x) {
+		return x
+	}
+	return IdentityWithCustomGradient(x, func(_, v *Node) *Node { return settled(v) })
 }
