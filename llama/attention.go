@@ -110,7 +110,7 @@ func batchDot(l, r *Node, axis int) *Node {
 // weights are the softmax of the scaled scores, float32 [B, G, R*Q, K].
 func (a attention) weights(qr, kr *Node) *Node {
 	scores := Dot(qr, kr).WithOutputDType(dtypes.Float32).General([]int{3}, []int{0, 1}, []int{3}, []int{0, 1})
-	scores = MulScalar(scores, 1/math.Sqrt(float64(qr.Shape().Dim(3)))) // [B, G, R*Q, K]
+	scores = MulScalar(settled(scores), 1/math.Sqrt(float64(qr.Shape().Dim(3)))) // [B, G, R*Q, K]
 	dims := scores.Shape().Dimensions
 	mask := a.mask // [B, S, K]
 	if a.last != nil {

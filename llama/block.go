@@ -49,15 +49,14 @@ type extra struct {
 // linear is xWᵀ of the named projection, x being [N, in], plus what the overlay adds: [N, out].
 func (b *block) linear(proj string, x *Node) *Node {
 	w := ConvertDType(b.weights[proj], b.compute) // [out, in]
-	product := Dot(x, w)
-	contract := 1
+	product, contract := Dot(settledBackward(x), w), 1
 	if b.forwardOnly && x.Shape().Size()*w.Shape().Dim(0) < smallProduct {
 		product, contract = Dot(x, Transpose(w, 0, 1)), 0
 	}
 	if b.forwardOnly && (proj == "o_proj" || proj == "down_proj") {
 		product = product.WithOutputDType(dtypes.Float32) // into the residual stream without rounding to bfloat16
 	}
-	y := product.General([]int{1}, nil, []int{contract}, nil) // [N, out]
+	y := settled(product.General([]int{1}, nil, []int{contract}, nil)) // [N, out]
 	b.uses[proj] = append(b.uses[proj], use{x, y, x})
 	if e, ok := b.extras[proj]; ok {
 		y = e.apply(x, y, e.values)

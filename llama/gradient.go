@@ -98,6 +98,7 @@ func (b *block) pullBack(ys, dys, inputs []*Node, parts []string) (dInputs, dPar
 // narrower one is transposed: transposing is what costs.
 func (u use) weightGradient(w, dy *Node) *Node {
 	var dw *Node
+	dy = ConvertDType(dy, u.x.DType())
 	switch {
 	case w.Rank() == 1:
 		product := Mul(dy, u.x)

@@ -34,8 +34,8 @@ func (e *Engine) logits(x, gain, head *Node) *Node {
 // headUses are the two products in the logits: with the output matrix, and with the gain.
 func (e *Engine) headUses(x, gain, head *Node) (output, norm use) {
 	y, normed := rmsNorm(flat(x), gain, e.Weights.Config.RMSNormEps, e.Options.Compute)
-	product := Dot(y, ConvertDType(head, e.Options.Compute)).WithOutputDType(dtypes.Float32)
-	out := product.General([]int{1}, nil, []int{1}, nil) // bfloat16 has too few digits for a log-probability
+	product := Dot(settledBackward(y), ConvertDType(head, e.Options.Compute)).WithOutputDType(dtypes.Float32)
+	out := settled(product.General([]int{1}, nil, []int{1}, nil)) // bfloat16 has too few digits for a log-probability
 	return use{y, out, y}, use{normed, y, x}
 }
 
@@ -93,11 +93,10 @@ func (e *Engine) buildScore(watch []int32, gradient bool) func(in *inputs) []*No
 			share := widen(Div(InsertAxes(w, -1), sum), logits.Shape().Dim(1))
 			scaled := Reshape(Mul(exps, share), -1) // weight * softmax
 			dLogits := Reshape(ScatterSum(scaled, places, Neg(w), true, true), logits.Shape().Dimensions...)
-			dOutput := ConvertDType(dLogits, output.y.DType())
-			grads := pullBack([]*Node{output.y}, []*Node{dOutput}, []*Node{x, norm.y})
+			grads := pullBack([]*Node{output.y}, []*Node{dLogits}, []*Node{x, norm.y})
 			out = append(out, grads[0])
 			if e.Options.TrainBase {
-				out = append(out, norm.weightGradient(gain, grads[1]), output.weightGradient(head, dOutput))
+				out = append(out, norm.weightGradient(gain, grads[1]), output.weightGradient(head, dLogits))
 			}
 		}
 		return out

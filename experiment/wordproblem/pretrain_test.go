@@ -1,0 +1,294 @@
+package wordproblem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"gotransplant/model"
+	"gotransplant/model/safetensors"
+
+	"github.com/gomlx/compute"
+	_ "github.com/gomlx/compute/gobackend"
+)
+
+// tinyRecipe is done in a second.
+func tinyRecipe() Recipe {
+	r := DefaultRecipe()
+	r.Model.HiddenSize, r.Model.IntermediateSize, r.Model.NumHiddenLayers = 16, 24, 2
+	r.Model.NumAttentionHeads, r.Model.NumKeyValueHeads = 2, 1
+	r.Batch, r.MicroBatch, r.Bucket, r.Window = 10, 4, 16, 2
+	r.Schedule.Warmup, r.Schedule.Peak = 2, 1e-2
+	for i := range r.Lessons {
+		r.Lessons[i].Steps = 10
+	}
+	return r
+}
+
+func newPretrainer(t *testing.T, tok Tokenizer, r Recipe) *Pretrainer {
+	t.Helper()
+	b, err := compute.NewWithConfig("go:parallelism=-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := NewPretrainer(b, tok, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// metrics runs p to its end, or until step, when ctx ends.
+func metrics(t *testing.T, p *Pretrainer, stop int) []PretrainMetrics {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var all []PretrainMetrics
+	err := p.Run(ctx, func(m PretrainMetrics) error {
+		if all = append(all, m); m.Step == stop {
+			cancel()
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// TestPretrainLearns: the loss starts at that of a guess and falls, tied or not; the score of held-out documents too.
+func TestPretrainLearns(t *testing.T) {
+	tok := learned(t)
+	for _, tied := range []bool{false, true} {
+		t.Run(fmt.Sprintf("tied=%t", tied), func(t *testing.T) {
+			r := tinyRecipe()
+			r.Model.TieWordEmbeddings = tied
+			p := newPretrainer(t, tok, r)
+			before, err := p.Evaluate(20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all := metrics(t, p, 0)
+			if len(all) != r.Steps() || p.Step() != r.Steps() {
+				t.Fatalf("%d steps were reported and %d done, want %d", len(all), p.Step(), r.Steps())
+			}
+			guess := math.Log(float64(tok.VocabSize()))
+			if first := all[0].Loss; math.Abs(first-guess) > 0.1 {
+				t.Errorf("first loss %v, want about ln of the vocabulary, %v", first, guess)
+			}
+			if last := all[len(all)-1].Loss; last > guess-1 {
+				t.Errorf("last loss %v, want less than %v", last, guess-1)
+			}
+			after, err := p.Evaluate(20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if after.Judged != before.Judged || after.Judged < 20 || after.Loss > before.Loss-1 {
+				t.Errorf("held out: %s before, %s after", before, after)
+			}
+		})
+	}
+}
+
+// TestPretrainIsReproducible: workers and the number of cores change no bit, the seed does.
+func TestPretrainIsReproducible(t *testing.T) {
+	tok := learned(t)
+	weights := func(workers int, seed uint64) []float32 {
+		r := tinyRecipe()
+		r.Seed = seed
+		p := newPretrainer(t, tok, r)
+		p.Workers = workers
+		metrics(t, p, 5)
+		var all []float32
+		for _, tensor := range p.all() {
+			all = append(all, tensor.Value...)
+		}
+		return all
+	}
+	one := weights(1, 1)
+	if three := weights(3, 1); !slices.Equal(one, three) {
+		t.Error("three workers give other weights than one")
+	}
+	if other := weights(1, 2); slices.Equal(one, other) {
+		t.Error("another seed gives the same weights")
+	}
+}
+
+// TestPretrainMicroBatches: cutting a batch in other pieces, one of them with rows to spare, gives the same gradient.
+func TestPretrainMicroBatches(t *testing.T) {
+	tok := learned(t)
+	var norms []float64
+	for _, size := range []int{4, 10} {
+		r := tinyRecipe()
+		r.MicroBatch = size
+		p := newPretrainer(t, tok, r)
+		norms = append(norms, metrics(t, p, 1)[0].GradientNorm)
+	}
+	if math.Abs(norms[0]-norms[1]) > 1e-5*norms[0] {
+		t.Errorf("gradient norms %v of micro-batches of 4 and of 10 rows, want equal ones", norms)
+	}
+}
+
+// TestPretrainSave: what is written is a checkpoint, which runs like the model it came from.
+func TestPretrainSave(t *testing.T) {
+	tok := learned(t)
+	r := tinyRecipe()
+	p := newPretrainer(t, tok, r)
+	metrics(t, p, 3)
+	for _, d := range []struct {
+		dtype     safetensors.DType
+		tolerance float64 // of a value, relative: half a unit in the last of 8 bits
+	}{{"F32", 0}, {"BF16", 1.0 / 256}} {
+		dir := filepath.Join(t.TempDir(), string(d.dtype))
+		if err := p.Save(dir, "I64"); err == nil {
+			t.Error("weights were stored as I64")
+		}
+		if err := p.Save(dir, d.dtype); err != nil {
+			t.Fatal(err)
+		}
+		c, err := model.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if got, want := c.Config.HeadDim, 8; got != want {
+			t.Errorf("head_dim %d, want %d", got, want)
+		}
+		for _, tensor := range p.all() {
+			stored, err := c.Tensor(tensor.Name).Float32s()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, v := range stored {
+				if off := math.Abs(float64(v - tensor.Value[i])); off > d.tolerance*math.Abs(float64(tensor.Value[i])) {
+					t.Fatalf("%s: %s[%d] is stored as %v, want %v", d.dtype, tensor.Name, i, v, tensor.Value[i])
+				}
+			}
+		}
+	}
+}
+
+// TestInitial: tensors are drawn from their names, with the deviations that the comment promises.
+func TestInitial(t *testing.T) {
+	c := model.Config{NumHiddenLayers: 8}
+	shape := []int{100, 64}
+	for _, tc := range []struct {
+		name string
+		want float64
+	}{
+		{"model.embed_tokens.weight", 0.02},
+		{"lm_head.weight", 0.02},
+		{"model.layers.0.self_attn.q_proj.weight", 1.0 / 8},
+		{"model.layers.1.mlp.down_proj.weight", 1.0 / 32},
+		{"model.layers.1.self_attn.o_proj.weight", 1.0 / 32},
+	} {
+		squared := 0.0
+		values := initial(c, 1, tc.name, shape)
+		for _, v := range values {
+			squared += float64(v) * float64(v)
+		}
+		if got := math.Sqrt(squared / float64(len(values))); math.Abs(got-tc.want) > 0.03*tc.want {
+			t.Errorf("%s: deviation %v, want %v", tc.name, got, tc.want)
+		}
+	}
+	if slices.Equal(initial(c, 1, "a", shape), initial(c, 1, "b", shape)) {
+		t.Error("two tensors are drawn alike")
+	}
+	if got := initial(c, 1, "model.norm.weight", []int{2}); !slices.Equal(got, []float32{1, 1}) {
+		t.Errorf("a norm starts at %v, want ones", got)
+	}
+}
+
+// TestExample: the loss weighs the words that judge, and all others alike; rows are shifted by one and padded.
+func TestExample(t *testing.T) {
+	tok := learned(t)
+	bos, _ := tok.BOS()
+	text := "Tom has 3 apples. Right. Wrong."
+	at := len("Tom has 3 apples. ")
+	e := encoder{tok, bos, 0.25}.example(Document{Text: text, Judged: [][2]int{{at, at + len("Right")}}})
+	if e.ids[0] != bos || e.weights[0] != 0 || len(e.ids) != len(tok.EncodeIDs(text))+1 {
+		t.Fatalf("ids %v with weights %v, want the text's behind a BOS of weight 0", e.ids, e.weights)
+	}
+	right, _ := tok.TokenID("▁Right")
+	for i, id := range e.ids[1:] {
+		want := float32(0.25)
+		if id == right {
+			want = 1
+		}
+		if e.weights[i+1] != want || e.judged[i+1] != (id == right) {
+			t.Errorf("token %d: weight %v, judged %t, want %v, %t", id, e.weights[i+1], e.judged[i+1], want, id == right)
+		}
+	}
+	rows := pad([]example{e}, 2, 4)
+	n := len(e.ids) - 1
+	if rows.Rows != 2 || rows.Length%4 != 0 || rows.Length < n || rows.Length > n+3 {
+		t.Fatalf("%d tokens are padded to %d rows of %d", len(e.ids), rows.Rows, rows.Length)
+	}
+	if !slices.Equal(rows.Token[:n], e.ids[:n]) || !slices.Equal(rows.target[:n], e.ids[1:]) ||
+		!slices.Equal(rows.weight[:n], e.weights[1:]) {
+		t.Errorf("tokens %v predict %v, want %v shifted by one", rows.Token[:n], rows.target[:n], e.ids)
+	}
+	for i := n; i < len(rows.Token); i++ {
+		if rows.Branch[i] != -1 || rows.weight[i] != 0 {
+			t.Errorf("place %d is padding, but has branch %d and weight %v", i, rows.Branch[i], rows.weight[i])
+		}
+	}
+}
+
+// TestBatchesKeepDocuments: sorting by length loses and repeats none of a window's documents.
+func TestBatchesKeepDocuments(t *testing.T) {
+	p := newPretrainer(t, learned(t), tinyRecipe())
+	want := map[string]int{}
+	for d := range Documents(p.Recipe.Lessons, p.Recipe.Batch, p.Recipe.Seed) {
+		want[fmt.Sprint(p.encode.example(d).ids)]++
+	}
+	batches := 0
+	for batch := range p.batches() {
+		batches++
+		if len(batch) != p.Recipe.Batch {
+			t.Errorf("a batch of %d documents, want %d", len(batch), p.Recipe.Batch)
+		}
+		for _, e := range batch {
+			want[fmt.Sprint(e.ids)]--
+		}
+	}
+	for ids, n := range want {
+		if n != 0 {
+			t.Errorf("document %s is missing %d times", ids, n)
+		}
+	}
+	if batches != p.Recipe.Steps() {
+		t.Errorf("%d batches, want %d", batches, p.Recipe.Steps())
+	}
+}
+
+// TestRecipeIsChecked: what cannot be trained is refused before anything is.
+func TestRecipeIsChecked(t *testing.T) {
+	tok := learned(t)
+	b, err := compute.NewWithConfig("go:parallelism=-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name string
+		set  func(*Recipe)
+	}{
+		{"no steps", func(r *Recipe) { r.Lessons = nil }},
+		{"no batch", func(r *Recipe) { r.Batch = 0 }},
+		{"negative weight", func(r *Recipe) { r.Rest = -1 }},
+		{"heads that do not share", func(r *Recipe) { r.Model.NumKeyValueHeads = 3 }},
+		{"no width", func(r *Recipe) { r.Model.HiddenSize = 0 }},
+		{"unknown schedule", func(r *Recipe) { r.Schedule.Kind = "stairs" }},
+		{"beta of 1", func(r *Recipe) { r.Adam.Beta2 = 1 }},
+	} {
+		r := tinyRecipe()
+		tc.set(&r)
+		if _, err := NewPretrainer(b, tok, r); err == nil {
+			t.Errorf("%s: no error", tc.name)
+		}
+	}
+}
