@@ -41,7 +41,7 @@ func DefaultRecipe() Recipe {
 			HiddenSize: 96, IntermediateSize: 256, NumHiddenLayers: 4, NumAttentionHeads: 4, NumKeyValueHeads: 4,
 			MaxPositionEmbeddings: 256, RMSNormEps: 1e-5, RopeTheta: 10000, BOSTokenID: 1, EOSTokenIDs: []int{2},
 		},
-		Lessons: Lessons(), Batch: 64, MicroBatch: 16, Bucket: 8, Window: 16, Rest: 0.1,
+		Lessons: Lessons(), Batch: 64, MicroBatch: 32, Bucket: 8, Window: 16, Rest: 0.1,
 		Adam:     lora.AdamWOptions{Beta1: 0.9, Beta2: 0.98, Eps: 1e-8, WeightDecay: 0.01},
 		Schedule: lora.Schedule{Kind: "cosine", Warmup: 50, Peak: 3e-3}, ClipNorm: 1, Seed: 1,
 	}

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"gotransplant/experiment/wordproblem"
+	"gotransplant/model"
+	"gotransplant/model/tokenizer"
+)
+
+// learned is a directory with a tokenizer.json.
+func learned(t *testing.T) string {
+	t.Helper()
+	content, err := wordproblem.LearnTokenizer(wordproblem.SampleTexts())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "tokenizer.json"), content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// small are the flags of a model that is trained in a second.
+func small(tokenizer, out string, more ...string) []string {
+	return append([]string{"--tokenizer", tokenizer, "--out", out, "--hidden", "16", "--ffn", "24", "--layers", "1",
+		"--heads", "2", "--kv-heads", "1", "--batch-size", "4", "--micro-batch", "2", "--window", "1", "--warmup", "1",
+		"--lesson-steps", "2,2", "--eval-documents", "5", "--eval-every", "3"}, more...)
+}
+
+// Ensure that a run leaves a checkpoint that opens with its tokenizer, and says how good it is.
+func TestRunWritesACheckpoint(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "model")
+	var stdout, stderr strings.Builder
+	if code := run(context.Background(), small(learned(t), out), &stdout, &stderr); code != 0 {
+		t.Fatalf("exit status %d, want 0; stderr:\n%s", code, &stderr)
+	}
+	for _, want := range []string{"step 4 of 4: loss", "after step 3: held out: loss", "after step 4: held out: loss"} {
+		if !strings.Contains(stderr.String(), want) {
+			t.Errorf("stderr lacks %q:\n%s", want, &stderr)
+		}
+	}
+	c, err := model.Open(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	tok, err := tokenizer.Open(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := c.Config.VocabSize, tok.VocabSize(); got != want {
+		t.Errorf("the model has a vocabulary of %d, want the tokenizer's %d", got, want)
+	}
+	if got := c.Tensor("lm_head.weight").DType; got != "BF16" {
+		t.Errorf("weights are stored as %s, want BF16", got)
+	}
+	if _, err := os.Stat(filepath.Join(out, "tokenizer_config.json")); err != nil {
+		t.Error(err)
+	}
+}
+
+// Ensure that an interrupted run writes the model as it is.
+func TestInterruptSaves(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "model")
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	var stdout, stderr strings.Builder
+	if code := run(ctx, small(learned(t), out, "--dtype", "F32"), &stdout, &stderr); code != 130 {
+		t.Errorf("exit status %d, want 130", code)
+	}
+	if !strings.Contains(stderr.String(), "interrupted") {
+		t.Errorf("stderr does not say that the run was interrupted:\n%s", &stderr)
+	}
+	c, err := model.Open(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if got := c.Tensor("lm_head.weight").DType; got != "F32" {
+		t.Errorf("weights are stored as %s, want F32", got)
+	}
+}
+
+// Ensure that wrong flags are refused with the remedy, before anything is written.
+func TestWrongFlags(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"no tokenizer", []string{"--out", "x"}, "--tokenizer is missing"},
+		{"no output", []string{"--tokenizer", "x"}, "--out is missing"},
+		{"unknown type", small("x", "y", "--dtype", "F16"), "--dtype F16"},
+		{"no workers", small("x", "y", "--workers", "0"), "--workers must be at least 1"},
+		{"lessons", small("x", "y", "--lesson-steps", "1,2,3"), "there are 2 lessons"},
+		{"argument", small("x", "y", "z"), "unexpected argument"},
+		{"unknown flag", small("x", "y", "--speed", "9"), "unknown flag"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var stdout, stderr strings.Builder
+			if code := run(context.Background(), tc.args, &stdout, &stderr); code != 2 {
+				t.Errorf("exit status %d, want 2", code)
+			}
+			if !strings.Contains(stderr.String(), tc.want) {
+				t.Errorf("stderr %q lacks %q", &stderr, tc.want)
+			}
+		})
+	}
+	if _, err := os.Stat("y"); !errors.Is(err, os.ErrNotExist) {
+		t.Error("wrong flags left an output directory")
+	}
+}
+
+// Ensure that help goes to stdout, with all groups, and succeeds.
+func TestHelp(t *testing.T) {
+	var stdout, stderr strings.Builder
+	if code := run(context.Background(), []string{"--help"}, &stdout, &stderr); code != 0 {
+		t.Errorf("exit status %d, want 0", code)
+	}
+	for _, want := range []string{"Input and output:", "Model:", "Training:", "Running:", "--lesson-steps"} {
+		if !strings.Contains(stdout.String(), want) {
+			t.Errorf("help lacks %q", want)
+		}
+	}
+}
