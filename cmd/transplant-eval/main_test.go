@@ -161,6 +161,8 @@ func TestControls(t *testing.T) {
 		{"other row", []string{"--donor", "other-row"}, "[donor other-row]", false},
 		{"no transplant", []string{"--no-transplant"}, "[no transplant]", false},
 		{"all", []string{"--controls"}, "[transplant flip order donor other-row no transplant]", true},
+		{"all of another row", []string{"--donor", "other-row", "--controls"}, "[donor other-row flip order no transplant]", true},
+		{"all without transplant", []string{"--no-transplant", "--controls"}, "[no transplant flip order]", true},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -183,6 +185,36 @@ func TestControls(t *testing.T) {
 				t.Errorf("%d predictions, want those of all 6 rows", len(predictions))
 			}
 		})
+	}
+}
+
+// lossOf is the loss of a condition in summary.json.
+func lossOf(t *testing.T, summary map[string]any, condition string) float64 {
+	t.Helper()
+	for _, c := range summary["conditions"].([]any) {
+		if c := c.(map[string]any); c["name"] == condition {
+			return c["summary"].(map[string]any)["loss"].(float64)
+		}
+	}
+	t.Fatalf("summary has no condition %q", condition)
+	return 0
+}
+
+// TestControlsAreTheFlags: a condition of --controls is what its own flag would have given.
+func TestControlsAreTheFlags(t *testing.T) {
+	_, _, all := evaluateInto(t, "--controls")
+	_, _, plain := evaluateInto(t, "--no-transplant")
+	_, _, other := evaluateInto(t, "--donor", "other-row", "--flip-order")
+	for _, c := range []struct {
+		name string
+		by   map[string]any
+	}{{"no transplant", plain}, {"donor other-row", other}} {
+		if got, want := lossOf(t, all, c.name), lossOf(t, c.by, c.name); got != want {
+			t.Errorf("loss of %s among the controls %v, by its flag %v", c.name, got, want)
+		}
+	}
+	if own, others := lossOf(t, all, "flip order"), lossOf(t, other, "flip order"); own == others {
+		t.Errorf("flipped, another row's states give the loss %v of the row's own", own)
 	}
 }
 

@@ -149,21 +149,8 @@ func checkRunDir(t *testing.T, dir string) {
 	if len(config.Hash) != 64 || config.Go == "" || config.Revision == "" {
 		t.Errorf("%s: hash %q, go %q, revision %q, want all of them", transplant.ConfigFile, config.Hash, config.Go, config.Revision)
 	}
-	checkpoint, err := model.Open(golden("model"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer checkpoint.Close()
 	for _, name := range []string{transplant.ArguerDir, transplant.ChooserDir} {
-		trained, err := lora.Open(filepath.Join(dir, name), checkpoint.Config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		start, err := lora.Open(golden("adapters", name), checkpoint.Config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if slices.Equal(trained.Params()[0].Value, start.Params()[0].Value) {
+		if slices.Equal(firstMatrix(t, dir, name), firstMatrix(t, golden("adapters"), name)) {
 			t.Errorf("%s has not changed in training", name)
 		}
 	}
@@ -237,6 +224,32 @@ func TestControlsTrain(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestStopGradient: with --stop-gradient only the chooser is trained.
+func TestStopGradient(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	succeed(t, goldenFlags("--steps", "1", "--stop-gradient", "--out", dir)...)
+	for name, changes := range map[string]bool{transplant.ArguerDir: false, transplant.ChooserDir: true} {
+		if got := !slices.Equal(firstMatrix(t, dir, name), firstMatrix(t, golden("adapters"), name)); got != changes {
+			t.Errorf("%s changed: %t, want %t", name, got, changes)
+		}
+	}
+}
+
+// firstMatrix holds the values of an adapter's first matrix.
+func firstMatrix(t *testing.T, path ...string) []float32 {
+	t.Helper()
+	checkpoint, err := model.Open(golden("model"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer checkpoint.Close()
+	a, err := lora.Open(filepath.Join(path...), checkpoint.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a.Params()[0].Value
 }
 
 // TestRefusals: what cannot work is refused before anything is written, by a message that says what to do.

@@ -1,9 +1,11 @@
 package setup
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -167,9 +169,83 @@ func TestLongRows(t *testing.T) {
 	if len(rows.TooLong)+len(rows.Cases) != 6 || len(rows.TooLong) == 0 || rows.Counts.Rows != 6 {
 		t.Errorf("%d left out, %d used, %d counted; want 6 in all, all counted", len(rows.TooLong), len(rows.Cases), rows.Counts.Rows)
 	}
-	s.MaxTokens = 0
-	if rows, err = s.readRows(tok, slices.Max(lengths)-1); err != nil || len(rows.TooLong) == 0 {
-		t.Errorf("model's context: %v rows left out, error %v; want it to be the limit", rows, err)
+	for _, flag := range []int{0, 5000} {
+		s.MaxTokens = flag
+		if rows, err = s.readRows(tok, slices.Max(lengths)-1); err != nil || len(rows.TooLong) == 0 {
+			t.Errorf("--max-tokens %d: error %v, want rows beyond the model's context left out", flag, err)
+		}
+	}
+}
+
+// TestSpecialsInData: a special token's text in a data field is counted and told.
+func TestSpecialsInData(t *testing.T) {
+	s := goldenSettings()
+	content, err := os.ReadFile(s.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Data = filepath.Join(t.TempDir(), "rows.csv")
+	if err := os.WriteFile(s.Data, bytes.Replace(content, []byte("Candidate 2 computes"), []byte("</s> computes"), 1), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o := session(t, s)
+	if o.SpecialsInData != 1 || !strings.Contains(o.Describe(), "1 special tokens' texts stand in data fields") {
+		t.Errorf("%d special tokens counted, want 1 and a note:\n%s", o.SpecialsInData, o.Describe())
+	}
+}
+
+// TestOrder: --shuffle=false is file order in every epoch, and shuffled epochs are different permutations.
+func TestOrder(t *testing.T) {
+	s := goldenSettings()
+	s.Training = Defaults().Training
+	order := func(shuffle bool, epoch int) []int {
+		s.Shuffle = shuffle
+		trainer, err := session(t, s).Trainer()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return trainer.Order(epoch)
+	}
+	file := []int{0, 1, 2, 3, 4, 5}
+	for epoch := range 2 {
+		if got := order(false, epoch); !slices.Equal(got, file) {
+			t.Errorf("epoch %d in file order: %v, want %v", epoch, got, file)
+		}
+	}
+	first, second := order(true, 0), order(true, 1)
+	if slices.Equal(first, second) || slices.Equal(first, file) {
+		t.Errorf("shuffled epochs %v and %v, want neither equal nor in file order", first, second)
+	}
+	if slices.Sort(first); !slices.Equal(first, file) {
+		t.Errorf("shuffled epoch holds %v, want each row once", first)
+	}
+}
+
+// TestPace: what --workers and --micro-batch ask for, and one sweep at a time on a device.
+func TestPace(t *testing.T) {
+	o := session(t, goldenSettings())
+	if o.Pace != (transplant.Pace{Workers: 2, MicroBatch: 1}) {
+		t.Errorf("got %+v, want 2 workers of 1 row", o.Pace)
+	}
+	s := goldenSettings()
+	s.MicroBatch = 3
+	if o = session(t, s); o.Pace.MicroBatch != 3 {
+		t.Errorf("got micro-batches of %d rows, want 3", o.Pace.MicroBatch)
+	}
+}
+
+// TestMethodFollowsSettings: what only the method knows of.
+func TestMethodFollowsSettings(t *testing.T) {
+	s := goldenSettings()
+	s.Training = Defaults().Training
+	s.StopGradient, s.TransplantLayers = true, "1"
+	m := session(t, s).Method
+	if !m.StopGradient || m.NoTransplant || !slices.Equal(m.Layers, []bool{false, true, false}) {
+		t.Errorf("stop gradient %t, no transplant %t, layers %v; want true, false, the middle one", m.StopGradient, m.NoTransplant, m.Layers)
+	}
+	s.NoTransplant = true
+	if m = session(t, s).Method; !m.NoTransplant || m.Arguer != nil {
+		t.Errorf("no transplant %t, arguer %v; want true and none", m.NoTransplant, m.Arguer)
 	}
 }
 
