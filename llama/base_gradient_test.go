@@ -123,7 +123,8 @@ func baseLoss(t *testing.T, e *Engine) (loss float64, grads map[string][]float32
 	return loss, grads
 }
 
-// plainModel is the textbook model in float64, all rows and layers in one graph. It shares no graph code with the engine.
+// plainModel is the textbook model in float64, all rows and layers in one graph. It shares no graph code with the
+// engine.
 type plainModel struct {
 	c       model.Config
 	weights map[string]*Node

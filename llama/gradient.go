@@ -94,8 +94,8 @@ func (b *block) pullBack(ys, dys, inputs []*Node, parts []string) (dInputs, dPar
 	return dInputs, dParams
 }
 
-// weightGradient is dyᵀ x for a projection w [out, in], the column sums of dy x for a norm's gain w [M]. Of x and dy the
-// narrower one is transposed: transposing is what costs.
+// weightGradient is dyᵀ x for a projection w [out, in], the column sums of dy x for a norm's gain w [M]. Of x and dy
+// the narrower one is transposed: transposing is what costs.
 func (u use) weightGradient(w, dy *Node) *Node {
 	var dw *Node
 	dy = ConvertDType(dy, u.x.DType())

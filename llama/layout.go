@@ -76,8 +76,9 @@ func stack(x *Node, n int) *Node {
 }
 
 // settled is x, the outcome of a product, once the thread that waited for it has left the state in which the AVX-512
-// kernels leave it: upper halves of vector registers in use, which makes all scalar arithmetic after it up to five times
-// slower. Any copy of more than 256 bytes ends that state, so a little of x is copied before x is used.
+// kernels (compute v0.1.4) leave it: upper halves of vector registers in use, which makes all scalar arithmetic after
+// it up to five times slower. Any copy of more than 256 bytes ends that state, so a little of x is copied before x is
+// used.
 func settled(x *Node) *Node {
 	const enough = 128 // elements: 256 bytes of the narrowest type, twice
 	if !interpreted(x) || x.Shape().Size() < enough {

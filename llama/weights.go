@@ -37,7 +37,8 @@ func Load(backend compute.Backend, c *model.Checkpoint) (*Weights, error) {
 
 // NewWeights copies tensors that come from no checkpoint to the backend's first device: values returns the float32
 // values of each of the config's tensors, row-major, by its Hugging Face name and shape.
-func NewWeights(backend compute.Backend, c model.Config, values func(name string, shape []int) []float32) (*Weights, error) {
+func NewWeights(backend compute.Backend, c model.Config,
+	values func(name string, shape []int) []float32) (*Weights, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("new weights: %w", err)
 	}

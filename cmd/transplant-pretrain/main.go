@@ -22,8 +22,8 @@ import (
 	"gotransplant/model/tokenizer"
 )
 
-const head = `transplant-pretrain trains a small LLaMA from scratch on generated word problems and writes a checkpoint. Ctrl-C
-stops after the step under way and writes what there is.
+const head = `transplant-pretrain trains a small LLaMA from scratch on generated word problems and writes a checkpoint.
+Ctrl-C stops after the step under way and writes what there is.
 
   transplant-datagen --out made
   transplant-pretrain --tokenizer made --out made/model
@@ -53,36 +53,41 @@ func bind(o *options, r *wordproblem.Recipe) []program.Group {
 	f.StringVar(&o.tokenizer, "tokenizer", "", "`directory` of tokenizer.json")
 	f.StringVar(&o.out, "out", "", "`directory` to write the checkpoint and its tokenizer into")
 	f.StringVar(&o.dtype, "dtype", "BF16", "`type` of the stored weights: BF16, F32")
-	f = shape.Flags
-	f.IntVar(&r.Model.HiddenSize, "hidden", r.Model.HiddenSize, "`width` of the residual stream")
-	f.IntVar(&r.Model.IntermediateSize, "ffn", r.Model.IntermediateSize, "`width` inside the feed-forward")
-	f.IntVar(&r.Model.NumHiddenLayers, "layers", r.Model.NumHiddenLayers, "`number` of blocks")
-	f.IntVar(&r.Model.NumAttentionHeads, "heads", r.Model.NumAttentionHeads, "`number` of attention heads; it divides the width")
-	f.IntVar(&r.Model.NumKeyValueHeads, "kv-heads", r.Model.NumKeyValueHeads, "`number` of key-value heads; it divides --heads")
-	f.IntVar(&r.Model.MaxPositionEmbeddings, "context", r.Model.MaxPositionEmbeddings, "context in `tokens`, as written to config.json")
-	f.BoolVar(&r.Model.TieWordEmbeddings, "tied", r.Model.TieWordEmbeddings, "use the embedding as the head")
-	f = training.Flags
+	f, m := shape.Flags, &r.Model
+	f.IntVar(&m.HiddenSize, "hidden", m.HiddenSize, "`width` of the residual stream")
+	f.IntVar(&m.IntermediateSize, "ffn", m.IntermediateSize, "`width` inside the feed-forward")
+	f.IntVar(&m.NumHiddenLayers, "layers", m.NumHiddenLayers, "`number` of blocks")
+	f.IntVar(&m.NumAttentionHeads, "heads", m.NumAttentionHeads, "`number` of attention heads; it divides the width")
+	f.IntVar(&m.NumKeyValueHeads, "kv-heads", m.NumKeyValueHeads, "`number` of key-value heads; it divides --heads")
+	f.IntVar(&m.MaxPositionEmbeddings, "context", m.MaxPositionEmbeddings, "context in `tokens`, for config.json")
+	f.BoolVar(&m.TieWordEmbeddings, "tied", m.TieWordEmbeddings, "use the embedding as the head")
+	bindTraining(training.Flags, o, r)
+	f = running.Flags
+	f.StringVar(&o.backend, "backend", "go", "GoMLX `backend`: go, xla:cuda, xla:/path/to/plugin.so")
+	f.IntVar(&o.workers, "workers", runtime.GOMAXPROCS(0), "micro-batches run at the same `time`, without effect on the result")
+	f.IntVar(&o.evaluated, "eval-documents", 500, "held-out `documents` to score")
+	f.IntVar(&o.every, "eval-every", 200, "`updates` between scores (0: last only)")
+	return []program.Group{files, shape, training, running}
+}
+
+// bindTraining binds the flags of the recipe.
+func bindTraining(f *pflag.FlagSet, o *options, r *wordproblem.Recipe) {
 	f.IntSliceVar(&o.steps, "lesson-steps", nil, "`updates` of each lesson, comma-separated (none: the recipe's)")
 	f.IntVar(&r.Batch, "batch-size", r.Batch, "`documents` an update")
 	f.IntVar(&r.MicroBatch, "micro-batch", r.MicroBatch, "`documents` that go through the layers together")
 	f.IntVar(&r.Bucket, "bucket", r.Bucket, "lengths are rounded up to a multiple of this many `tokens`")
 	f.IntVar(&r.Window, "window", r.Window, "`updates` whose documents are sorted by length together")
-	f.Float64Var(&r.Rest, "rest-weight", r.Rest, "`weight` in the loss of a token that does not judge; one that does has 1")
+	f.Float64Var(&r.Rest, "rest-weight", r.Rest, "`weight` in the loss of a token that does not judge; one that judges has 1")
 	f.Float64Var(&r.Schedule.Peak, "lr", r.Schedule.Peak, "peak learning `rate` of AdamW")
-	f.StringVar(&r.Schedule.Kind, "schedule", r.Schedule.Kind, "learning rate after warm-up: `kind` constant, linear or cosine")
+	f.StringVar(&r.Schedule.Kind, "schedule", r.Schedule.Kind, "rate after warm-up: `kind` constant, linear or cosine")
 	f.IntVar(&r.Schedule.Warmup, "warmup", r.Schedule.Warmup, "`updates` of linear warm-up")
 	f.Float64Var(&r.Adam.Beta1, "beta1", r.Adam.Beta1, "AdamW's decay `rate` of the mean")
 	f.Float64Var(&r.Adam.Beta2, "beta2", r.Adam.Beta2, "AdamW's decay `rate` of the square")
 	f.Float64Var(&r.Adam.Eps, "eps", r.Adam.Eps, "AdamW's epsilon, a `number` added outside the square root")
-	f.Float64Var(&r.Adam.WeightDecay, "weight-decay", r.Adam.WeightDecay, "decoupled weight decay of all but norms, a `factor` of the learning rate")
+	f.Float64Var(&r.Adam.WeightDecay, "weight-decay", r.Adam.WeightDecay,
+		"decoupled weight decay of all but norms, a `factor` of the learning rate")
 	f.Float64Var(&r.ClipNorm, "clip-norm", r.ClipNorm, "largest global gradient `norm` (0: no clipping)")
 	f.Uint64Var(&r.Seed, "seed", r.Seed, "seed of weights and documents, a whole `number`")
-	f = running.Flags
-	f.StringVar(&o.backend, "backend", "go", "GoMLX `backend`: go, xla:cuda, xla:/path/to/plugin.so")
-	f.IntVar(&o.workers, "workers", runtime.GOMAXPROCS(0), "micro-batches run at the same `time`; they do not change the result")
-	f.IntVar(&o.evaluated, "eval-documents", 500, "held-out `documents` to score")
-	f.IntVar(&o.every, "eval-every", 200, "`updates` between scores (0: last only)")
-	return []program.Group{files, shape, training, running}
 }
 
 // parse reads the flags over the default recipe.
