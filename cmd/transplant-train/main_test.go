@@ -138,7 +138,7 @@ func checkRunDir(t *testing.T, dir string) {
 	if err := json.Unmarshal(readFile(t, dir, transplant.ConfigFile), &config); err != nil {
 		t.Fatal(err)
 	}
-	for _, flag := range []string{"model", "data", "seed", "lr", "batch-size", "backend", "dtype", "residual", "lora-rank"} {
+	for _, flag := range []string{"model", "data", "seed", "lr", "batch-size", "backend", "dtype", "lora-rank"} {
 		if _, ok := config.Settings[flag]; !ok {
 			t.Errorf("%s: settings lack %s", transplant.ConfigFile, flag)
 		}
@@ -147,7 +147,8 @@ func checkRunDir(t *testing.T, dir string) {
 		t.Errorf("%s: model is %q, want a path that holds from any directory", transplant.ConfigFile, path)
 	}
 	if len(config.Hash) != 64 || config.Go == "" || config.Revision == "" {
-		t.Errorf("%s: hash %q, go %q, revision %q, want all of them", transplant.ConfigFile, config.Hash, config.Go, config.Revision)
+		t.Errorf("%s: hash %q, go %q, revision %q, want all of them",
+			transplant.ConfigFile, config.Hash, config.Go, config.Revision)
 	}
 	for _, name := range []string{transplant.ArguerDir, transplant.ChooserDir} {
 		if slices.Equal(firstMatrix(t, dir, name), firstMatrix(t, golden("adapters"), name)) {
@@ -163,7 +164,8 @@ func checkRunDir(t *testing.T, dir string) {
 // the published columns and are not trained on.
 func TestCurve(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
-	succeed(t, goldenFlags("--steps", "3", "--batch-size", "2", "--eval-every", "2", "--test-fraction", "0.34", "--out", dir)...)
+	succeed(t, goldenFlags("--steps", "3", "--batch-size", "2", "--eval-every", "2", "--test-fraction", "0.34",
+		"--out", dir)...)
 	records, err := csv.NewReader(bytes.NewReader(readFile(t, dir, transplant.CurveFile))).ReadAll()
 	if err != nil {
 		t.Fatal(err)
@@ -345,9 +347,9 @@ func TestSkipLong(t *testing.T) {
 // TestHelp: every flag of the contract is there, and asking is no error.
 func TestHelp(t *testing.T) {
 	r := succeed(t, "--help")
-	for flag := range strings.FieldsSeq("model data arguer-adapter chooser-adapter argue-template choose-template out backend " +
-		"dtype residual seed test-fraction no-transplant share-adapter transplant-layers stop-gradient steps epochs batch-size " +
-		"micro-batch lr beta1 beta2 eps weight-decay clip-norm warmup schedule lora-rank lora-alpha lora-targets shuffle " +
+	for flag := range strings.FieldsSeq("model data arguer-adapter chooser-adapter argue-template choose-template " +
+		"out backend dtype residual seed test-fraction no-transplant share-adapter transplant-layers stop-gradient " +
+		"steps epochs batch-size micro-batch lr beta1 beta2 eps weight-decay clip-norm warmup schedule lora-rank lora-alpha lora-targets shuffle " +
 		"eval-every save-every resume mask-choice max-tokens skip-long") {
 		if !strings.Contains(r.out, "--"+flag+" ") {
 			t.Errorf("--help does not list --%s", flag)

@@ -22,8 +22,8 @@ import (
 
 // longFlags make a run of eight steps of about a tenth of a second, with scores and saves at different steps.
 func longFlags(dir string) []string {
-	return goldenFlags("--steps", "8", "--batch-size", "2", "--test-fraction", "0.34", "--eval-every", "2", "--save-every", "3",
-		"--out", dir)
+	return goldenFlags("--steps", "8", "--batch-size", "2", "--test-fraction", "0.34", "--eval-every", "2",
+		"--save-every", "3", "--out", dir)
 }
 
 // contents reads all files below dir, without the seconds in metrics.jsonl and curve.csv.
@@ -114,8 +114,8 @@ func build(t *testing.T) (program string) {
 	return program
 }
 
-// TestStoppedAndResumed: the program, killed or interrupted in the middle of a run and resumed, ends with the bytes of a
-// run that was left alone.
+// TestStoppedAndResumed: the program, killed or interrupted in the middle of a run and resumed, ends with the bytes of
+// a run that was left alone.
 func TestStoppedAndResumed(t *testing.T) {
 	program, whole := build(t), filepath.Join(t.TempDir(), "run")
 	if p := start(t, program, longFlags(whole)...); p.Wait() != nil {
@@ -161,7 +161,8 @@ func killOften(t *testing.T, program, dir string) {
 func interrupt(t *testing.T, program, dir string) {
 	p := start(t, program, longFlags(dir)...)
 	p.when(t, os.Interrupt, func() bool { return lines(filepath.Join(dir, transplant.MetricsFile)) >= 2 })
-	if p.Wait(); p.ProcessState.ExitCode() != 130 || !strings.Contains(p.errors.String(), "transplant-train --resume "+dir) {
+	command := "transplant-train --resume " + dir
+	if p.Wait(); p.ProcessState.ExitCode() != 130 || !strings.Contains(p.errors.String(), command) {
 		t.Fatalf("got exit status %d, want 130 and the command to go on:\n%s", p.ProcessState.ExitCode(), p.errors.String())
 	}
 	if _, err := os.Stat(filepath.Join(dir, transplant.StateFile)); err != nil {

@@ -25,7 +25,8 @@ func goldenSettings() Settings {
 	s.Training = nil
 	s.Model, s.Data = filepath.Join(dir, "model"), filepath.Join(dir, "rows.csv")
 	s.ArguerAdapter, s.ChooserAdapter = filepath.Join(dir, "adapters", "arguer"), filepath.Join(dir, "adapters", "chooser")
-	s.ArgueTemplate, s.ChooseTemplate = filepath.Join(dir, "templates", "argue.tmpl"), filepath.Join(dir, "templates", "choose.tmpl")
+	s.ArgueTemplate = filepath.Join(dir, "templates", "argue.tmpl")
+	s.ChooseTemplate = filepath.Join(dir, "templates", "choose.tmpl")
 	s.TestFraction, s.Workers = 0, 2
 	return s
 }
@@ -167,7 +168,8 @@ func TestLongRows(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(rows.TooLong)+len(rows.Cases) != 6 || len(rows.TooLong) == 0 || rows.Counts.Rows != 6 {
-		t.Errorf("%d left out, %d used, %d counted; want 6 in all, all counted", len(rows.TooLong), len(rows.Cases), rows.Counts.Rows)
+		t.Errorf("%d left out, %d used, %d counted; want 6 in all, all counted",
+			len(rows.TooLong), len(rows.Cases), rows.Counts.Rows)
 	}
 	for _, flag := range []int{0, 5000} {
 		s.MaxTokens = flag
@@ -185,7 +187,8 @@ func TestSpecialsInData(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Data = filepath.Join(t.TempDir(), "rows.csv")
-	if err := os.WriteFile(s.Data, bytes.Replace(content, []byte("Candidate 2 computes"), []byte("</s> computes"), 1), 0o644); err != nil {
+	content = bytes.Replace(content, []byte("Candidate 2 computes"), []byte("</s> computes"), 1)
+	if err := os.WriteFile(s.Data, content, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	o := session(t, s)
@@ -241,7 +244,8 @@ func TestMethodFollowsSettings(t *testing.T) {
 	s.StopGradient, s.TransplantLayers = true, "1"
 	m := session(t, s).Method
 	if !m.StopGradient || m.NoTransplant || !slices.Equal(m.Layers, []bool{false, true, false}) {
-		t.Errorf("stop gradient %t, no transplant %t, layers %v; want true, false, the middle one", m.StopGradient, m.NoTransplant, m.Layers)
+		t.Errorf("stop gradient %t, no transplant %t, layers %v; want true, false, the middle one",
+			m.StopGradient, m.NoTransplant, m.Layers)
 	}
 	s.NoTransplant = true
 	if m = session(t, s).Method; !m.NoTransplant || m.Arguer != nil {
@@ -326,7 +330,8 @@ func TestEvaluateComparesOrders(t *testing.T) {
 	}
 	f := report.Flip
 	if f.SameArgument.Count != followed || f.SamePosition.Count != 6-followed || f.SameArgument.Total != 6 {
-		t.Errorf("same argument %v, same position %v; want %d and %d of 6", f.SameArgument, f.SamePosition, followed, 6-followed)
+		t.Errorf("same argument %v, same position %v; want %d and %d of 6",
+			f.SameArgument, f.SamePosition, followed, 6-followed)
 	}
 	for _, part := range []string{"fraction correct f_c", "third writer wrong", "the same argument chosen"} {
 		if table := report.Table(); !strings.Contains(table, part) {

@@ -40,8 +40,8 @@ func TestValidate(t *testing.T) {
 		{"max tokens", func(s *Settings) { s.MaxTokens = -1 }, "--max-tokens -1"},
 		{"micro-batch", func(s *Settings) { s.MicroBatch = -1 }, "--micro-batch -1"},
 		{"workers", func(s *Settings) { s.Workers = -2 }, "--workers -2"},
-		{"two adapters shared", func(s *Settings) { s.ShareAdapter, s.ArguerAdapter, s.ChooserAdapter = true, "a", "b" }, "are two"},
-		{"one adapter shared", func(s *Settings) { s.ShareAdapter, s.ArguerAdapter, s.ChooserAdapter = true, "a", "a" }, ""},
+		{"two adapters shared", func(s *Settings) { share(s, "a", "b") }, "are two"},
+		{"one adapter shared", func(s *Settings) { share(s, "a", "a") }, ""},
 		{"steps", func(s *Settings) { s.Steps = -1 }, "--steps -1"},
 		{"epochs", func(s *Settings) { s.Epochs = -1 }, "--epochs -1"},
 		{"nothing to train", func(s *Settings) { s.Steps, s.Epochs = 0, 0 }, "nothing to train"},
@@ -69,6 +69,10 @@ func TestValidate(t *testing.T) {
 			}
 		})
 	}
+}
+
+func share(s *Settings, arguer, chooser string) {
+	s.ShareAdapter, s.ArguerAdapter, s.ChooserAdapter = true, arguer, chooser
 }
 
 func TestLayers(t *testing.T) {

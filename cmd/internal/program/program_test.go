@@ -32,8 +32,9 @@ func asJSON(t *testing.T, s setup.Settings) map[string]any {
 // TestEveryFlagReachesItsSetting: each flag, set to something else than its default, changes the setting of its name.
 func TestEveryFlagReachesItsSetting(t *testing.T) {
 	values := map[string]string{ // for flags where a number will not do
-		"model": "m", "data": "d", "arguer-adapter": "a", "chooser-adapter": "c", "argue-template": "t", "choose-template": "u",
-		"backend": "xla:cuda", "dtype": "bfloat16", "residual": "float32", "transplant-layers": "0", "schedule": "linear",
+		"model": "m", "data": "d", "arguer-adapter": "a", "chooser-adapter": "c", "argue-template": "t",
+		"choose-template": "u",
+		"backend":         "xla:cuda", "dtype": "bfloat16", "residual": "float32", "transplant-layers": "0", "schedule": "linear",
 		"lora-targets": "q_proj", "test-fraction": "0.5", "shuffle": "false",
 	}
 	bind := func() (*setup.Settings, []Group) {
@@ -114,7 +115,8 @@ func TestAbsolute(t *testing.T) {
 	if err := Absolute(&s); err != nil {
 		t.Fatal(err)
 	}
-	want := setup.Settings{Model: filepath.Join(here, "m"), Data: "/d.csv", Backend: "xla:" + filepath.Join(here, "lib/plugin.so")}
+	want := setup.Settings{Model: filepath.Join(here, "m"), Data: "/d.csv"}
+	want.Backend = "xla:" + filepath.Join(here, "lib/plugin.so")
 	if s != want {
 		t.Errorf("got %+v, want %+v", s, want)
 	}
