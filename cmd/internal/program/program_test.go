@@ -34,7 +34,8 @@ func TestEveryFlagReachesItsSetting(t *testing.T) {
 	values := map[string]string{ // for flags where a number will not do
 		"model": "m", "data": "d", "arguer-adapter": "a", "chooser-adapter": "c", "argue-template": "t",
 		"choose-template": "u",
-		"backend":         "xla:cuda", "dtype": "bfloat16", "residual": "float32", "transplant-layers": "0", "schedule": "linear",
+		"backend":         "xla:cuda", "dtype": "bfloat16", "residual": "float32", "transplant-layers": "0",
+		"schedule":     "linear",
 		"lora-targets": "q_proj", "test-fraction": "0.5", "shuffle": "false",
 	}
 	bind := func() (*setup.Settings, []Group) {
