@@ -69,7 +69,7 @@ func TestApplyForwardAndGradient(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer backend.Finalize()
-	got, err := graph.ExecOnceN(backend, func(n []*graph.Node) []*graph.Node {
+	got, err := graph.CallOnceN(backend, func(n []*graph.Node) []*graph.Node {
 		z := Apply(n[0], n[1], n[2], n[3], scale)
 		loss := graph.ReduceAllSum(graph.Mul(z, n[4]))
 		return append([]*graph.Node{z}, graph.Gradient(loss, n[0], n[1], n[2], n[3])...)
@@ -128,7 +128,7 @@ func TestMergedEqualsApplied(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer backend.Finalize()
-	got, err := graph.ExecOnce(backend, func(n []*graph.Node) *graph.Node {
+	got, err := graph.CallOnce(backend, func(n []*graph.Node) *graph.Node {
 		return Apply(n[0], n[1], n[2], n[3], adapter.Scale(0, "down_proj"))
 	}, tensors.FromFlatDataAndDimensions(x, 2, 12), tensors.FromFlatDataAndDimensions(yFlat, 2, 8),
 		tensors.FromFlatDataAndDimensions(pa.Value, 3, 12), tensors.FromFlatDataAndDimensions(pb.Value, 8, 3))
