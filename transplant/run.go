@@ -43,10 +43,18 @@ type RunDir struct {
 	report         func(line string)
 }
 
+// CheckUnused refuses a directory that holds a run already, before anything long is done for a new one.
+func CheckUnused(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, ConfigFile)); err == nil {
+		return fmt.Errorf("%s already holds a run: continue it with --resume %s, or name another directory", dir, dir)
+	}
+	return nil
+}
+
 // CreateRun makes a run directory with config as its config.json; a directory that holds a run already is refused.
 func CreateRun(dir string, config any) (*RunDir, error) {
-	if _, err := os.Stat(filepath.Join(dir, ConfigFile)); err == nil {
-		return nil, fmt.Errorf("%s already holds a run: continue it with --resume %s, or name another directory", dir, dir)
+	if err := CheckUnused(dir); err != nil {
+		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
@@ -80,6 +88,9 @@ func OpenRun(dir string, t *Trainer) (*RunDir, error) {
 
 // openRun opens the two logs with so many lines kept.
 func openRun(dir string, steps, tests int) (*RunDir, error) {
+	if err := removeLeftovers(dir); err != nil {
+		return nil, err
+	}
 	r := &RunDir{dir: dir, progress: func(string, int, int) {}, report: func(string) {}}
 	var err error
 	if r.metrics, err = openLog(filepath.Join(dir, MetricsFile), "", steps); err != nil {
@@ -89,6 +100,27 @@ func openRun(dir string, steps, tests int) (*RunDir, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// removeLeftovers deletes the temporary files that a killed process left beside the files of a run, and no others.
+func removeLeftovers(dir string) error {
+	files := []string{ConfigFile, PredictionsFile, FigureFile, StateFile}
+	for _, role := range []string{ArguerDir, ChooserDir} {
+		files = append(files, filepath.Join(role, "adapter_config.json"), filepath.Join(role, "adapter_model.safetensors"))
+	}
+	for _, file := range files {
+		parent, name := filepath.Split(filepath.Join(dir, file))
+		leftovers, err := filepath.Glob(filepath.Join(parent, "."+name+".tmp-*"))
+		if err != nil {
+			return err
+		}
+		for _, path := range leftovers {
+			if err := os.Remove(path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // openLog opens a file of lines for appending, with the header, if any, and the first keep lines after it.

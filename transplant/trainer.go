@@ -136,7 +136,7 @@ func (t *Trainer) Describe() string {
 	for _, p := range t.tensors {
 		parameters += len(p.Value)
 	}
-	return fmt.Sprintf("train    %d rows, %d held out; %d steps of %d rows, %d adapter parameters; step %d is next\n",
+	return fmt.Sprintf("train    %d rows, %d held out; %d steps of up to %d rows, %d adapter parameters; step %d is next\n",
 		len(t.Train), len(t.Test), t.Total(), t.Options.BatchSize, parameters, min(t.step+1, t.Total()))
 }
 

@@ -81,6 +81,12 @@ func parse(args []string, stdout io.Writer) (setup.Settings, options, error) {
 		s, err = program.Resume(o.resume)
 		return s, o, err
 	}
+	if o.out == "" {
+		o.out = "runs/" + time.Now().Format("20060102-150405")
+	}
+	if err := transplant.CheckUnused(o.out); err != nil {
+		return s, o, err
+	}
 	return s, o, program.Absolute(&s)
 }
 
@@ -128,9 +134,6 @@ func open(o options, session *setup.Session, trainer *transplant.Trainer) (dir s
 		record, err = transplant.OpenRun(o.resume, trainer)
 		return o.resume, record, err
 	}
-	if dir = o.out; dir == "" {
-		dir = "runs/" + time.Now().Format("20060102-150405")
-	}
-	record, err = transplant.CreateRun(dir, program.NewConfig("transplant-train", session))
-	return dir, record, err
+	record, err = transplant.CreateRun(o.out, program.NewConfig("transplant-train", session))
+	return o.out, record, err
 }

@@ -20,6 +20,7 @@ type Controls struct {
 type Condition struct {
 	Name        string                  `json:"name"`
 	Summary     transplant.Summary      `json:"summary"`
+	TooLong     []int                   `json:"rows_skipped_too_long,omitempty"` // under this control alone
 	Predictions []transplant.Prediction `json:"-"`
 }
 
@@ -66,17 +67,17 @@ func (o *Session) Evaluate(ctx context.Context, c Controls, progress func(what s
 	report := &Report{Data: DataSummary{o.Counts.Rows, o.Counts.ArgumentRate(), o.Counts.SwappedRate(), len(cases),
 		o.TooLong, o.SpecialsInData}}
 	score := func(name string, m *transplant.Method, a Arrangement) error {
-		cases := cases
+		cases, tooLong := cases, []int(nil)
 		if a != (Arrangement{}) {
-			if cases, err = o.Arranged(cases, a, o.Seed); err != nil {
-				return err
+			if cases, tooLong, err = o.Arranged(cases, a, o.Seed); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
 			}
 		}
 		predictions, err := m.Predict(ctx, cases, o.Pace, func(done int) { progress(name, done, len(cases)) })
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		report.Conditions = append(report.Conditions, Condition{name, transplant.Summarize(predictions), predictions})
+		report.Conditions = append(report.Conditions, Condition{name, transplant.Summarize(predictions), tooLong, predictions})
 		return nil
 	}
 	main, as := "transplant", Arrangement{OtherRow: c.MainOtherRow}
@@ -112,10 +113,18 @@ func (o *Session) Evaluate(ctx context.Context, c Controls, progress func(what s
 
 func compareOrders(as, flipped []transplant.Prediction) *FlipSummary {
 	var f FlipSummary
-	for i, p := range as {
-		f.SamePosition.Add(p.Choice() == flipped[i].Choice())
-		f.SameArgument.Add(p.Choice() != flipped[i].Choice())
-		f.BothRight.Add(p.Correct && flipped[i].Correct)
+	other := make(map[int]transplant.Prediction)
+	for _, p := range flipped {
+		other[p.Row] = p
+	}
+	for _, p := range as {
+		q, ok := other[p.Row]
+		if !ok { // too long in the other order
+			continue
+		}
+		f.SamePosition.Add(p.Choice() == q.Choice())
+		f.SameArgument.Add(p.Choice() != q.Choice())
+		f.BothRight.Add(p.Correct && q.Correct)
 	}
 	return &f
 }
@@ -145,6 +154,11 @@ func (r *Report) Table() string {
 	line("third writer right", func(s transplant.Summary) string { return withInterval(s.ArgumentCorrect) })
 	line("candidate 1 right", func(s transplant.Summary) string { return fmt.Sprintf("%.3f", s.Candidate1Right.Value()) })
 	line("candidate 1 chosen", func(s transplant.Summary) string { return fmt.Sprintf("%.3f", s.Candidate1Chosen.Value()) })
+	for _, c := range r.Conditions {
+		if len(c.TooLong) > 0 {
+			fmt.Fprintf(&b, "%s: %d rows left out, which are too long under it: %s\n", c.Name, len(c.TooLong), some(c.TooLong))
+		}
+	}
 	if r.Flip != nil {
 		fmt.Fprintf(&b, "in both orders: the same argument chosen in %s of the rows, the same position in %s, right both times in %s\n",
 			withInterval(r.Flip.SameArgument), withInterval(r.Flip.SamePosition), withInterval(r.Flip.BothRight))

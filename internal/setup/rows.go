@@ -24,6 +24,7 @@ type Rows struct {
 	TooLong        []int // rows left out by --skip-long
 	SpecialsInData int   // special tokens' texts in data fields, encoded as ordinary text
 	limit          int
+	skipLong       bool
 	reader         transplant.Reader
 }
 
@@ -54,7 +55,7 @@ func (s Settings) readRows(tok *tokenizer.Tokenizer, context int) (*Rows, error)
 		return nil, err
 	}
 	sum := sha256.Sum256(content)
-	r := &Rows{Hash: hex.EncodeToString(sum[:]), limit: context}
+	r := &Rows{Hash: hex.EncodeToString(sum[:]), limit: context, skipLong: s.SkipLong}
 	if s.MaxTokens > 0 {
 		r.limit = min(s.MaxTokens, context)
 	}
@@ -145,9 +146,9 @@ type Arrangement struct {
 
 // Arranged are the given cases read anew in an arrangement. The donors of OtherRow are drawn by the seed: a random cycle
 // through the cases, so that each is donor once and none its own.
-func (r *Rows) Arranged(cases []transplant.Case, a Arrangement, seed uint64) ([]transplant.Case, error) {
+func (r *Rows) Arranged(cases []transplant.Case, a Arrangement, seed uint64) (out []transplant.Case, tooLong []int, err error) {
 	if a.OtherRow && len(cases) < 2 {
-		return nil, fmt.Errorf("--donor other-row needs at least two rows, there is %d", len(cases))
+		return nil, nil, fmt.Errorf("--donor other-row needs at least two rows, there is %d", len(cases))
 	}
 	donor := make([]int, len(cases))
 	order := rand.New(rand.NewPCG(seed, 0)).Perm(len(cases))
@@ -166,21 +167,26 @@ func (r *Rows) Arranged(cases []transplant.Case, a Arrangement, seed uint64) ([]
 	})
 }
 
-// again encodes cases anew from changed rows; one that has become too long is refused.
-func (r *Rows) again(cases []transplant.Case, change func(i int) (row, donor data.Row)) ([]transplant.Case, error) {
-	var out []transplant.Case
+// again encodes cases anew from changed rows. One that has become too long is left out, and named, with --skip-long and
+// refused without it.
+func (r *Rows) again(cases []transplant.Case, change func(i int) (row, donor data.Row)) (out []transplant.Case, tooLong []int, err error) {
 	for i, old := range cases {
 		row, donor := change(i)
 		c, _, err := r.reader.Case(old.Row, row, donor)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if c.Longest() > r.limit {
-			return nil, fmt.Errorf("row %d has %d tokens under this control, more than %d", c.Row, c.Longest(), r.limit)
+			tooLong = append(tooLong, c.Row)
+			continue
 		}
 		out = append(out, c)
 	}
-	return out, nil
+	if len(tooLong) > 0 && !r.skipLong {
+		return nil, nil, fmt.Errorf("%d rows have more than %d tokens under this control (rows %s): raise --max-tokens, or leave "+
+			"them out of it with --skip-long", len(tooLong), r.limit, some(tooLong))
+	}
+	return out, tooLong, nil
 }
 
 func (s Settings) dataSet() (name string, content []byte, err error) {

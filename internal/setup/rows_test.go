@@ -87,7 +87,7 @@ func TestArranged(t *testing.T) {
 		return fmt.Sprint(p.IDs[p.Span.Start:p.Span.End])
 	}
 	arrange := func(a Arrangement, seed uint64) []transplant.Case {
-		cases, err := rows.Arranged(own, a, seed)
+		cases, _, err := rows.Arranged(own, a, seed)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +124,7 @@ func TestDonorsAreACycle(t *testing.T) {
 		donors[fmt.Sprint(c.Argue[0].IDs)] = c.Row
 	}
 	for seed := range uint64(20) {
-		cases, err := rows.Arranged(rows.Cases, Arrangement{OtherRow: true}, seed)
+		cases, _, err := rows.Arranged(rows.Cases, Arrangement{OtherRow: true}, seed)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -140,7 +140,7 @@ func TestDonorsAreACycle(t *testing.T) {
 			t.Errorf("seed %d: donors %v, want each row once", seed, from)
 		}
 	}
-	if _, err := rows.Arranged(rows.Cases[:1], Arrangement{OtherRow: true}, 1); err == nil {
+	if _, _, err := rows.Arranged(rows.Cases[:1], Arrangement{OtherRow: true}, 1); err == nil {
 		t.Error("one row has no other, got no error")
 	}
 }
@@ -362,7 +362,11 @@ func TestCompareOrders(t *testing.T) {
 		return p
 	}
 	as := []transplant.Prediction{prediction(1, 1), prediction(1, 1), prediction(2, 1)}
-	flipped := []transplant.Prediction{prediction(2, 2), prediction(1, 2), prediction(1, 2)}
+	flipped := []transplant.Prediction{prediction(1, 2), prediction(1, 2), prediction(2, 2)} // by row: the third first
+	for i := range as {
+		as[i].Row, flipped[i].Row = i+1, len(as)-i
+	}
+	as = append(as, prediction(1, 1)) // row 0 was too long in the other order
 	f := compareOrders(as, flipped)
 	if f.SameArgument.Count != 2 || f.SamePosition.Count != 1 || f.BothRight.Count != 1 || f.BothRight.Total != 3 {
 		t.Errorf("got %+v, want 2 with the same argument, 1 with the same position, 1 right both times, of 3", *f)

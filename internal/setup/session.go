@@ -132,7 +132,11 @@ func (s Settings) adapter(path string, c model.Config, role uint64) (*lora.Adapt
 	if err != nil {
 		return nil, fmt.Errorf("--lora-targets %s: %w", s.LoraTargets, err)
 	}
-	return lora.New(lora.Options{Rank: s.LoraRank, Alpha: s.LoraAlpha, Targets: targets}, c, 2*s.Seed+role)
+	a, err := lora.New(lora.Options{Rank: s.LoraRank, Alpha: s.LoraAlpha, Targets: targets}, c, 2*s.Seed+role)
+	if err != nil {
+		return nil, fmt.Errorf("--lora-targets %s, --lora-rank %d: %w", s.LoraTargets, s.LoraRank, err)
+	}
+	return a, nil
 }
 
 // assign puts the adapters on the device, a shared one once.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -107,13 +106,10 @@ func Help(w io.Writer, head string, groups []Group) {
 	}
 }
 
-// Resume reads the settings of a run directory and removes what a killed process left half-written there.
+// Resume reads the settings of a run directory.
 func Resume(dir string) (setup.Settings, error) {
 	config, err := readConfig(dir)
-	if err != nil {
-		return setup.Settings{}, err
-	}
-	return config.Settings, removeLeftovers(dir)
+	return config.Settings, err
 }
 
 // SameData refuses to resume a run on another data set than the one it was begun on.
@@ -140,19 +136,6 @@ func readConfig(dir string) (config Config, err error) {
 		return config, fmt.Errorf("%s: not the config of a training run", path)
 	}
 	return config, nil
-}
-
-// removeLeftovers deletes the temporary files of package atomicfile, which a killed process could not.
-func removeLeftovers(dir string) error {
-	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		if leftover, _ := filepath.Match(".*.tmp-*", d.Name()); leftover {
-			return os.Remove(path)
-		}
-		return nil
-	})
 }
 
 // Absolute replaces the paths in settings by absolute ones, so that a run can be resumed from anywhere.

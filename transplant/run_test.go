@@ -1,0 +1,50 @@
+package transplant
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// TestLeftoversOfAKilledProcessGo: temporary files beside a run's own files are removed when it is opened, no others.
+func TestLeftoversOfAKilledProcessGo(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, ArguerDir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	stays := map[string]bool{
+		".config.json.tmp-1": false, ".state.safetensors.tmp-22": false, "arguer/.adapter_model.safetensors.tmp-3": false,
+		".other.tmp-1": true, "notes.txt": true, "arguer/.hidden": true,
+	}
+	for name := range stays {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run, err := CreateRun(dir, "a config")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer run.Close()
+	for name, want := range stays {
+		if _, err := os.Stat(filepath.Join(dir, name)); (err == nil) != want {
+			t.Errorf("%s is there: %t, want %t", name, err == nil, want)
+		}
+	}
+}
+
+// TestUsedDirectoryIsRefused: a run is never written over another.
+func TestUsedDirectoryIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	run, err := CreateRun(dir, "a config")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run.Close()
+	if _, err := CreateRun(dir, "another"); err == nil {
+		t.Error("a second run was made in the same directory")
+	}
+	if content, _ := os.ReadFile(filepath.Join(dir, ConfigFile)); string(content) != "\"a config\"\n" {
+		t.Errorf("config.json is now %q", content)
+	}
+}
