@@ -3,7 +3,10 @@ package transplant
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"github.com/gomlx/compute/dtypes"
 )
 
 // TestLeftoversOfAKilledProcessGo: temporary files beside a run's own files are removed when it is opened, no others.
@@ -46,5 +49,23 @@ func TestUsedDirectoryIsRefused(t *testing.T) {
 	}
 	if content, _ := os.ReadFile(filepath.Join(dir, ConfigFile)); string(content) != "\"a config\"\n" {
 		t.Errorf("config.json is now %q", content)
+	}
+}
+
+// TestOneProcessARun: a run directory that is open is not opened again.
+func TestOneProcessARun(t *testing.T) {
+	g := small(t)
+	dir := t.TempDir()
+	run, err := CreateRun(dir, "a config")
+	if err != nil {
+		t.Fatal(err)
+	}
+	trainer := newTrainer(t, g.method(t, dtypes.Float32), goldenOptions(g, 1), g.cases, nil)
+	if _, err := OpenRun(dir, trainer); err == nil || !strings.Contains(err.Error(), "another process") {
+		t.Errorf("opened while open: got %v, want an error that says so", err)
+	}
+	run.Close()
+	if _, err := OpenRun(dir, trainer); err != nil {
+		t.Errorf("opened after closing: %v", err)
 	}
 }
