@@ -80,7 +80,7 @@ func Embedded() Settings {
 	s := Defaults()
 	s.TestFraction, s.MicroBatch = 0.2, 8
 	t := s.Training
-	t.Epochs, t.BatchSize, t.LR, t.Warmup, t.Schedule, t.ClipNorm = 2, 16, 3e-3, 10, "cosine", 1
+	t.Epochs, t.BatchSize, t.LR, t.Warmup, t.Schedule, t.ClipNorm = 4, 16, 3e-3, 10, "cosine", 1
 	t.LoraRank, t.LoraAlpha = 8, 16
 	t.EvalEvery, t.SaveEvery = 16, 16
 	return s
