@@ -26,7 +26,7 @@ const head = `transplant-pretrain trains a small LLaMA from scratch on generated
 Ctrl-C stops after the step under way and writes what there is.
 
   transplant-datagen --out made
-  transplant-pretrain --tokenizer made/model --out made/model
+  transplant-pretrain --tokenizer made --out made/model
 `
 
 func main() {
