@@ -18,14 +18,14 @@ type attention struct {
 // inserted are keys and values of another stream, [B, I, G, D] before rotation.
 type inserted struct{ k, v *Node }
 
-// hidden is added to the score of a key that must not be seen. Finite, so that a padding query, which sees no key, gets
-// a harmless average and not a NaN.
+// hidden is added to the score of a key that must not be seen. Finite, so that a query that sees no key, as padding may,
+// gets a harmless average and not a NaN.
 const hidden = -1e30
 
-// places are the vectors from which masks are made: a query sees a key when the key is valid, its position is not later
-// and its branch is the trunk (0) or the query's own.
+// places are the vectors from which masks are made: a query sees a key when the key's position is not later and its
+// branch is the trunk (0) or the query's own. Padding has the branch -1, so that no token sees it but other padding.
 type places struct {
-	position, branch *Node // [B, n] int32; branch 0 is the trunk, a negative branch is no key for anyone
+	position, branch *Node // [B, n] int32
 }
 
 // sees gives the additive mask [B, Q, K] float32 of queries q over keys k.
@@ -36,8 +36,7 @@ func sees(q, k places) *Node {
 	zero := ScalarZero(g, dtypes.Int32)
 	trunk := Equal(k.branch, zero)
 	same := LogicalOr(col(trunk), Equal(col(k.branch), row(q.branch)))
-	valid := GreaterOrEqual(k.branch, zero)
-	seen := LogicalAnd(LogicalAnd(same, col(valid)), LessOrEqual(col(k.position), row(q.position)))
+	seen := LogicalAnd(same, LessOrEqual(col(k.position), row(q.position)))
 	return Where(seen, ScalarZero(g, dtypes.Float32), Scalar(g, dtypes.Float32, hidden))
 }
 
