@@ -81,11 +81,7 @@ func evaluate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if err != nil {
 		return err
 	}
-	backend, err := program.OpenBackend(s.Backend, stderr)
-	if err != nil {
-		return err
-	}
-	session, err := setup.Open(s, backend)
+	session, err := program.Open(s, stderr)
 	if err != nil {
 		return err
 	}

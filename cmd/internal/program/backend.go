@@ -10,10 +10,20 @@ import (
 	"strings"
 
 	"gotransplant/internal/guard"
+	"gotransplant/internal/setup"
 
 	"github.com/gomlx/compute"
 	_ "github.com/gomlx/compute/gobackend" // the backend "go"
 )
+
+// Open opens the backend and everything else that the settings name.
+func Open(s setup.Settings, stderr io.Writer) (*setup.Session, error) {
+	backend, err := OpenBackend(s.Backend, stderr)
+	if err != nil {
+		return nil, err
+	}
+	return setup.Open(s, backend)
+}
 
 // OpenBackend opens the backend of a --backend flag and says on w what is wrong with the build, if anything is.
 func OpenBackend(spec string, w io.Writer) (compute.Backend, error) {
