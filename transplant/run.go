@@ -197,10 +197,8 @@ func (r *RunDir) Scored(p CurvePoint) error {
 	if _, err := r.curve.WriteString(p.csv() + "\n"); err != nil {
 		return err
 	}
-	low, high := p.FractionCorrect.Interval()
-	r.report(fmt.Sprintf("held out   %6d rows  loss %.4f  right %.3f (95%% %.3f to %.3f)  third writer right: %.3f, wrong: %.3f",
-		p.Samples, p.Loss.Value(), p.FractionCorrect.Value(), low, high,
-		p.CorrectWhenArgumentCorrect.Value(), p.CorrectWhenArgumentIncorrect.Value()))
+	r.report(fmt.Sprintf("held out   %6d rows  loss %.4f  right %s  third writer right: %s, wrong: %s", p.Samples, p.Loss.Value(),
+		p.FractionCorrect, p.CorrectWhenArgumentCorrect, p.CorrectWhenArgumentIncorrect))
 	return nil
 }
 

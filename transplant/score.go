@@ -3,6 +3,7 @@ package transplant
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"math"
 )
 
@@ -52,6 +53,15 @@ func (f Fraction) Interval() (low, high float64) {
 	center := (p + z*z/(2*n)) / (1 + z*z/n)
 	half := z / (1 + z*z/n) * math.Sqrt(p*(1-p)/n+z*z/(4*n*n))
 	return max(0, center-half), min(1, center+half) // rounding leaves -1e-17 at the ends
+}
+
+// String is the value with its interval, for people.
+func (f Fraction) String() string {
+	if f.Total == 0 {
+		return "none"
+	}
+	low, high := f.Interval()
+	return fmt.Sprintf("%.3f (95%%: %.3f-%.3f)", f.Value(), low, high)
 }
 
 // MarshalJSON gives the value, the counts behind it and the interval.

@@ -124,6 +124,12 @@ func (t *Trainer) Total() int {
 	return t.Options.Epochs * t.stepsPerEpoch()
 }
 
+// rows is the number of rows trained on in the whole run.
+func (t *Trainer) rows() int {
+	epochs, rest := t.Total()/t.stepsPerEpoch(), t.Total()%t.stepsPerEpoch()
+	return epochs*len(t.Train) + rest*t.Options.BatchSize
+}
+
 // Step is the number of updates done.
 func (t *Trainer) Step() int { return t.step }
 
@@ -234,7 +240,7 @@ func (t *Trainer) update(ctx context.Context, r Recorder) (StepMetrics, error) {
 				}
 			}
 			done += len(s.Outcomes)
-			r.Progress(fmt.Sprintf("step %d of %d", m.Step, t.Total()), t.step*t.Options.BatchSize+done, t.Total()*t.Options.BatchSize)
+			r.Progress(fmt.Sprintf("step %d of %d", m.Step, t.Total()), t.samples+done, t.rows())
 			return t.accumulate(s)
 		})
 	if err != nil {

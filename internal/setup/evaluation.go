@@ -145,13 +145,13 @@ func (r *Report) Table() string {
 	}
 	b.WriteString("\n")
 	line("rows", func(s transplant.Summary) string { return fmt.Sprint(s.Rows) })
-	line("fraction correct f_c", func(s transplant.Summary) string { return withInterval(s.FractionCorrect) })
-	line("f_c | third writer right", func(s transplant.Summary) string { return withInterval(s.CorrectWhenArgumentCorrect) })
-	line("f_c | third writer wrong", func(s transplant.Summary) string { return withInterval(s.CorrectWhenArgumentIncorrect) })
+	line("fraction correct f_c", func(s transplant.Summary) string { return s.FractionCorrect.String() })
+	line("f_c | third writer right", func(s transplant.Summary) string { return s.CorrectWhenArgumentCorrect.String() })
+	line("f_c | third writer wrong", func(s transplant.Summary) string { return s.CorrectWhenArgumentIncorrect.String() })
 	line("mean |P(1)-P(2)| when correct", func(s transplant.Summary) string { return fmt.Sprintf("%.3f", s.ConfidenceWhenCorrect.Value()) })
 	line("mean |P(1)-P(2)| when incorrect", func(s transplant.Summary) string { return fmt.Sprintf("%.3f", s.ConfidenceWhenIncorrect.Value()) })
 	line("loss", func(s transplant.Summary) string { return fmt.Sprintf("%.4f", s.Loss.Value()) })
-	line("third writer right", func(s transplant.Summary) string { return withInterval(s.ArgumentCorrect) })
+	line("third writer right", func(s transplant.Summary) string { return s.ArgumentCorrect.String() })
 	line("candidate 1 right", func(s transplant.Summary) string { return fmt.Sprintf("%.3f", s.Candidate1Right.Value()) })
 	line("candidate 1 chosen", func(s transplant.Summary) string { return fmt.Sprintf("%.3f", s.Candidate1Chosen.Value()) })
 	for _, c := range r.Conditions {
@@ -161,12 +161,7 @@ func (r *Report) Table() string {
 	}
 	if r.Flip != nil {
 		fmt.Fprintf(&b, "in both orders: the same argument chosen in %s of the rows, the same position in %s, right both times in %s\n",
-			withInterval(r.Flip.SameArgument), withInterval(r.Flip.SamePosition), withInterval(r.Flip.BothRight))
+			r.Flip.SameArgument.String(), r.Flip.SamePosition.String(), r.Flip.BothRight.String())
 	}
 	return b.String()
-}
-
-func withInterval(f transplant.Fraction) string {
-	low, high := f.Interval()
-	return fmt.Sprintf("%.3f (95%%: %.3f-%.3f)", f.Value(), low, high)
 }
