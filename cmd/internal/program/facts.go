@@ -53,9 +53,9 @@ func revision() string {
 	if commit != "" {
 		return commit + dirty
 	}
-	root, err := exec.Command("git", "grep", "-l", "-F", "-x", "module gotransplant", "HEAD", "--", ":/go.mod").Output()
-	if err != nil || len(root) == 0 {
-		return "unknown"
+	module, err := exec.Command("git", "show", "HEAD:go.mod").Output()
+	if err != nil || !strings.HasPrefix(string(module), "module gotransplant\n") {
+		return "unknown" // not run in a checkout of this program
 	}
 	out, err := exec.Command("git", "rev-parse", "HEAD").Output()
 	if err != nil {

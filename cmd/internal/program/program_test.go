@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -207,5 +208,16 @@ func TestProgress(t *testing.T) {
 	p.Finish()
 	if got := out.String(); got != "a line\n" {
 		t.Errorf("got %q, want the line alone", got)
+	}
+}
+
+// TestRevision: in a checkout the commit is known, whether or not the go tool stamped it.
+func TestRevision(t *testing.T) {
+	want, err := exec.Command("git", "rev-parse", "HEAD").Output()
+	if err != nil {
+		t.Skipf("not in a git checkout: %v", err)
+	}
+	if got := revision(); !strings.HasPrefix(got, strings.TrimSpace(string(want))) {
+		t.Errorf("got revision %q, want one that begins with %q", got, want)
 	}
 }
