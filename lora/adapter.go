@@ -46,13 +46,15 @@ type Options struct {
 	Alpha   float64 // the scale is Alpha/Rank, or Alpha/sqrt(Rank) with RSLoRA
 	RSLoRA  bool
 	Targets Targets
+	// BaseModel is written as base_model_name_or_path.
+	BaseModel string
 }
 
 // New makes an adapter for a model of shape c that changes nothing yet: A is uniform in +-1/sqrt(in), which is PEFT's
 // Kaiming initialisation with a = sqrt(5), and B is zero. Each matrix draws from a stream made of the seed and its own
 // name, so its values do not depend on which other projections are targets.
 func New(o Options, c model.Config, seed uint64) (*Adapter, error) {
-	config := Config{TaskType: "CAUSAL_LM", Rank: o.Rank, Alpha: o.Alpha, RSLoRA: o.RSLoRA, Targets: o.Targets}
+	config := Config{TaskType: "CAUSAL_LM", BaseModel: o.BaseModel, Rank: o.Rank, Alpha: o.Alpha, RSLoRA: o.RSLoRA, Targets: o.Targets}
 	if err := config.validate(); err != nil {
 		return nil, fmt.Errorf("new adapter: %w", err)
 	}

@@ -167,3 +167,14 @@ func TestMerge(t *testing.T) {
 	_, err = a.Merge(0, "k_proj", weight[1:])
 	wantError(t, err, "model.layers.0.self_attn.k_proj", "11 values", "[4, 3]")
 }
+
+// TestNewNamesItsBase: the base's name goes into the config that PEFT reads.
+func TestNewNamesItsBase(t *testing.T) {
+	a, err := New(Options{Rank: 2, Alpha: 4, Targets: Targets{Names: []string{"q_proj"}}, BaseModel: "some-llama"}, smallConfig(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := a.Config().BaseModel; got != "some-llama" {
+		t.Errorf("got base %q, want %q", got, "some-llama")
+	}
+}

@@ -2,6 +2,7 @@ package setup
 
 import (
 	"fmt"
+	"path/filepath"
 	"runtime"
 	"strings"
 
@@ -132,7 +133,12 @@ func (s Settings) adapter(path string, c model.Config, role uint64) (*lora.Adapt
 	if err != nil {
 		return nil, fmt.Errorf("--lora-targets %s: %w", s.LoraTargets, err)
 	}
-	a, err := lora.New(lora.Options{Rank: s.LoraRank, Alpha: s.LoraAlpha, Targets: targets}, c, 2*s.Seed+role)
+	base := "embedded"
+	if s.Model != "" {
+		base = filepath.Base(s.Model)
+	}
+	o := lora.Options{Rank: s.LoraRank, Alpha: s.LoraAlpha, Targets: targets, BaseModel: base}
+	a, err := lora.New(o, c, 2*s.Seed+role)
 	if err != nil {
 		return nil, fmt.Errorf("--lora-targets %s, --lora-rank %d: %w", s.LoraTargets, s.LoraRank, err)
 	}
