@@ -61,6 +61,10 @@ func bind(defaults setup.Settings, args []string, stdout io.Writer) (s setup.Set
 	flags, err := program.Parse(args, groups...)
 	if errors.Is(err, pflag.ErrHelp) {
 		program.Help(stdout, head, groups)
+		e, d := setup.Embedded(), setup.Defaults()
+		others := append(program.Common(&e), program.Training(e.Training))
+		groups = append(program.Common(&d), program.Training(d.Training))
+		fmt.Fprintf(stdout, "\nDefaults on the embedded model: %s\n", program.Differences(groups, others))
 	}
 	if err == nil && o.resume != "" && flags.NFlag() > 1 {
 		err = errors.New("--resume takes every option from the run's config.json: leave the other flags out")

@@ -356,4 +356,10 @@ func TestHelp(t *testing.T) {
 			t.Errorf("--help does not list --%s", flag)
 		}
 	}
+	last := r.out[strings.LastIndex(r.out, "Defaults on the embedded model:"):]
+	for part, want := range map[string]bool{"--batch-size 16": true, "--lora-rank 8": true, "--beta1": false} {
+		if strings.Contains(last, part) != want {
+			t.Errorf("defaults of the embedded model hold %q: %t, want %t: %s", part, !want, want, last)
+		}
+	}
 }

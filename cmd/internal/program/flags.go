@@ -106,6 +106,19 @@ func Help(w io.Writer, head string, groups []Group) {
 	}
 }
 
+// Differences lists the flags whose default in others is not that in groups, with the former.
+func Differences(groups, others []Group) string {
+	var list []string
+	for i, g := range groups {
+		g.Flags.VisitAll(func(f *pflag.Flag) {
+			if other := others[i].Flags.Lookup(f.Name); other.DefValue != f.DefValue {
+				list = append(list, "--"+f.Name+" "+other.DefValue)
+			}
+		})
+	}
+	return strings.Join(list, " ")
+}
+
 // Resume reads the settings of a run directory.
 func Resume(dir string) (setup.Settings, error) {
 	config, err := readConfig(dir)
