@@ -55,28 +55,23 @@ type golden struct {
 	tensors *safetensors.File
 }
 
-// goldenDirs lists the cases at hand: the one in testdata, and the others where the shared inputs are.
-func goldenDirs(t *testing.T) []string {
-	t.Helper()
-	dirs := []string{filepath.Join("testdata", "golden-small")}
+// goldenDirs lists the cases: the one in testdata, and those among the shared inputs, which openGolden skips where they
+// are absent.
+func goldenDirs() []string {
 	shared := os.Getenv("TRANSPLANT_SHARED")
 	if shared == "" {
 		shared = filepath.Join("..", "..", "shared")
 	}
-	for _, name := range []string{"mha", "gqa"} {
-		dir := filepath.Join(shared, "golden", name)
-		if _, err := os.Stat(dir); err != nil {
-			t.Logf("shared inputs not found at %s, skipping golden %s: set TRANSPLANT_SHARED", shared, name)
-			continue
-		}
-		dirs = append(dirs, dir)
-	}
-	return dirs
+	return []string{filepath.Join("testdata", "golden-small"),
+		filepath.Join(shared, "golden", "mha"), filepath.Join(shared, "golden", "gqa")}
 }
 
 func openGolden(t testing.TB, dir string) golden {
 	t.Helper()
 	g := golden{dir: dir}
+	if _, err := os.Stat(dir); err != nil {
+		t.Skipf("shared inputs not found at %s: set TRANSPLANT_SHARED", dir)
+	}
 	text, err := os.ReadFile(filepath.Join(dir, "expected.json"))
 	if err == nil {
 		err = json.Unmarshal(text, &g.run)
@@ -157,7 +152,7 @@ func within(t *testing.T, name string, got, want, tolerance float64) {
 // TestGoldenLogProbabilities: the two label tokens' log-probabilities, with and without transplant, one row at a time
 // and in a padded batch.
 func TestGoldenLogProbabilities(t *testing.T) {
-	for _, dir := range goldenDirs(t) {
+	for _, dir := range goldenDirs() {
 		for _, kind := range []struct {
 			dtype     dtypes.DType
 			tolerance float64
@@ -198,7 +193,7 @@ func TestGoldenLogProbabilities(t *testing.T) {
 
 // TestGoldenGradients: every adapter matrix's gradient of the mean loss, all rows as one padded batch.
 func TestGoldenGradients(t *testing.T) {
-	for _, dir := range goldenDirs(t) {
+	for _, dir := range goldenDirs() {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			g := openGolden(t, dir)
 			m := g.method(t, dtypes.Float32)

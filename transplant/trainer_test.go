@@ -62,7 +62,7 @@ func newTrainer(t *testing.T, m *Method, o TrainOptions, train, test []Case) *Tr
 
 // TestGoldenTrajectory: the loss before each of five AdamW steps on both adapters, and after them.
 func TestGoldenTrajectory(t *testing.T) {
-	for _, dir := range goldenDirs(t) {
+	for _, dir := range goldenDirs() {
 		for _, micro := range []int{1, 4} {
 			t.Run(fmt.Sprintf("%s micro-batch %d", filepath.Base(dir), micro), func(t *testing.T) {
 				g := openGolden(t, dir)
