@@ -15,6 +15,3 @@ func mapFile(f *os.File, size int) (content []byte, release func() error, err er
 	}
 	return content, func() error { return nil }, nil
 }
-
-// forget does nothing: content is the only copy.
-func forget([]byte) error { return nil }

@@ -15,6 +15,3 @@ func mapFile(f *os.File, size int) (content []byte, release func() error, err er
 	}
 	return content, func() error { return syscall.Munmap(content) }, nil
 }
-
-// forget has the system drop the pages of a mapping from this process; they are read again if they are used again.
-func forget(content []byte) error { return syscall.Madvise(content, syscall.MADV_DONTNEED) }
