@@ -1,0 +1,236 @@
+//go:build goexperiment.simd
+
+package panel
+
+import (
+	"math"
+	"simd/archsimd"
+)
+
+// Available says whether this processor has what the kernels are written in.
+func Available() bool { return archsimd.X86.AVX512() }
+
+type (
+	vec  = archsimd.Float32x16
+	vec8 = archsimd.Float64x8
+)
+
+func load(s []float32) vec        { return archsimd.LoadFloat32x16((*[16]float32)(s)) }
+func store(s []float32, v vec)    { v.Store((*[16]float32)(s)) }
+func load8(s []float64) vec8      { return archsimd.LoadFloat64x8((*[8]float64)(s)) }
+func store8(s []float64, v vec8)  { v.Store((*[8]float64)(s)) }
+func all(x float32) vec           { return archsimd.BroadcastFloat32x16(x) }
+func widen(v vec) (lo, hi vec8)   { return v.GetLo().ConvertToFloat64(), v.GetHi().ConvertToFloat64() }
+func narrow(lo, hi vec8) (v vec)  { return v.SetLo(lo.ConvertToFloat32()).SetHi(hi.ConvertToFloat32()) }
+func seen(v vec, bits uint16) vec { return v.Masked(archsimd.Mask32x16FromBits(bits)) }
+
+// exponential is e to the x within 2 units in the last place: x is split into n ln 2 + r with |r| <= ln(2)/2, and e to
+// the r is a polynomial of degree 6 (Cephes, Moshier 1989).
+func exponential(x vec) vec {
+	n := x.Mul(all(math.Log2E)).RoundToEvenScaled(0)
+	r := n.MulAdd(all(-0.693359375), x)
+	r = n.MulAdd(all(2.12194440e-4), r)
+	p := all(1.9875691500e-4)
+	p = p.MulAdd(r, all(1.3981999507e-3))
+	p = p.MulAdd(r, all(8.3334519073e-3))
+	p = p.MulAdd(r, all(4.1665795894e-2))
+	p = p.MulAdd(r, all(1.6666665459e-1))
+	p = p.MulAdd(r, all(5.0000001201e-1))
+	p = p.MulAdd(r.Mul(r), r.Add(all(1)))
+	return p.Scale(n)
+}
+
+func normalize(x []float64, gain []float32, eps float64, y []float32, inverse []float64) {
+	var s0, s1 vec8
+	for i := 0; i < len(x); i += Lanes {
+		a, b := load8(x[i:]), load8(x[i+8:])
+		s0, s1 = a.MulAdd(a, s0), b.MulAdd(b, s1)
+	}
+	count, small, one := archsimd.BroadcastFloat64x8(float64(len(gain))), archsimd.BroadcastFloat64x8(eps), archsimd.BroadcastFloat64x8(1)
+	s0, s1 = one.Div(s0.Div(count).Add(small).Sqrt()), one.Div(s1.Div(count).Add(small).Sqrt())
+	store8(inverse, s0)
+	store8(inverse[8:], s1)
+	for r, g := range gain {
+		i := r * Lanes
+		v := narrow(load8(x[i:]).Mul(s0), load8(x[i+8:]).Mul(s1))
+		store(y[i:], v.Mul(all(g)))
+	}
+	archsimd.ClearAVXUpperBits()
+}
+
+func normalizeGradient(dy, gain []float32, x []float64, inverse, dx []float64) {
+	var t0, t1 vec8
+	for r, g := range gain {
+		i := r * Lanes
+		a, b := widen(load(dy[i:]).Mul(all(g)))
+		t0, t1 = a.MulAdd(load8(x[i:]), t0), b.MulAdd(load8(x[i+8:]), t1)
+	}
+	s0, s1 := load8(inverse), load8(inverse[8:])
+	share := archsimd.BroadcastFloat64x8(-1 / float64(len(gain)))
+	t0, t1 = t0.Mul(s0).Mul(s0).Mul(s0).Mul(share), t1.Mul(s1).Mul(s1).Mul(s1).Mul(share)
+	for r, g := range gain {
+		i := r * Lanes
+		a, b := widen(load(dy[i:]).Mul(all(g)))
+		store8(dx[i:], a.MulAdd(s0, load8(x[i:]).MulAdd(t0, load8(dx[i:]))))
+		store8(dx[i+8:], b.MulAdd(s1, load8(x[i+8:]).MulAdd(t1, load8(dx[i+8:]))))
+	}
+	archsimd.ClearAVXUpperBits()
+}
+
+func addWide(x []float64, y []float32) {
+	for i := 0; i < len(y); i += Lanes {
+		a, b := widen(load(y[i:]))
+		store8(x[i:], load8(x[i:]).Add(a))
+		store8(x[i+8:], load8(x[i+8:]).Add(b))
+	}
+	archsimd.ClearAVXUpperBits()
+}
+
+func narrowTo(y []float32, x []float64) {
+	for i := 0; i < len(y); i += Lanes {
+		store(y[i:], narrow(load8(x[i:]), load8(x[i+8:])))
+	}
+	archsimd.ClearAVXUpperBits()
+}
+
+func rotate(x, cos, sin []float32, inverse bool) {
+	half := len(x) / 2
+	sign := all(1)
+	if inverse {
+		sign = all(-1)
+	}
+	for i := 0; i < half; i += Lanes {
+		c, s := load(cos[i:]), load(sin[i:]).Mul(sign)
+		a, b := load(x[i:]), load(x[half+i:])
+		store(x[i:], a.Mul(c).Sub(b.Mul(s)))
+		store(x[half+i:], b.Mul(c).Add(a.Mul(s)))
+	}
+	archsimd.ClearAVXUpperBits()
+}
+
+func sigmoid(x vec) vec { return all(1).Div(all(1).Add(exponential(all(0).Sub(x)))) }
+
+func swiglu(gate, up, h []float32) {
+	for i := 0; i < len(h); i += Lanes {
+		g := load(gate[i:])
+		store(h[i:], g.Mul(sigmoid(g)).Mul(load(up[i:])))
+	}
+	archsimd.ClearAVXUpperBits()
+}
+
+func swigluGradient(dh, gate, up []float32) {
+	one := all(1)
+	for i := 0; i < len(dh); i += Lanes {
+		d, g, u := load(dh[i:]), load(gate[i:]), load(up[i:])
+		s := sigmoid(g)
+		store(gate[i:], d.Mul(u).Mul(s).Mul(one.Sub(s).MulAdd(g, one)))
+		store(up[i:], d.Mul(g).Mul(s))
+	}
+	archsimd.ClearAVXUpperBits()
+}
+
+func softmax(scores []float32, masks []*[Lanes]uint16, scale float32, maximum, inverse []float32) {
+	m, low := all(hidden), all(hidden)
+	for k, bits := range masks {
+		panel := scores[k*Lanes*Lanes:][:Lanes*Lanes]
+		for j, b := range bits {
+			m = m.Max(load(panel[j*Lanes:]).Merge(low, archsimd.Mask32x16FromBits(b)))
+		}
+	}
+	store(maximum, m)
+	by := all(scale)
+	var sum vec
+	for k, bits := range masks {
+		panel := scores[k*Lanes*Lanes:][:Lanes*Lanes]
+		var part vec // sums of sums: the error of one long sum grows with its length
+		for j, b := range bits {
+			p := seen(exponential(load(panel[j*Lanes:]).Sub(m).Mul(by)), b)
+			store(panel[j*Lanes:], p)
+			part = part.Add(p)
+		}
+		sum = sum.Add(part)
+	}
+	some := sum.Greater(all(0))
+	store(inverse, all(1).Div(sum.Merge(all(1), some)).Masked(some))
+	archsimd.ClearAVXUpperBits()
+}
+
+func softmaxGradient(scores, dp []float32, masks []*[Lanes]uint16, scale float32, maximum, inverse []float32) {
+	m, inv, by := load(maximum), load(inverse), all(scale)
+	var mean vec
+	for k, bits := range masks {
+		panel, dPanel := scores[k*Lanes*Lanes:][:Lanes*Lanes], dp[k*Lanes*Lanes:][:Lanes*Lanes]
+		var part vec
+		for j, b := range bits {
+			p := seen(exponential(load(panel[j*Lanes:]).Sub(m).Mul(by)).Mul(inv), b)
+			store(panel[j*Lanes:], p)
+			part = p.MulAdd(load(dPanel[j*Lanes:]), part)
+		}
+		mean = mean.Add(part)
+	}
+	for i := 0; i < len(masks)*Lanes*Lanes; i += Lanes {
+		store(dp[i:], load(scores[i:]).Mul(load(dp[i:]).Sub(mean)).Mul(by))
+	}
+	archsimd.ClearAVXUpperBits()
+}
+
+func scaleRows(x, by []float32) {
+	s := load(by)
+	for i := 0; i < len(x); i += Lanes {
+		store(x[i:], load(x[i:]).Mul(s))
+	}
+	archsimd.ClearAVXUpperBits()
+}
+
+func addTo(x, y []float32) {
+	for i := 0; i < len(x); i += Lanes {
+		store(x[i:], load(x[i:]).Add(load(y[i:])))
+	}
+	archsimd.ClearAVXUpperBits()
+}
+
+func scaleBy(x []float32, by float32) {
+	s := all(by)
+	for i := 0; i < len(x); i += Lanes {
+		store(x[i:], load(x[i:]).Mul(s))
+	}
+	archsimd.ClearAVXUpperBits()
+}
+
+// The 8x8 block of a tile [k][8] is turned in two rounds: halves of rows are gathered from pairs of vectors, then joined.
+var (
+	turnLow   = [16]uint32{0, 8, 16, 24, 1, 9, 17, 25, 2, 10, 18, 26, 3, 11, 19, 27}
+	turnHigh  = [16]uint32{4, 12, 20, 28, 5, 13, 21, 29, 6, 14, 22, 30, 7, 15, 23, 31}
+	joinFirst = [16]uint32{0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23}
+	joinLast  = [16]uint32{8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31}
+)
+
+func turnBlocks(tiles []float32, stride, n int, to []float32) {
+	low, high := archsimd.LoadUint32x16(&turnLow), archsimd.LoadUint32x16(&turnHigh)
+	first, last := archsimd.LoadUint32x16(&joinFirst), archsimd.LoadUint32x16(&joinLast)
+	for i := range n {
+		from, to := tiles[i*stride:][:64], to[i*64:][:64]
+		a, b, c, d := load(from), load(from[16:]), load(from[32:]), load(from[48:])
+		ab, cd := a.ConcatPermute(b, low), c.ConcatPermute(d, low)
+		store(to, ab.ConcatPermute(cd, first))
+		store(to[16:], ab.ConcatPermute(cd, last))
+		ab, cd = a.ConcatPermute(b, high), c.ConcatPermute(d, high)
+		store(to[32:], ab.ConcatPermute(cd, first))
+		store(to[48:], ab.ConcatPermute(cd, last))
+	}
+	archsimd.ClearAVXUpperBits()
+}
+
+func fromHalf(to []float32, from []uint16) {
+	i := 0
+	for ; i+Lanes <= len(to); i += Lanes {
+		wide := archsimd.LoadUint16x16((*[16]uint16)(from[i:])).ExtendToUint32().ShiftAllLeft(16)
+		store(to[i:], wide.AsFloat32x16())
+	}
+	archsimd.ClearAVXUpperBits()
+	for ; i < len(to); i++ {
+		to[i] = fromBits(from[i])
+	}
+}
+
+func fromBits(half uint16) float32 { return math.Float32frombits(uint32(half) << 16) }

@@ -1,0 +1,122 @@
+package panel
+
+// Lanes is the number of columns that lie side by side: the width of an AVX-512 register in float32.
+const Lanes = 16
+
+// hidden is less than any score.
+const hidden = -1e30
+
+// Matrix is a float32 matrix of Rows rows (features) and Panels*Lanes columns (tokens). Element (r, c) is
+// Data[(c/Lanes*Rows+r)*Lanes+c%Lanes].
+type Matrix struct {
+	Rows, Panels int
+	Data         []float32
+}
+
+// Panel is the p-th group of columns: Rows rows of Lanes elements.
+func (m Matrix) Panel(p int) []float32 { return m.Data[p*m.Rows*Lanes : (p+1)*m.Rows*Lanes] }
+
+// rows are the rows from..to of a panel.
+func (m Matrix) rows(p, from, to int) []float32 {
+	return m.Data[(p*m.Rows+from)*Lanes : (p*m.Rows+to)*Lanes]
+}
+
+// Column copies column c of m to or from a contiguous slice.
+func (m Matrix) Column(c int, to []float32) {
+	from := m.Panel(c / Lanes)[c%Lanes:]
+	for r := range to {
+		to[r] = from[r*Lanes]
+	}
+}
+
+// SetColumn is the inverse of Column.
+func (m Matrix) SetColumn(c int, from []float32) {
+	to := m.Panel(c / Lanes)[c%Lanes:]
+	for r, v := range from {
+		to[r*Lanes] = v
+	}
+}
+
+// Copy writes column c of from into column d of m.
+func (m Matrix) Copy(d int, from Matrix, c int) {
+	to, source := m.Panel(d / Lanes)[d%Lanes:], from.Panel(c / Lanes)[c%Lanes:]
+	for i := 0; i < m.Rows*Lanes; i += Lanes {
+		to[i] = source[i]
+	}
+}
+
+// AddColumn adds column c of from to column d of m.
+func (m Matrix) AddColumn(d int, from Matrix, c int) {
+	to, source := m.Panel(d / Lanes)[d%Lanes:], from.Panel(c / Lanes)[c%Lanes:]
+	for i := 0; i < m.Rows*Lanes; i += Lanes {
+		to[i] += source[i]
+	}
+}
+
+// Wide is a float64 matrix laid out as a Matrix is.
+type Wide struct {
+	Rows, Panels int
+	Data         []float64
+}
+
+// Panel is the p-th group of columns.
+func (m Wide) Panel(p int) []float64 { return m.Data[p*m.Rows*Lanes : (p+1)*m.Rows*Lanes] }
+
+// Copy writes column c of from into column d of m.
+func (m Wide) Copy(d int, from Wide, c int) {
+	to, source := m.Panel(d / Lanes)[d%Lanes:], from.Panel(c / Lanes)[c%Lanes:]
+	for i := 0; i < m.Rows*Lanes; i += Lanes {
+		to[i] = source[i]
+	}
+}
+
+// AddColumn adds column c of from to column d of m.
+func (m Wide) AddColumn(d int, from Wide, c int) {
+	to, source := m.Panel(d / Lanes)[d%Lanes:], from.Panel(c / Lanes)[c%Lanes:]
+	for i := 0; i < m.Rows*Lanes; i += Lanes {
+		to[i] += source[i]
+	}
+}
+
+// Add is m += y.
+func (m Wide) Add(y Matrix) { addWide(m.Data, y.Data) }
+
+// Narrow is y = m in float32.
+func (m Wide) Narrow(y Matrix) { narrowTo(y.Data, m.Data) }
+
+// Normalize is RMSNorm (Zhang and Sennrich, 2019) of every column of x times gain [Rows], in float64 but for the last
+// product: y. inverse [columns] becomes 1/sqrt(mean(x²) + eps).
+func Normalize(x Wide, gain []float32, eps float64, y Matrix, inverse []float64) {
+	for p := range x.Panels {
+		normalize(x.Panel(p), gain, eps, y.Panel(p), inverse[p*Lanes:(p+1)*Lanes])
+	}
+}
+
+// NormalizeGradient adds to dx what dy, the cotangent of y, says about x.
+func NormalizeGradient(dy Matrix, gain []float32, x Wide, inverse []float64, dx Wide) {
+	for p := range x.Panels {
+		normalizeGradient(dy.Panel(p), gain, x.Panel(p), inverse[p*Lanes:(p+1)*Lanes], dx.Panel(p))
+	}
+}
+
+// Rotate turns every head of x, each of dim rows, by the angles whose cosines and sines are cos and sin [dim/2 rows];
+// row i of a head is paired with i + dim/2. inverse turns back.
+func Rotate(x, cos, sin Matrix, dim int, inverse bool) {
+	for p := range x.Panels {
+		for r := 0; r < x.Rows; r += dim {
+			rotate(x.rows(p, r, r+dim), cos.Panel(p), sin.Panel(p), inverse)
+		}
+	}
+}
+
+// SwiGLU is h = silu(gate) * up (Shazeer, 2020).
+func SwiGLU(gate, up, h Matrix) { swiglu(gate.Data, up.Data, h.Data) }
+
+// SwiGLUGradient replaces gate and up by their cotangents, given that of h.
+func SwiGLUGradient(dh, gate, up Matrix) { swigluGradient(dh.Data, gate.Data, up.Data) }
+
+// AddTo is x += y.
+func AddTo(x, y Matrix) { addTo(x.Data, y.Data) }
+
+// Scale is x *= by.
+func Scale(x Matrix, by float32) { scaleBy(x.Data, by) }

@@ -1,0 +1,377 @@
+package panel
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+// need skips where the kernels cannot run.
+func need(t *testing.T) {
+	t.Helper()
+	if !Available() {
+		t.Skip("the kernels need AVX-512 and GOEXPERIMENT=simd")
+	}
+}
+
+// dense is a plain matrix, [rows][columns], in float64.
+type dense [][]float64
+
+func random(r *rand.Rand, rows, columns int) dense {
+	m := make(dense, rows)
+	for i := range m {
+		m[i] = make([]float64, columns)
+		for j := range m[i] {
+			m[i][j] = float64(float32(r.NormFloat64()))
+		}
+	}
+	return m
+}
+
+func zeros(rows, columns int) dense {
+	m := make(dense, rows)
+	for i := range m {
+		m[i] = make([]float64, columns)
+	}
+	return m
+}
+
+// times is the product of a and b.
+func (a dense) times(b dense) dense {
+	c := zeros(len(a), len(b[0]))
+	for i := range a {
+		for k, v := range a[i] {
+			for j, w := range b[k] {
+				c[i][j] += v * w
+			}
+		}
+	}
+	return c
+}
+
+func (a dense) transposed() dense {
+	b := zeros(len(a[0]), len(a))
+	for i := range a {
+		for j, v := range a[i] {
+			b[j][i] = v
+		}
+	}
+	return b
+}
+
+// flat are the values row by row.
+func (a dense) flat() []float32 {
+	var all []float32
+	for _, row := range a {
+		for _, v := range row {
+			all = append(all, float32(v))
+		}
+	}
+	return all
+}
+
+// packed lays a out in panels; its columns must fill them.
+func (a dense) packed() Matrix {
+	m := newMatrix(len(a), len(a[0])/Lanes)
+	for j := range a[0] {
+		column := make([]float32, len(a))
+		for i := range a {
+			column[i] = float32(a[i][j])
+		}
+		m.SetColumn(j, column)
+	}
+	return m
+}
+
+func newMatrix(rows, panels int) Matrix {
+	return Matrix{rows, panels, make([]float32, rows*panels*Lanes)}
+}
+
+func (a dense) wide() Wide {
+	m := a.packed()
+	w := Wide{m.Rows, m.Panels, make([]float64, len(m.Data))}
+	for j := range a[0] {
+		for i := range a {
+			w.Panel(j / Lanes)[i*Lanes+j%Lanes] = a[i][j]
+		}
+	}
+	return w
+}
+
+// check compares m with want, allowing an error relative to want's largest value.
+func check(t *testing.T, name string, m Matrix, want dense, tolerance float64) {
+	t.Helper()
+	largest := 0.0
+	for _, row := range want {
+		for _, v := range row {
+			largest = max(largest, math.Abs(v))
+		}
+	}
+	column := make([]float32, m.Rows)
+	for j := range want[0] {
+		m.Column(j, column)
+		for i := range want {
+			if got := float64(column[i]); !(math.Abs(got-want[i][j]) <= tolerance*largest) {
+				t.Fatalf("%s: element (%d, %d): got %v, want %v", name, i, j, got, want[i][j])
+			}
+		}
+	}
+}
+
+func TestMultiply(t *testing.T) {
+	need(t)
+	r := rand.New(rand.NewPCG(1, 1))
+	for _, c := range []struct{ out, in, panels int }{
+		{8, 4, 1}, {16, 512, 2}, {24, 513, 3}, {5, 7, 1}, {13, 1376, 4}, {40, 9, 5}, {1376, 64, 2}, {16, 24, 2*widest + 3},
+	} {
+		name := fmt.Sprintf("%d x %d, %d panels", c.out, c.in, c.panels)
+		w, x, y := random(r, c.out, c.in), random(r, c.in, c.panels*Lanes), random(r, c.out, c.panels*Lanes)
+		half := make([]uint16, 0, c.out*c.in)
+		rounded := zeros(c.out, c.in)
+		for i := range w {
+			for j, v := range w[i] {
+				bits := uint16(math.Float32bits(float32(v)) >> 16)
+				half, rounded[i][j] = append(half, bits), float64(fromBits(bits))
+			}
+		}
+		for _, kind := range []struct {
+			name   string
+			weight *Weight
+			values dense
+		}{{"float32", NewWeight(c.out, c.in, w.flat()), w}, {"bfloat16", NewHalfWeight(c.out, c.in, half), rounded}} {
+			var s Scratch
+			got := newMatrix(c.out, c.panels)
+			kind.weight.Multiply(&s, x.packed(), got, false)
+			want := kind.values.times(x)
+			check(t, name+" "+kind.name, got, want, 1e-5)
+			kind.weight.Multiply(&s, x.packed(), got, true)
+			for i := range want {
+				for j := range want[i] {
+					want[i][j] *= 2
+				}
+			}
+			check(t, name+" "+kind.name+" twice", got, want, 1e-5)
+			got = newMatrix(c.in, c.panels)
+			kind.weight.MultiplyTransposed(&s, y.packed(), got, false)
+			check(t, name+" "+kind.name+" transposed", got, kind.values.transposed().times(y), 1e-5)
+		}
+	}
+}
+
+func TestAddProduct(t *testing.T) {
+	need(t)
+	r := rand.New(rand.NewPCG(2, 1))
+	for _, c := range []struct{ n, m, panels int }{{4, 4, 1}, {16, 512, 3}, {3, 9, 2}, {5, 4, 4}} {
+		a, b := random(r, c.n, c.panels*Lanes), random(r, c.m, c.panels*Lanes)
+		got := make([]float32, c.n*c.m)
+		got[0] = 3
+		AddProduct(a.packed(), b.packed(), got)
+		want := a.times(b.transposed())
+		want[0][0] += 3
+		for i, v := range want.flat() {
+			if math.Abs(float64(got[i]-v)) > 1e-4 {
+				t.Fatalf("%d x %d, %d panels: element %d: got %v, want %v", c.n, c.m, c.panels, i, got[i], v)
+			}
+		}
+	}
+}
+
+func TestNormalize(t *testing.T) {
+	need(t)
+	r := rand.New(rand.NewPCG(3, 1))
+	const rows, columns, eps = 24, 32, 1e-5
+	x, dy := random(r, rows, columns), random(r, rows, columns)
+	gain := random(r, 1, rows).flat()
+	y, inverse := newMatrix(rows, columns/Lanes), make([]float64, columns)
+	Normalize(x.wide(), gain, eps, y, inverse)
+	want, wantDX := zeros(rows, columns), zeros(rows, columns)
+	for j := range columns {
+		square, along := 0.0, 0.0
+		for i := range rows {
+			square += x[i][j] * x[i][j] / rows
+		}
+		rms := math.Sqrt(square + eps)
+		for i := range rows {
+			want[i][j] = x[i][j] / rms * float64(gain[i])
+			along += dy[i][j] * float64(gain[i]) * x[i][j] / rows
+		}
+		for i := range rows {
+			wantDX[i][j] = 1 + dy[i][j]*float64(gain[i])/rms - x[i][j]*along/(rms*rms*rms)
+		}
+	}
+	check(t, "y", y, want, 1e-6)
+	dx := Wide{rows, columns / Lanes, make([]float64, rows*columns)}
+	for i := range dx.Data {
+		dx.Data[i] = 1
+	}
+	NormalizeGradient(dy.packed(), gain, x.wide(), inverse, dx)
+	narrow := newMatrix(rows, columns/Lanes)
+	dx.Narrow(narrow)
+	check(t, "dx", narrow, wantDX, 1e-6)
+}
+
+func TestSwiGLU(t *testing.T) {
+	need(t)
+	r := rand.New(rand.NewPCG(4, 1))
+	const rows, columns = 5, 16
+	gate, up, dh := random(r, rows, columns), random(r, rows, columns), random(r, rows, columns)
+	gate[0][0], gate[1][1], gate[2][2] = 90, -90, 0
+	g, u, h := gate.packed(), up.packed(), newMatrix(rows, 1)
+	SwiGLU(g, u, h)
+	want, dGate, dUp := zeros(rows, columns), zeros(rows, columns), zeros(rows, columns)
+	for i := range gate {
+		for j, x := range gate[i] {
+			s := 1 / (1 + math.Exp(-x))
+			want[i][j] = x * s * up[i][j]
+			dGate[i][j] = dh[i][j] * up[i][j] * s * (1 + x*(1-s))
+			dUp[i][j] = dh[i][j] * x * s
+		}
+	}
+	check(t, "h", h, want, 1e-6)
+	SwiGLUGradient(dh.packed(), g, u)
+	check(t, "gradient of gate", g, dGate, 1e-6)
+	check(t, "gradient of up", u, dUp, 1e-6)
+}
+
+func TestRotate(t *testing.T) {
+	need(t)
+	r := rand.New(rand.NewPCG(5, 1))
+	const heads, dim, columns = 2, 6, 16
+	x := random(r, heads*dim, columns)
+	cos, sin, want := zeros(dim/2, columns), zeros(dim/2, columns), zeros(heads*dim, columns)
+	for j := range columns {
+		for i := range dim / 2 {
+			angle := float64(j+1) / float64(i+1)
+			cos[i][j], sin[i][j] = math.Cos(angle), math.Sin(angle)
+			for h := range heads {
+				a, b := x[h*dim+i][j], x[h*dim+i+dim/2][j]
+				want[h*dim+i][j] = a*cos[i][j] - b*sin[i][j]
+				want[h*dim+i+dim/2][j] = b*cos[i][j] + a*sin[i][j]
+			}
+		}
+	}
+	got := x.packed()
+	Rotate(got, cos.packed(), sin.packed(), dim, false)
+	check(t, "turned", got, want, 1e-6)
+	Rotate(got, cos.packed(), sin.packed(), dim, true)
+	check(t, "turned back", got, x, 1e-6)
+}
+
+// TestAttend compares one head over two sets of keys, some of them hidden, with the formulas, and its gradient with
+// differences of the formulas.
+func TestAttend(t *testing.T) {
+	need(t)
+	for _, dim := range []int{8, 16, 24, 64} {
+		r := rand.New(rand.NewPCG(6, uint64(dim)))
+		own, moved := 3, 2 // panels
+		rows := dim + 8    // the head lies in rows 8 to 8+dim
+		k, v := random(r, rows, (own+moved)*Lanes), random(r, rows, (own+moved)*Lanes)
+		q, dz := random(r, dim, Lanes), random(r, dim, Lanes)
+		sees := func(key, query int) bool { return key%3 != query%3 && key/Lanes != 1 && query != 5 }
+		var sight Sight
+		for p := range own + moved {
+			if p == 1 {
+				continue
+			}
+			sight.Panels = append(sight.Panels, p)
+			var bits [Lanes]uint16
+			for key := range bits {
+				for query := range Lanes {
+					if sees(p*Lanes+key, query) {
+						bits[key] |= 1 << query
+					}
+				}
+			}
+			sight.Bits = append(sight.Bits, &bits)
+		}
+		part := func(m dense, from, to int) Matrix {
+			var rows dense
+			for _, row := range m {
+				rows = append(rows, row[from*Lanes:to*Lanes])
+			}
+			return rows.packed()
+		}
+		keys := []Keys{{part(k, 0, own), part(v, 0, own), 0, own}, {part(k, own, own+moved), part(v, own, own+moved), 0, moved}}
+		scale := 1 / math.Sqrt(float64(dim))
+		z := plainAttention(q, k, v, dim, scale, sees)
+
+		var s Scratch
+		got, maximum, inverse := newMatrix(dim, 1), make([]float32, Lanes), make([]float32, Lanes)
+		Attend(&s, q.packed().Data, got.Data, dim, 8, keys, sight, float32(scale), maximum, inverse)
+		check(t, fmt.Sprintf("dim %d: z", dim), got, z, 1e-5)
+
+		dq := newMatrix(dim, 1)
+		n := (own + moved) * Lanes * Padded(dim)
+		dk, dv := make([]float32, n), make([]float32, n)
+		AttendGradient(&s, q.packed().Data, dz.packed().Data, dim, 8, keys, sight, float32(scale), maximum, inverse, dq.Data, dk, dv)
+		loss := func() float64 {
+			sum := 0.0
+			for i, row := range plainAttention(q, k, v, dim, scale, sees) {
+				for j, x := range row {
+					sum += x * dz[i][j]
+				}
+			}
+			return sum
+		}
+		slope := func(x *float64) float64 {
+			const step = 1e-4
+			old := *x
+			*x = old + step
+			up := loss()
+			*x = old - step
+			down := loss()
+			*x = old
+			return (up - down) / (2 * step)
+		}
+		turned := newMatrix(dim, 1)
+		for _, c := range []struct {
+			name string
+			m    dense
+			from int
+			got  func(i, j int) float32
+		}{
+			{"dq", q, 0, func(i, j int) float32 { return dq.Data[i*Lanes+j] }},
+			{"dk", k, 8, func(i, j int) float32 { return dk[j*Padded(dim)+i] }},
+			{"dv", v, 8, func(i, j int) float32 {
+				FromColumns(dv[j/Lanes*Lanes*Padded(dim):], turned.Data, dim)
+				return turned.Data[i*Lanes+j%Lanes]
+			}},
+		} {
+			for i := 0; i < dim; i += 5 {
+				for j := 0; j < len(c.m[0]); j += 7 {
+					want := slope(&c.m[c.from+i][j])
+					if got := float64(c.got(i, j)); math.Abs(got-want) > 2e-5 {
+						t.Fatalf("dim %d: %s (%d, %d): got %v, want %v", dim, c.name, i, j, got, want)
+					}
+				}
+			}
+		}
+	}
+}
+
+// plainAttention is z [dim][queries]; a query that sees nothing gets zeros. The head lies in rows 8 on of k and v.
+func plainAttention(q, k, v dense, dim int, scale float64, sees func(key, query int) bool) dense {
+	z := zeros(dim, len(q[0]))
+	for j := range q[0] {
+		weights, sum := make([]float64, len(k[0])), 0.0
+		for key := range weights {
+			if !sees(key, j) {
+				continue
+			}
+			for i := range dim {
+				weights[key] += k[8+i][key] * q[i][j] * scale
+			}
+			weights[key] = math.Exp(weights[key])
+			sum += weights[key]
+		}
+		for key, w := range weights {
+			for i := range dim {
+				if sum > 0 {
+					z[i][j] += w / sum * v[8+i][key]
+				}
+			}
+		}
+	}
+	return z
+}

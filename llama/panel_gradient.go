@@ -1,0 +1,214 @@
+package llama
+
+import (
+	"gotransplant/internal/panel"
+)
+
+// lowRankGradient are the gradients of a projection's addition, row-major.
+type lowRankGradient struct{ a, b []float32 }
+
+// linearGradient goes back through linear: given dy it adds to the gradient of what the overlay added, and, where dx has
+// rows, to dx. x makes the projection's input again, and is asked only where an addition needs it.
+func (s *panelStream) linearGradient(layer int, proj string, x func() panel.Matrix, dy, dx panel.Matrix, add bool, g gradientsOf) {
+	w, e := s.model.layers[layer].projections[proj], s.extra(layer, proj)
+	if dx.Rows > 0 {
+		w.MultiplyTransposed(&s.scratch, dy, dx, add)
+	}
+	if e == nil {
+		return
+	}
+	input, sum := x(), g.of(proj, e)
+	panel.AddProduct(dy, s.inner(e, input), sum.b)
+	du := newMatrix(e.A.Out, dy.Panels)
+	e.B.MultiplyTransposed(&s.scratch, dy, du, false)
+	panel.Scale(du, e.Scale)
+	panel.AddProduct(du, input, sum.a)
+	if dx.Rows > 0 {
+		e.A.MultiplyTransposed(&s.scratch, du, dx, true)
+	}
+}
+
+// gradientsOf are the gradients of a layer's additions by projection.
+type gradientsOf map[string]*lowRankGradient
+
+func (g gradientsOf) of(proj string, e *LowRank) *lowRankGradient {
+	if g[proj] == nil {
+		g[proj] = &lowRankGradient{make([]float32, e.A.Out*e.A.In), make([]float32, e.B.Out*e.B.In)}
+	}
+	return g[proj]
+}
+
+// values are the gradients in the order of Projections; what was not used has zeros.
+func (s *panelStream) values(layer int, g gradientsOf) [][]float32 {
+	var all [][]float32
+	for _, proj := range Projections() {
+		if e := s.extra(layer, proj); e != nil {
+			sum := g.of(proj, e)
+			all = append(all, sum.a, sum.b)
+		}
+	}
+	return all
+}
+
+// backward goes back through a layer: s.dy, the gradient of the stream after it, becomes that before it, if toInput.
+// returned is the gradient of what was exported, or nil. The gradient of what was moved in is returned, if anything was.
+func (s *panelStream) backward(layer int, returned *panelKV, toInput bool) (values [][]float32, moved *panelKV) {
+	l, g := &s.layers[layer], gradientsOf{}
+	defer s.release(layer)
+	if l.keysValuesOnly {
+		s.backwardKeysValues(layer, s.spread(l.x.Panels, returned), panel.Wide{}, toInput, g)
+		return s.values(layer, g), nil
+	}
+	dMid := s.backwardFeed(layer, l, g)
+	dz := newMatrix(l.z.Rows, l.z.Panels)
+	narrow := newMatrix(dMid.Rows, dMid.Panels)
+	dMid.Narrow(narrow)
+	s.linearGradient(layer, "o_proj", func() panel.Matrix { return l.z }, narrow, dz, false, g)
+	dq, own, moved := s.attendGradient(layer, l, dz)
+	if returned != nil {
+		back := s.spread(l.x.Panels, returned)
+		panel.AddTo(own.k, back.k)
+		panel.AddTo(own.v, back.v)
+	}
+	s.backwardIn(layer, l, dMid, dq, own, toInput, g)
+	return s.values(layer, g), moved
+}
+
+// backwardFeed goes back through the feed-forward half and returns the gradient of the stream in the middle of the layer.
+func (s *panelStream) backwardFeed(layer int, l *panelLayer, g gradientsOf) (dMid panel.Wide) {
+	block := &s.model.layers[layer]
+	dy := newMatrix(s.dy.Rows, s.dy.Panels)
+	s.dy.Narrow(dy)
+	dh := newMatrix(l.gate.Rows, l.gate.Panels)
+	s.linearGradient(layer, "down_proj", func() panel.Matrix {
+		h := newMatrix(l.gate.Rows, l.gate.Panels)
+		panel.SwiGLU(l.gate, l.up, h)
+		return h
+	}, dy, dh, false, g)
+	panel.SwiGLUGradient(dh, l.gate, l.up) // gate and up are now their gradients
+	normed, inverse := s.norm(l.mid, block.feed)
+	input := func() panel.Matrix { return normed }
+	dNormed := dy // no longer needed
+	s.linearGradient(layer, "gate_proj", input, l.gate, dNormed, false, g)
+	s.linearGradient(layer, "up_proj", input, l.up, dNormed, true, g)
+	panel.NormalizeGradient(dNormed, block.feed, l.mid, inverse, s.dy)
+	return s.dy
+}
+
+// attendGradient goes back through attention and rotation: the gradients of queries, own keys and values, and moved ones.
+func (s *panelStream) attendGradient(layer int, l *panelLayer, dz panel.Matrix) (dq panel.Matrix, own panelKV, moved *panelKV) {
+	cfg := s.engine.Weights.Config
+	heads, groups, dim := cfg.NumAttentionHeads, cfg.NumKeyValueHeads, cfg.HeadDim
+	dq = newMatrix(l.q.Rows, l.q.Panels)
+	own = panelKV{newMatrix(l.k.Rows, l.k.Panels), newMatrix(l.v.Rows, l.v.Panels)}
+	if l.moved != nil {
+		moved = &panelKV{newMatrix(l.k.Rows, l.moved.k.Panels), newMatrix(l.v.Rows, l.moved.k.Panels)}
+	}
+	perSequence := l.q.Panels / s.rows
+	for b := range s.rows {
+		for group := range groups {
+			keys := s.keys(layer, l, b*perSequence)
+			n := s.own
+			if l.moved != nil {
+				n += s.moved
+			}
+			dk, dv := make([]float32, n*panel.Lanes*panel.Padded(dim)), make([]float32, n*panel.Lanes*panel.Padded(dim))
+			for h := group * (heads / groups); h < (group+1)*(heads/groups); h++ {
+				for p := b * perSequence; p < (b+1)*perSequence; p++ {
+					maximum, inverse := stats(l, h, p, l.q.Panels*panel.Lanes)
+					panel.AttendGradient(&s.scratch, head(l.q, p, h, dim), head(dz, p, h, dim), dim, group*dim, keys,
+						s.sight(layer, l, p), s.scale(), maximum, inverse, head(dq, p, h, dim), dk, dv)
+				}
+			}
+			s.collect(dk, own.k, b*s.own, s.own, 0, group)
+			s.collect(dv, own.v, b*s.own, s.own, 0, group)
+			if moved != nil {
+				s.collect(dk, moved.k, b*s.moved, s.moved, s.own, group)
+				s.collect(dv, moved.v, b*s.moved, s.moved, s.own, group)
+			}
+		}
+	}
+	cos, sin := s.queryTables(layer)
+	panel.Rotate(dq, cos, sin, dim, true) // a rotation is undone by its inverse
+	panel.Rotate(own.k, s.cos, s.sin, dim, true)
+	if moved != nil {
+		panel.Rotate(moved.k, s.movedCos, s.movedSin, dim, true)
+	}
+	return dq, own, moved
+}
+
+// collect turns n panels of columns, from panel from on, into panels first to first+n of m, in the rows of a group.
+func (s *panelStream) collect(columns []float32, m panel.Matrix, first, n, from, group int) {
+	dim := s.engine.Weights.Config.HeadDim
+	size := panel.Lanes * panel.Padded(dim)
+	for p := range n {
+		panel.FromColumns(columns[(from+p)*size:(from+p+1)*size], head(m, first+p, group, dim), dim)
+	}
+}
+
+// backwardIn goes back through queries, keys, values and the norm before them.
+func (s *panelStream) backwardIn(layer int, l *panelLayer, dMid panel.Wide, dq panel.Matrix, own panelKV, toInput bool, g gradientsOf) {
+	if !s.isLast(layer) {
+		s.backwardKeysValuesAnd(layer, own, &dq, dMid, toInput, g)
+		return
+	}
+	block := &s.model.layers[layer]
+	normed, inverse := s.norm(l.xq, block.attention)
+	var dNormed panel.Matrix
+	if toInput {
+		dNormed = newMatrix(normed.Rows, normed.Panels)
+	}
+	s.linearGradient(layer, "q_proj", func() panel.Matrix { return normed }, dq, dNormed, false, g)
+	if !toInput {
+		s.backwardKeysValues(layer, own, panel.Wide{}, false, g)
+		return
+	}
+	panel.NormalizeGradient(dNormed, block.attention, l.xq, inverse, dMid)
+	dx := newWide(l.x.Rows, l.x.Panels)
+	for b, c := range s.last {
+		dx.AddColumn(c, dMid, b*panel.Lanes)
+	}
+	s.backwardKeysValues(layer, own, dx, true, g)
+}
+
+// backwardKeysValues goes back through keys and values alone; dx, if it has rows, already holds what came another way.
+func (s *panelStream) backwardKeysValues(layer int, own panelKV, dx panel.Wide, toInput bool, g gradientsOf) {
+	s.backwardKeysValuesAnd(layer, own, nil, dx, toInput, g)
+}
+
+func (s *panelStream) backwardKeysValuesAnd(layer int, own panelKV, dq *panel.Matrix, dx panel.Wide, toInput bool, g gradientsOf) {
+	l, block := &s.layers[layer], &s.model.layers[layer]
+	normed, inverse := s.norm(l.x, block.attention)
+	input := func() panel.Matrix { return normed }
+	var dNormed panel.Matrix
+	if toInput {
+		dNormed = newMatrix(normed.Rows, normed.Panels)
+	}
+	s.linearGradient(layer, "k_proj", input, own.k, dNormed, false, g)
+	s.linearGradient(layer, "v_proj", input, own.v, dNormed, true, g)
+	if dq != nil {
+		s.linearGradient(layer, "q_proj", input, *dq, dNormed, true, g)
+	}
+	s.dy = panel.Wide{}
+	if !toInput {
+		return
+	}
+	if dx.Rows == 0 {
+		dx = newWide(l.x.Rows, l.x.Panels)
+	}
+	panel.NormalizeGradient(dNormed, block.attention, l.x, inverse, dx)
+	s.dy = dx
+}
+
+// spread puts the gradients of exported states back to the positions they came from, among panels columns.
+func (s *panelStream) spread(panels int, returned *panelKV) panelKV {
+	own := panelKV{newMatrix(returned.k.Rows, panels), newMatrix(returned.v.Rows, panels)}
+	for i, flat := range s.options.Export.Source {
+		from, to := s.route(i, flat)
+		own.k.AddColumn(to, returned.k, from)
+		own.v.AddColumn(to, returned.v, from)
+	}
+	return own
+}
+
+func (s *panelStream) release(layer int) { s.layers[layer] = panelLayer{} }

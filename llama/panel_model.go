@@ -1,0 +1,137 @@
+package llama
+
+import (
+	"fmt"
+
+	"gotransplant/internal/panel"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/dtypes/bfloat16"
+	"github.com/gomlx/gomlx/core/tensors"
+)
+
+// panelModel is a model's weights as the kernels of internal/panel take them.
+type panelModel struct {
+	embedding   *panel.Weight // [V, M], the head's where they are tied
+	head        *panel.Weight // [V, M]
+	finalNorm   []float32     // [M]
+	layers      []panelBlock
+	frequencies []float64 // [D/2]
+}
+
+// panelBlock is one block: projections by name, and the gains of its two norms.
+type panelBlock struct {
+	projections     map[string]*panel.Weight // [out, in]
+	attention, feed []float32                // [M]
+}
+
+// panelsCan says why the kernels cannot run a model, or nil.
+func panelsCan(w *Weights, o Options) error {
+	switch {
+	case !panel.Available():
+		return fmt.Errorf("this processor or this build lacks AVX-512 (build with GOEXPERIMENT=simd)")
+	case w.backend.Name() != "go":
+		return fmt.Errorf("the backend is %s", w.backend.Name())
+	case o.TrainBase:
+		return fmt.Errorf("the base is trained")
+	case o.Compute != dtypes.Float32 || o.Residual != dtypes.Float64:
+		return fmt.Errorf("they compute in float32 with a float64 residual stream, not in %s with %s", o.Compute, o.Residual)
+	case w.Config.HeadDim%8 != 0:
+		return fmt.Errorf("the head dimension %d is not a multiple of 8", w.Config.HeadDim)
+	}
+	return nil
+}
+
+// pack moves the weights from their tensors, which are freed one by one, to panels.
+func (w *Weights) pack() (*panelModel, error) {
+	m := &panelModel{frequencies: w.Config.InverseFrequencies(), layers: make([]panelBlock, w.Config.NumHiddenLayers)}
+	var err error
+	if m.embedding, err = w.packMatrix(embedName); err != nil {
+		return nil, err
+	}
+	m.head = m.embedding
+	if !w.Config.TieWordEmbeddings {
+		if m.head, err = w.packMatrix(headName); err != nil {
+			return nil, err
+		}
+	}
+	if m.finalNorm, err = w.packVector(finalNormName); err != nil {
+		return nil, err
+	}
+	for layer := range m.layers {
+		b := &m.layers[layer]
+		b.projections = make(map[string]*panel.Weight)
+		for _, proj := range Projections() {
+			if b.projections[proj], err = w.packMatrix(partName(layer, proj)); err != nil {
+				return nil, err
+			}
+		}
+		if b.attention, err = w.packVector(partName(layer, "input_layernorm")); err != nil {
+			return nil, err
+		}
+		if b.feed, err = w.packVector(partName(layer, "post_attention_layernorm")); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func (w *Weights) packMatrix(name string) (packed *panel.Weight, err error) {
+	t := w.tensors[name]
+	out, in := t.Shape().Dim(0), t.Shape().Dim(1)
+	if t.DType() == dtypes.BFloat16 {
+		err = tensors.ConstFlatData(t, func(values []bfloat16.BFloat16) {
+			bits := make([]uint16, len(values))
+			for i, v := range values {
+				bits[i] = v.Bits()
+			}
+			packed = panel.NewHalfWeight(out, in, bits)
+		})
+	} else {
+		var values []float32
+		if values, err = float32s(t); err == nil {
+			packed = panel.NewWeight(out, in, values)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return packed, w.drop(name)
+}
+
+func (w *Weights) packVector(name string) ([]float32, error) {
+	values, err := float32s(w.tensors[name])
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return values, w.drop(name)
+}
+
+func (w *Weights) drop(name string) error {
+	t := w.tensors[name]
+	delete(w.tensors, name)
+	return t.FinalizeAll()
+}
+
+// float32s copies a tensor of any of the checkpoint's dtypes.
+func float32s(t *tensors.Tensor) (values []float32, err error) {
+	switch t.DType() {
+	case dtypes.Float32:
+		return tensors.CopyFlatData[float32](t)
+	case dtypes.BFloat16:
+		err = tensors.ConstFlatData(t, func(all []bfloat16.BFloat16) {
+			for _, v := range all {
+				values = append(values, v.Float32())
+			}
+		})
+	case dtypes.Float64:
+		err = tensors.ConstFlatData(t, func(all []float64) {
+			for _, v := range all {
+				values = append(values, float32(v))
+			}
+		})
+	default:
+		err = fmt.Errorf("dtype %s", t.DType())
+	}
+	return values, err
+}

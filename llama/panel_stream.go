@@ -1,0 +1,382 @@
+package llama
+
+import (
+	"math"
+
+	"gotransplant/internal/panel"
+)
+
+// LowRank is an addition to a projection that the panel kernels know: y += Scale B A x, with A [r, in] and B [out, r].
+type LowRank struct {
+	A, B  *panel.Weight
+	Scale float32
+}
+
+// panelStream is a Stream computed by the kernels of internal/panel, on the calling goroutine alone: everything of a
+// block happens on panels of 16 tokens, and attention keeps no more than 16 queries' scores, so that memory grows with
+// the length alone.
+type panelStream struct {
+	engine  *Engine
+	options StreamOptions
+	model   *panelModel
+	rows    int // B sequences
+	given   int // tokens a sequence, as given
+	own     int // panels a sequence; padding beyond is left out
+	moved   int // panels of inserted states a sequence
+
+	x                  panel.Wide   // [M] the residual stream before the next layer
+	cos, sin           panel.Matrix // [D/2]
+	movedCos, movedSin panel.Matrix // [D/2] of the inserted states
+	sights             []panel.Sight // by panel of queries
+	sightsMoved        []panel.Sight // in layers with insertion
+	last               []int         // columns of the positions read after the last layer, one a sequence
+	dy                 panel.Wide    // on the way back: of the residual stream after the next layer
+	layers             []panelLayer
+	scratch            panel.Scratch
+}
+
+// panelLayer is what a layer leaves for its backward pass.
+type panelLayer struct {
+	x, xq, mid       panel.Wide   // xq is x at the queries: x itself but in the last layer
+	q, k, v, z       panel.Matrix // q and k rotated
+	gate, up         panel.Matrix
+	maximum, inverse []float32 // [H][query columns] of the softmax
+	moved            *panelKV  // keys rotated to their places here
+	keysValuesOnly   bool
+}
+
+// panelKV are keys and values [G*D] of some panels a sequence.
+type panelKV struct{ k, v panel.Matrix }
+
+func newMatrix(rows, panels int) panel.Matrix {
+	return panel.Matrix{Rows: rows, Panels: panels, Data: make([]float32, rows*panels*panel.Lanes)}
+}
+
+func newWide(rows, panels int) panel.Wide {
+	return panel.Wide{Rows: rows, Panels: panels, Data: make([]float64, rows*panels*panel.Lanes)}
+}
+
+func panelsOf(n int) int { return (n + panel.Lanes - 1) / panel.Lanes }
+
+// newPanelStream embeds the tokens and prepares rotary tables and masks.
+func (e *Engine) newPanelStream(seq Sequences, o StreamOptions) *panelStream {
+	s := &panelStream{engine: e, options: o, model: e.panels, rows: seq.Rows, given: seq.Length,
+		layers: make([]panelLayer, e.Weights.Config.NumHiddenLayers)}
+	longest := 1
+	for i, branch := range seq.Branch {
+		if branch >= 0 {
+			longest = max(longest, i%seq.Length+1)
+		}
+	}
+	s.own = panelsOf(longest)
+	s.x = newWide(e.Weights.Config.HiddenSize, s.rows*s.own)
+	row := make([]float32, s.x.Rows)
+	own := newPlaces(s.rows, s.own)
+	for i, id := range seq.Token {
+		c, ok := s.column(i)
+		if !ok {
+			continue
+		}
+		s.model.embedding.Row(int(id), row)
+		to := s.x.Panel(c / panel.Lanes)[c%panel.Lanes:]
+		for r, v := range row {
+			to[r*panel.Lanes] = float64(v)
+		}
+		own.position[c], own.branch[c] = seq.Position[i], seq.Branch[i]
+	}
+	s.cos, s.sin = s.rotary(own.position)
+	s.sights = s.see(own, own, nil)
+	for _, flat := range o.Last {
+		c, _ := s.column(int(flat))
+		s.last = append(s.last, c)
+	}
+	if o.Insertion != nil {
+		s.prepareInsertion(own)
+	}
+	return s
+}
+
+// column is where token i of the sequences as given lies; padding that was left out lies nowhere.
+func (s *panelStream) column(i int) (c int, ok bool) {
+	at := i % s.given
+	return i/s.given*s.own*panel.Lanes + at, at < s.own*panel.Lanes
+}
+
+// panelPlaces are the positions and branches of columns; padding has the branch -1.
+type panelPlaces struct {
+	panels           int // a sequence
+	position, branch []int32
+}
+
+func newPlaces(rows, panels int) panelPlaces {
+	n := rows * panels * panel.Lanes
+	p := panelPlaces{panels, make([]int32, n), make([]int32, n)}
+	for i := range p.branch {
+		p.branch[i] = -1
+	}
+	return p
+}
+
+func (s *panelStream) prepareInsertion(own panelPlaces) {
+	in := s.options.Insertion
+	s.moved = panelsOf(in.Count)
+	places := newPlaces(s.rows, s.moved)
+	for i, ok := range in.Valid {
+		if ok {
+			c := i/in.Count*s.moved*panel.Lanes + i%in.Count
+			places.position[c], places.branch[c] = in.Position[i], 0
+		}
+	}
+	s.movedCos, s.movedSin = s.rotary(places.position)
+	visible := panelPlaces{own.panels, own.position, append([]int32(nil), own.branch...)}
+	for i, replaced := range in.Replaced {
+		if c, ok := s.column(i); ok && replaced {
+			visible.branch[c] = -1
+		}
+	}
+	s.sightsMoved = s.see(own, visible, &places)
+}
+
+// rotary are the tables of cosines and sines for positions.
+func (s *panelStream) rotary(position []int32) (cos, sin panel.Matrix) {
+	cos, sin = newMatrix(len(s.model.frequencies), len(position)/panel.Lanes), newMatrix(len(s.model.frequencies), len(position)/panel.Lanes)
+	for c, p := range position {
+		for i, f := range s.model.frequencies {
+			angle := float64(p) * f
+			at := (c/panel.Lanes*cos.Rows+i)*panel.Lanes + c%panel.Lanes
+			cos.Data[at], sin.Data[at] = float32(math.Cos(angle)), float32(math.Sin(angle))
+		}
+	}
+	return cos, sin
+}
+
+// see gives for every panel of queries what it sees of the own keys and, when there are any, of the moved ones.
+func (s *panelStream) see(queries, own panelPlaces, moved *panelPlaces) []panel.Sight {
+	all := make([]panel.Sight, s.rows*queries.panels)
+	for i := range all {
+		b := i / queries.panels
+		all[i].Append(queries.at(i), own.of(b), 0)
+		if moved != nil {
+			all[i].Append(queries.at(i), moved.of(b), own.panels)
+		}
+	}
+	return all
+}
+
+// at are the columns of one panel.
+func (p panelPlaces) at(i int) panel.Places {
+	from, to := i*panel.Lanes, (i+1)*panel.Lanes
+	return panel.Places{Position: p.position[from:to], Branch: p.branch[from:to]}
+}
+
+// of are the columns of one sequence.
+func (p panelPlaces) of(row int) panel.Places {
+	from, to := row*p.panels*panel.Lanes, (row+1)*p.panels*panel.Lanes
+	return panel.Places{Position: p.position[from:to], Branch: p.branch[from:to]}
+}
+
+func (s *panelStream) extra(layer int, proj string) *LowRank {
+	if s.options.Overlay == nil {
+		return nil
+	}
+	return s.options.Overlay[layer][proj].LowRank
+}
+
+// linear is the named projection of x: [out].
+func (s *panelStream) linear(layer int, proj string, x panel.Matrix) panel.Matrix {
+	w := s.model.layers[layer].projections[proj]
+	y := newMatrix(w.Out, x.Panels)
+	w.Multiply(&s.scratch, x, y, false)
+	if e := s.extra(layer, proj); e != nil {
+		e.B.Multiply(&s.scratch, s.inner(e, x), y, true)
+	}
+	return y
+}
+
+// inner is Scale A x: [r].
+func (s *panelStream) inner(e *LowRank, x panel.Matrix) panel.Matrix {
+	u := newMatrix(e.A.Out, x.Panels)
+	e.A.Multiply(&s.scratch, x, u, false)
+	panel.Scale(u, e.Scale)
+	return u
+}
+
+// norm is the RMSNorm of x with the given gain: [M], and what its gradient needs.
+func (s *panelStream) norm(x panel.Wide, gain []float32) (y panel.Matrix, inverse []float64) {
+	y, inverse = newMatrix(x.Rows, x.Panels), make([]float64, x.Panels*panel.Lanes)
+	panel.Normalize(x, gain, s.engine.Weights.Config.RMSNormEps, y, inverse)
+	return y, inverse
+}
+
+// isLast says whether a layer's output is read at one position a sequence alone.
+func (s *panelStream) isLast(layer int) bool { return s.last != nil && layer == len(s.layers)-1 }
+
+// readers are the columns of x that go on as queries: all, or in the last layer each sequence's last, in the first lane
+// of a panel of its own.
+func (s *panelStream) readers(layer int, x panel.Wide) panel.Wide {
+	if !s.isLast(layer) {
+		return x
+	}
+	xq := newWide(x.Rows, s.rows)
+	for b, c := range s.last {
+		xq.Copy(b*panel.Lanes, x, c)
+	}
+	return xq
+}
+
+// keysValues are the keys, not yet rotated, and values of a layer's normed input.
+func (s *panelStream) keysValues(layer int, normed panel.Matrix) panelKV {
+	return panelKV{s.linear(layer, "k_proj", normed), s.linear(layer, "v_proj", normed)}
+}
+
+// forward runs one layer and returns the keys and values at the positions to export.
+func (s *panelStream) forward(layer int, moved *panelKV, export bool) *panelKV {
+	cfg, block := s.engine.Weights.Config, &s.model.layers[layer]
+	l := panelLayer{x: s.x}
+	normed, _ := s.norm(s.x, block.attention)
+	own := s.keysValues(layer, normed)
+	var out *panelKV
+	if export {
+		out = s.export(own)
+	}
+	l.k, l.v = own.k, own.v
+	panel.Rotate(l.k, s.cos, s.sin, cfg.HeadDim, false)
+	if moved != nil {
+		l.moved = &panelKV{newMatrix(moved.k.Rows, moved.k.Panels), moved.v}
+		copy(l.moved.k.Data, moved.k.Data)
+		panel.Rotate(l.moved.k, s.movedCos, s.movedSin, cfg.HeadDim, false)
+	}
+	l.xq = s.readers(layer, s.x)
+	if s.isLast(layer) {
+		normed, _ = s.norm(l.xq, block.attention)
+	}
+	l.q = s.linear(layer, "q_proj", normed)
+	cos, sin := s.queryTables(layer)
+	panel.Rotate(l.q, cos, sin, cfg.HeadDim, false)
+	s.attend(layer, &l)
+	l.mid = copyWide(l.xq)
+	l.mid.Add(s.linear(layer, "o_proj", l.z))
+	normed, _ = s.norm(l.mid, block.feed)
+	l.gate, l.up = s.linear(layer, "gate_proj", normed), s.linear(layer, "up_proj", normed)
+	h := newMatrix(l.gate.Rows, l.gate.Panels)
+	panel.SwiGLU(l.gate, l.up, h)
+	y := l.mid
+	if s.options.Keep {
+		y = copyWide(l.mid)
+		s.layers[layer] = l
+	}
+	y.Add(s.linear(layer, "down_proj", h))
+	s.x = y
+	return out
+}
+
+func copyWide(x panel.Wide) panel.Wide {
+	return panel.Wide{Rows: x.Rows, Panels: x.Panels, Data: append([]float64(nil), x.Data...)}
+}
+
+// queryTables are the rotary tables of a layer's queries.
+func (s *panelStream) queryTables(layer int) (cos, sin panel.Matrix) {
+	if !s.isLast(layer) {
+		return s.cos, s.sin
+	}
+	cos, sin = newMatrix(s.cos.Rows, s.rows), newMatrix(s.sin.Rows, s.rows)
+	for b, c := range s.last {
+		cos.Copy(b*panel.Lanes, s.cos, c)
+		sin.Copy(b*panel.Lanes, s.sin, c)
+	}
+	return cos, sin
+}
+
+// attend fills in z and the statistics of the softmax.
+func (s *panelStream) attend(layer int, l *panelLayer) {
+	cfg := s.engine.Weights.Config
+	heads, dim := cfg.NumAttentionHeads, cfg.HeadDim
+	l.z = newMatrix(l.q.Rows, l.q.Panels)
+	columns := l.q.Panels * panel.Lanes
+	l.maximum, l.inverse = make([]float32, heads*columns), make([]float32, heads*columns)
+	for p := range l.q.Panels {
+		keys, sight := s.keys(layer, l, p), s.sight(layer, l, p)
+		for h := range heads {
+			group := h / (heads / cfg.NumKeyValueHeads) * dim
+			q, z := head(l.q, p, h, dim), head(l.z, p, h, dim)
+			m, inv := stats(l, h, p, columns)
+			panel.Attend(&s.scratch, q, z, dim, group, keys, sight, s.scale(), m, inv)
+		}
+	}
+}
+
+func (s *panelStream) scale() float32 {
+	return float32(1 / math.Sqrt(float64(s.engine.Weights.Config.HeadDim)))
+}
+
+// head are a head's rows of a panel.
+func head(m panel.Matrix, p, h, dim int) []float32 {
+	return m.Panel(p)[h*dim*panel.Lanes : (h+1)*dim*panel.Lanes]
+}
+
+func stats(l *panelLayer, h, p, columns int) (maximum, inverse []float32) {
+	from := h*columns + p*panel.Lanes
+	return l.maximum[from : from+panel.Lanes], l.inverse[from : from+panel.Lanes]
+}
+
+// keys are what the p-th panel of queries may look at: its sequence's own keys, then those moved there.
+func (s *panelStream) keys(layer int, l *panelLayer, p int) []panel.Keys {
+	b := s.sequence(layer, p)
+	keys := []panel.Keys{{K: l.k, V: l.v, First: b * s.own, Size: s.own}}
+	if l.moved != nil {
+		keys = append(keys, panel.Keys{K: l.moved.k, V: l.moved.v, First: b * s.moved, Size: s.moved})
+	}
+	return keys
+}
+
+// sequence is the sequence of the p-th panel of queries.
+func (s *panelStream) sequence(layer, p int) int {
+	if s.isLast(layer) {
+		return p
+	}
+	return p / s.own
+}
+
+// sight is what the p-th panel of queries sees.
+func (s *panelStream) sight(layer int, l *panelLayer, p int) panel.Sight {
+	all := s.sights
+	if l.moved != nil {
+		all = s.sightsMoved
+	}
+	if !s.isLast(layer) {
+		return all[p]
+	}
+	c := s.last[p]
+	return all[c/panel.Lanes].Only(c % panel.Lanes)
+}
+
+// export picks the keys and values at the exported positions.
+func (s *panelStream) export(own panelKV) *panelKV {
+	o := s.options.Export
+	panels := panelsOf(o.Count)
+	out := &panelKV{newMatrix(own.k.Rows, s.rows*panels), newMatrix(own.v.Rows, s.rows*panels)}
+	for i, flat := range o.Source {
+		to, from := s.route(i, flat)
+		out.k.Copy(to, own.k, from)
+		out.v.Copy(to, own.v, from)
+	}
+	return out
+}
+
+// route is where the i-th exported state, from token flat, lies among the exported columns and among the own ones.
+func (s *panelStream) route(i int, flat int32) (exported, own int) {
+	o := s.options.Export
+	own, _ = s.column(int(flat))
+	return i/o.Count*panelsOf(o.Count)*panel.Lanes + i%o.Count, own
+}
+
+// exportKeysValues runs no more of a layer than its keys and values at the exported positions.
+func (s *panelStream) exportKeysValues(layer int) *panelKV {
+	normed, _ := s.norm(s.x, s.model.layers[layer].attention)
+	out := s.export(s.keysValues(layer, normed))
+	if s.options.Keep {
+		s.layers[layer] = panelLayer{x: s.x, keysValuesOnly: true}
+	}
+	s.x = panel.Wide{}
+	return out
+}
