@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"gotransplant/internal/guard"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 )
@@ -27,6 +29,8 @@ type Engine struct {
 	Options Options
 	backend compute.Backend
 
+	clerk *clerk
+
 	mu    sync.Mutex
 	execs map[string]*graph.Exec
 }
@@ -39,7 +43,7 @@ func NewEngine(w *Weights, o Options) (*Engine, error) {
 	if o.Residual != dtypes.Float64 && o.Residual != dtypes.Float32 {
 		return nil, fmt.Errorf("residual dtype %s: want Float64 or Float32", o.Residual)
 	}
-	return &Engine{Weights: w, Options: o, backend: w.backend, execs: make(map[string]*graph.Exec)}, nil
+	return &Engine{Weights: w, Options: o, backend: w.backend, clerk: newClerk(), execs: make(map[string]*graph.Exec)}, nil
 }
 
 // Overlay is what a stream adds to the projections of the base: one map from projection to Extra per layer.
@@ -115,7 +119,8 @@ func (in *inputs) optional(passed bool) *graph.Node {
 }
 
 // run calls the executable named key, building it first if need be; equal keys must come with equal build functions.
-func (e *Engine) run(key string, build func(in *inputs) []*graph.Node, args ...*tensors.Tensor) ([]*tensors.Tensor, error) {
+// Work is under what the call is booked.
+func (e *Engine) run(work Work, key string, build func(in *inputs) []*graph.Node, args ...*tensors.Tensor) ([]*tensors.Tensor, error) {
 	exec, err := e.exec(key, build)
 	if err != nil {
 		return nil, err
@@ -123,10 +128,19 @@ func (e *Engine) run(key string, build func(in *inputs) []*graph.Node, args ...*
 	var out []*tensors.Tensor
 	err = guard.Do(key, func() (err error) {
 		anys := make([]any, len(args))
+		argShapes := make([]shapes.Shape, len(args))
 		for i, a := range args {
-			anys[i] = a
+			anys[i], argShapes[i] = a, a.Shape()
 		}
+		start := time.Now()
+		g, err := exec.Compile(argShapes...) // finds it made, but for the first call with these shapes
+		if err != nil {
+			return err
+		}
+		e.clerk.compiled(g, time.Since(start))
+		start = time.Now()
 		out, err = exec.Call(anys...)
+		e.clerk.called(work, time.Since(start))
 		return err
 	})
 	return out, err

@@ -34,6 +34,7 @@ type Insertion struct {
 
 // StreamOptions say what a stream does besides running the blocks.
 type StreamOptions struct {
+	Name      string     // in the engine's ledger
 	Overlay   Overlay    // nil: the bare model
 	Export    *Export    // nil: keys and values of all positions are exported where they are wanted
 	Insertion *Insertion // nil: nothing can be inserted
@@ -100,7 +101,7 @@ func (s *Stream) embed(seq Sequences) (err error) {
 	if s.tokens, err = e.int32s(seq.Token, s.rows, s.length); err != nil {
 		return err
 	}
-	out, err := e.run("embed", func(in *inputs) []*graph.Node {
+	out, err := s.run(Embedding, "embed", func(in *inputs) []*graph.Node {
 		tokens, table := in.next(), in.next()
 		return []*graph.Node{graph.ConvertDType(graph.Gather(table, graph.InsertAxes(tokens, -1)), e.Options.Residual)}
 	}, s.tokens, e.Weights.tensors[embedName])
@@ -144,7 +145,7 @@ func (s *Stream) prepare(seq Sequences) error {
 		}
 		args = append(args, extra...)
 	}
-	out, err := e.run(key, e.buildPrepare(ins != nil), args...)
+	out, err := s.run(Preparing, key, e.buildPrepare(ins != nil), args...)
 	if err != nil {
 		return err
 	}
@@ -199,13 +200,18 @@ func (e *Engine) int32s(values []int32, dims ...int) (*tensors.Tensor, error) {
 	return fromFlat(e.backend, dtypes.Int32, values, dims...)
 }
 
+// run is the engine's, noted as work of this stream.
+func (s *Stream) run(pass, key string, build func(in *inputs) []*graph.Node, args ...*tensors.Tensor) ([]*tensors.Tensor, error) {
+	return s.engine.run(Work{s.options.Name, pass}, key, build, args...)
+}
+
 // X is the residual stream [B, S, M] before the next layer, in the residual dtype; after the last layer [B, 1, M] where
 // Last was given. It belongs to the stream.
 func (s *Stream) X() *tensors.Tensor { return s.x }
 
 // kind names an executable of one block.
 type kind struct {
-	pass                 string // "forward" or "backward"
+	pass                 string // one of Work's
 	last, inserted, keep bool
 	exports, some        bool // keys and values leave the stream; only some positions' do
 	toInput              bool // backward: dx is wanted
@@ -222,13 +228,13 @@ func (s *Stream) Forward(layer int, moved *KV, export bool) (KV, error) {
 	}
 	state := &s.layers[layer]
 	state.x, state.inserted = s.x, moved
-	k := s.kind("forward", layer)
+	k := s.kind(ForwardPass, layer)
 	k.keep, k.exports, k.some = s.options.Keep, export, export && s.source != nil
 	args := append([]*tensors.Tensor{s.x}, s.attentionArgs(layer)...)
 	if k.some {
 		args = append(args, s.source)
 	}
-	out, err := s.engine.run(k.name(), s.buildForward(layer, k), append(args, s.layerArgs(layer)...)...)
+	out, err := s.run(k.pass, k.name(), s.buildForward(layer, k), append(args, s.layerArgs(layer)...)...)
 	if err != nil {
 		return KV{}, fmt.Errorf("layer %d: %w", layer, err)
 	}
@@ -274,13 +280,13 @@ func (s *Stream) buildForward(layer int, k kind) func(in *inputs) []*graph.Node 
 // stream whose output nobody reads.
 func (s *Stream) KeysValues(layer int) (KV, error) {
 	e, extras := s.engine, s.extras(layer)
-	k := s.kind("keys and values", layer)
+	k := s.kind(KeysValuesPass, layer)
 	k.some = s.source != nil
 	args := []*tensors.Tensor{s.x}
 	if k.some {
 		args = append(args, s.source)
 	}
-	out, err := e.run(k.name(), func(in *inputs) []*graph.Node {
+	out, err := s.run(k.pass, k.name(), func(in *inputs) []*graph.Node {
 		x, source := in.next(), in.optional(k.some)
 		b := e.block(in, extras)
 		b.forwardOnly = true
@@ -310,12 +316,12 @@ type Gradients struct {
 // stream before the layer, or nil unless toInput is set, and frees everything kept for the layer as well as dy and dKV.
 func (s *Stream) Backward(layer int, dy *tensors.Tensor, dKV KV, toInput bool) (*tensors.Tensor, Gradients, error) {
 	state := &s.layers[layer]
-	k := s.kind("backward", layer)
+	k := s.kind(BackwardPass, layer)
 	k.toInput, k.exports, k.some = toInput, dKV.K != nil, dKV.K != nil && s.source != nil
 	build := s.buildBackward(layer, k)
 	args := []*tensors.Tensor{state.x, state.q, state.z, state.mid, state.gate, state.up, state.k, state.v, dy}
 	if state.keysValuesOnly {
-		k.pass = "backward of keys and values"
+		k.pass = BackwardKeysValues
 		build, args = s.buildBackwardKeysValues(layer, k), args[:1]
 	} else {
 		args = append(args, s.attentionArgs(layer)...)
@@ -326,7 +332,7 @@ func (s *Stream) Backward(layer int, dy *tensors.Tensor, dKV KV, toInput bool) (
 	if k.some {
 		args = append(args, s.source)
 	}
-	out, err := s.engine.run(k.name(), build, append(args, s.layerArgs(layer)...)...)
+	out, err := s.run(k.pass, k.name(), build, append(args, s.layerArgs(layer)...)...)
 	if err != nil {
 		return nil, Gradients{}, fmt.Errorf("layer %d: %w", layer, err)
 	}

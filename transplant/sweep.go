@@ -23,6 +23,12 @@ type Method struct {
 	StopGradient bool
 }
 
+// The two streams of a method, by their names in the engine's ledger.
+const (
+	ArguerName  = "arguer"
+	ChooserName = "chooser"
+)
+
 // Outcome is what a sweep says about one case.
 type Outcome struct {
 	LogProb [2]float64 // of the tokens "1" and "2" over the whole vocabulary
@@ -128,7 +134,7 @@ func (m *Method) begin(cases []Case, train bool) (*pair, error) {
 		}
 	}
 	chooser := pad(choosers)
-	options := llama.StreamOptions{Overlay: m.Chooser.layers(), Last: chooser.last, Keep: train}
+	options := llama.StreamOptions{Name: ChooserName, Overlay: m.Chooser.layers(), Last: chooser.last, Keep: train}
 	if lastMoved >= 0 {
 		arguer := pad(arguers)
 		export, insertion := moves(arguers, arguer.Length)
@@ -138,7 +144,7 @@ func (m *Method) begin(cases []Case, train bool) (*pair, error) {
 		}
 		var err error
 		p.arguer, err = m.Engine.NewStream(arguer.Sequences, llama.StreamOptions{
-			Overlay: m.Arguer.layers(), Export: &export, Keep: train && m.TrainsArguer()})
+			Name: ArguerName, Overlay: m.Arguer.layers(), Export: &export, Keep: train && m.TrainsArguer()})
 		if err != nil {
 			return nil, fmt.Errorf("arguer: %w", err)
 		}
