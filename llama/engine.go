@@ -143,7 +143,7 @@ func (e *Engine) run(work Work, key string, build func(in *inputs) []*graph.Node
 		e.clerk.called(work, time.Since(start))
 		return err
 	})
-	return out, err
+	return out, asOutOfMemory(err)
 }
 
 func (e *Engine) exec(key string, build func(in *inputs) []*graph.Node) (*graph.Exec, error) {

@@ -51,6 +51,7 @@ func (s *Stream) Score(t Targets, gradient bool) (Scores, error) {
 	}
 	weight, err := FromFloat32(e.backend, t.Weight, n)
 	if err != nil {
+		free(target)
 		return Scores{}, err
 	}
 	defer free(target, weight)
@@ -60,7 +61,11 @@ func (s *Stream) Score(t Targets, gradient bool) (Scores, error) {
 	if err != nil {
 		return Scores{}, err
 	}
-	return readScores(out, len(t.Watch), gradient)
+	scores, err := readScores(out, len(t.Watch), gradient)
+	if err != nil {
+		free(out...)
+	}
+	return scores, err
 }
 
 // buildScore: x [B, Q, M], gain [M], head [V, M], target [n] and weight [n] with n = B*Q give the losses [n], the

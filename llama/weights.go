@@ -134,5 +134,6 @@ func fromFlat[T float32 | float64 | int32](b compute.Backend, kind dtypes.DType,
 	if shape.Size() != len(values) {
 		return nil, fmt.Errorf("%d values for shape %s", len(values), shape)
 	}
-	return tensors.FromRaw(b, 0, shape, dtypes.UnsafeByteSliceFromAny(values))
+	t, err := tensors.FromRaw(b, 0, shape, dtypes.UnsafeByteSliceFromAny(values))
+	return t, asOutOfMemory(err)
 }

@@ -21,6 +21,9 @@ type Method struct {
 	NoTransplant bool
 	// StopGradient keeps the loss from reaching the arguer through the moved states.
 	StopGradient bool
+	// Remat has training keep no more than each block's input and compute the block again on the way back: less memory,
+	// more time, the same gradients.
+	Remat bool
 	// Buckets bound the shapes of micro-batches where every shape is a compilation; nil: lengths are rounded up a little.
 	Buckets Buckets
 }
@@ -150,7 +153,8 @@ func (m *Method) begin(g group, train bool) (*pair, error) {
 		p.tokens[i] = len(choosers[i].token) + len(arguers[i].token)
 	}
 	chooser := pad(choosers, g.shape.Chooser)
-	options := llama.StreamOptions{Name: ChooserName, Overlay: m.Chooser.layers(), Last: chooser.last, Keep: train}
+	options := llama.StreamOptions{Name: ChooserName, Overlay: m.Chooser.layers(), Last: chooser.last,
+		Keep: train, Remat: m.Remat}
 	if lastMoved >= 0 {
 		arguer := pad(arguers, g.shape.Arguer)
 		export, insertion := moves(arguers, arguer.Length, g.shape.Moved)
@@ -160,7 +164,8 @@ func (m *Method) begin(g group, train bool) (*pair, error) {
 		}
 		var err error
 		p.arguer, err = m.Engine.NewStream(arguer.Sequences, llama.StreamOptions{
-			Name: ArguerName, Overlay: m.Arguer.layers(), Export: &export, Keep: train && m.TrainsArguer()})
+			Name: ArguerName, Overlay: m.Arguer.layers(), Export: &export, Keep: train && m.TrainsArguer(),
+			Remat: m.Remat})
 		if err != nil {
 			return nil, fmt.Errorf("arguer: %w", err)
 		}
@@ -249,9 +254,11 @@ func (p *pair) backward(dy *tensors.Tensor) error {
 		var g llama.Gradients
 		var err error
 		if dy, g, err = p.chooser.Backward(layer, dy, llama.KV{}, layer > 0); err != nil {
+			release(arguerDY)
 			return fmt.Errorf("chooser: %w", err)
 		}
 		if err := p.Chooser.collect(p.chooserGrads, layer, g.Params); err != nil {
+			release(dy, arguerDY, g.Moved.K, g.Moved.V)
 			return err
 		}
 		if layer > p.lastMoved {
@@ -263,9 +270,11 @@ func (p *pair) backward(dy *tensors.Tensor) error {
 			continue
 		}
 		if arguerDY, g, err = p.arguer.Backward(layer, arguerDY, g.Moved, layer > 0); err != nil {
+			release(dy)
 			return fmt.Errorf("arguer: %w", err)
 		}
 		if err := p.Arguer.collect(p.arguerGrads, layer, g.Params); err != nil {
+			release(dy, arguerDY)
 			return err
 		}
 	}
@@ -287,11 +296,12 @@ func newGrads(r *Role) Grads {
 	return make(Grads, len(r.Adapter.Params()))
 }
 
-// collect copies one layer's gradients to the host, into their places in grads, and frees them.
+// collect copies one layer's gradients to the host, into their places in grads, and frees them whatever happens.
 func (r *Role) collect(grads Grads, layer int, params []*tensors.Tensor) error {
 	if r == nil {
 		return nil
 	}
+	defer release(params...)
 	next := 0
 	for i, p := range r.Adapter.Params() {
 		if p.Layer != layer {
@@ -301,7 +311,6 @@ func (r *Role) collect(grads Grads, layer int, params []*tensors.Tensor) error {
 		if err != nil {
 			return fmt.Errorf("gradient of %s: %w", p.Name(), err)
 		}
-		params[next].MustFinalizeAll()
 		grads[i] = values
 		next++
 	}
