@@ -42,6 +42,8 @@ type Trainer struct {
 	points  int           // scores of the held-out rows so far: lines of curve.csv
 	before  time.Duration // spent by earlier processes of the same run
 	started time.Time
+
+	optimizing time.Duration // see Optimizing
 }
 
 // StepMetrics is one line of metrics.jsonl: an update seen from before it.
@@ -135,6 +137,9 @@ func (t *Trainer) Step() int { return t.step }
 
 // Seconds is the time spent on the run, by this process and those before it.
 func (t *Trainer) Seconds() float64 { return (t.before + time.Since(t.started)).Seconds() }
+
+// Optimizing is the time this process spent on updates once their gradients were there: clipping, AdamW and the upload.
+func (t *Trainer) Optimizing() time.Duration { return t.optimizing }
 
 // Describe tells what will be trained.
 func (t *Trainer) Describe() string {
@@ -276,6 +281,8 @@ func (t *Trainer) accumulate(s Sweep) error {
 
 // apply takes the summed gradients, clips them and updates host and device. It returns the norm before clipping.
 func (t *Trainer) apply(lr float64) (norm float64, err error) {
+	start := time.Now()
+	defer func() { t.optimizing += time.Since(start) }()
 	if err := t.sums.Take(t.tensors); err != nil {
 		return 0, err
 	}

@@ -53,7 +53,11 @@ func Open(s Settings, backend compute.Backend) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.Method, err = s.method(backend, checkpoint); err != nil {
+	weights, err := llama.Load(backend, checkpoint)
+	if err != nil {
+		return nil, err
+	}
+	if o.Method, err = s.method(weights); err != nil {
 		return nil, err
 	}
 	o.Method.Labels, o.Method.Layers = o.Rows.Labels, layers
@@ -77,16 +81,12 @@ func (s Settings) openModel() (*model.Checkpoint, *tokenizer.Tokenizer, error) {
 	return checkpoint, tok, err
 }
 
-func (s Settings) method(backend compute.Backend, checkpoint *model.Checkpoint) (*transplant.Method, error) {
+func (s Settings) method(weights *llama.Weights) (*transplant.Method, error) {
 	kind, err := s.computeType()
 	if err != nil {
 		return nil, err
 	}
 	residual, err := s.residualType()
-	if err != nil {
-		return nil, err
-	}
-	weights, err := llama.Load(backend, checkpoint)
 	if err != nil {
 		return nil, err
 	}
