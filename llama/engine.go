@@ -2,6 +2,7 @@ package llama
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -43,6 +44,9 @@ func NewEngine(w *Weights, o Options) (*Engine, error) {
 	if o.Residual != dtypes.Float64 && o.Residual != dtypes.Float32 {
 		return nil, fmt.Errorf("residual dtype %s: want Float64 or Float32", o.Residual)
 	}
+	if o.TrainBase && w.storage.quantized() {
+		return nil, fmt.Errorf("weights kept as %s cannot be trained: keep them as float32 or bfloat16", w.storage)
+	}
 	return &Engine{Weights: w, Options: o, backend: w.backend, clerk: newClerk(), execs: make(map[string]*graph.Exec)}, nil
 }
 
@@ -73,7 +77,7 @@ func signature(extras map[string]Extra) string {
 func (e *Engine) layerArgs(layer int, extras map[string]Extra) []*tensors.Tensor {
 	var args []*tensors.Tensor
 	for _, part := range blockParts {
-		args = append(args, e.Weights.part(layer, part))
+		args = append(args, e.Weights.part(layer, part)...)
 	}
 	for _, proj := range Projections() {
 		args = append(args, extras[proj].Values...)
@@ -84,12 +88,15 @@ func (e *Engine) layerArgs(layer int, extras map[string]Extra) []*tensors.Tensor
 // block reads those arguments back inside a graph.
 func (e *Engine) block(in *inputs, extras map[string]Extra) *block {
 	b := &block{
-		cfg: e.Weights.Config, compute: e.Options.Compute,
-		weights: make(map[string]*graph.Node), extras: make(map[string]extra), uses: make(map[string][]use),
-		trainBase: e.Options.TrainBase,
+		cfg: e.Weights.Config, compute: e.Options.Compute, storage: e.Weights.storage,
+		weights: make(map[string]*graph.Node), scales: make(map[string]*graph.Node),
+		extras: make(map[string]extra), uses: make(map[string][]use), trainBase: e.Options.TrainBase,
 	}
 	for _, part := range blockParts {
 		b.weights[part] = in.next()
+		if b.storage.quantized() && slices.Contains(Projections(), part) {
+			b.scales[part] = in.next()
+		}
 	}
 	for _, proj := range Projections() {
 		if x, ok := extras[proj]; ok {
