@@ -17,6 +17,8 @@ type Buckets []Shape
 // tile is the step of the lengths of buckets, in tokens: tensor cores work on multiples of 8.
 const tile = 8
 
+func upToTile(n int) int { return (n + tile - 1) / tile * tile }
+
 // covers says whether rows that need r fit.
 func (s Shape) covers(r Shape) bool {
 	return r.Arguer <= s.Arguer && r.Chooser <= s.Chooser && r.Moved <= s.Moved
@@ -66,6 +68,24 @@ func (m *Method) PlanBuckets(cases []Case, count int) Buckets {
 	return planBuckets(needs, count, m.Engine.Weights.Config.HiddenSize)
 }
 
+// covering is the method with one more bucket where some of the cases fit none of its buckets, as under a control that
+// changes what is moved.
+func (m *Method) covering(cases []Case) *Method {
+	if m.Buckets == nil {
+		return m
+	}
+	largest := m.Buckets[len(m.Buckets)-1]
+	for _, c := range cases {
+		largest = largest.join(m.need(c).round(upToTile))
+	}
+	if m.Buckets.level(largest) < len(m.Buckets) {
+		return m
+	}
+	wider := *m
+	wider.Buckets = append(slices.Clone(m.Buckets), largest)
+	return &wider
+}
+
 // rowsOfShape is how many rows need the same.
 type rowsOfShape struct {
 	Shape
@@ -81,7 +101,7 @@ func planBuckets(needs []Shape, count, hidden int) Buckets {
 	tally := make(map[Shape]int)
 	largest := Shape{}
 	for _, s := range needs {
-		s = s.round(func(n int) int { return (n + tile - 1) / tile * tile })
+		s = s.round(upToTile)
 		tally[s]++
 		largest = largest.join(s)
 	}
@@ -175,7 +195,7 @@ func cut(sorted []rowsOfShape, count, hidden int) Buckets {
 func equalWidth(largest Shape, count int) Buckets {
 	b := make(Buckets, count)
 	for k := range b {
-		b[k] = largest.round(func(n int) int { return (n*(k+1)/count + tile - 1) / tile * tile })
+		b[k] = largest.round(func(n int) int { return upToTile(n * (k + 1) / count) })
 	}
 	return b
 }

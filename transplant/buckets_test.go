@@ -226,3 +226,24 @@ func TestBucketsBoundCompilations(t *testing.T) {
 			some, shapes, one, free)
 	}
 }
+
+// TestCovering: cases longer than all buckets get one more, which covers all of them; others none.
+func TestCovering(t *testing.T) {
+	g := small(t)
+	m := g.method(t, dtypes.Float32)
+	m.Buckets = m.PlanBuckets(g.cases, 2)
+	if got := m.covering(g.cases); len(got.Buckets) != len(m.Buckets) {
+		t.Errorf("got %v for the cases that were planned for, want %v", got.Buckets, m.Buckets)
+	}
+	before := len(m.Buckets)
+	m.NoTransplant = true // the chooser reads the arguments itself
+	wider := m.covering(g.cases)
+	if len(wider.Buckets) != before+1 || len(m.Buckets) != before {
+		t.Errorf("%d buckets, and %d in the method itself; want %d and %d", len(wider.Buckets), len(m.Buckets), before+1, before)
+	}
+	for _, c := range g.cases {
+		if wider.Buckets.level(m.need(c)) == len(wider.Buckets) {
+			t.Errorf("row %d: %v does not cover %+v", c.Row, wider.Buckets, m.need(c))
+		}
+	}
+}

@@ -13,7 +13,7 @@ func New(s Settings, backend compute.Backend, w *llama.Weights, labels [2]int32)
 		return nil, err
 	}
 	o := &Session{Settings: s, Config: w.Config, Pace: s.pace()}
-	o.MicroBatch = o.Pace.MicroBatch
+	o.MicroBatch, o.Buckets = o.Pace.MicroBatch, s.buckets()
 	layers, err := s.layers(o.Config.NumHiddenLayers)
 	if err != nil {
 		return nil, err
@@ -31,6 +31,7 @@ func New(s Settings, backend compute.Backend, w *llama.Weights, labels [2]int32)
 
 // TrainerOn prepares training on cases in their order.
 func (o *Session) TrainerOn(cases []transplant.Case) (*transplant.Trainer, error) {
+	o.Method.Buckets = o.Method.PlanBuckets(cases, o.Buckets)
 	t, err := transplant.NewTrainer(o.Method, o.TrainOptions(o.Pace), cases, nil)
 	if err != nil {
 		return nil, err

@@ -54,11 +54,16 @@ func Common(s *setup.Settings) []Group {
 func Running(s *setup.Settings) Group {
 	run := NewGroup("Running")
 	f := run.Flags
-	f.StringVar(&s.Backend, "backend", s.Backend, "GoMLX `backend`: go, xla:cuda, xla:/path/to/plugin.so")
+	f.StringVar(&s.Backend, "backend", s.Backend, "GoMLX `backend`: go, xla:cuda, xla:cpu, xla:/path/to/plugin.so; options of xla follow, "+
+		"as in xla:cuda,tf32=true,preallocate=true,memory_fraction=0.9 (a share of the device's memory),visible_devices=0")
+	f.BoolVar(&s.InstallPlugin, "install-plugin", s.InstallPlugin, "download the plugin that --backend names, if it is missing (JAX's newest from "+
+		"pypi.org for xla:cuda, gigabytes with NVIDIA's libraries)")
 	f.StringVar(&s.DType, "dtype", s.DType, "compute `type`: float32, bfloat16")
 	f.StringVar(&s.Residual, "residual", s.Residual, "`type` of the residual stream: float64, float32")
 	f.IntVar(&s.MicroBatch, "micro-batch", s.MicroBatch, "`rows` that go through the layers together (0: chosen for the backend)")
 	f.IntVar(&s.Workers, "workers", s.Workers, "`micro-batches` run at the same time (0: chosen for the backend)")
+	f.IntVar(&s.Buckets, "buckets", s.Buckets, fmt.Sprintf("`number` of shapes that micro-batches are padded to, each of which is compiled; "+
+		"rows of similar length go together (0: %d on xla; none on go, where lengths are rounded up a little)", setup.DeviceBuckets))
 	return run
 }
 
