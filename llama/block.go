@@ -28,7 +28,9 @@ var (
 type block struct {
 	cfg       model.Config
 	compute   dtypes.DType
-	weights   map[string]*Node // by part: projections [out, in], norms [M]
+	weights   map[string]*Node // by part: projections [out, in], or the codes that stand for them, norms [M]
+	scales    map[string]*Node // by projection: what belongs to its codes
+	storage   Storage
 	extras    map[string]extra // by projection: what an overlay adds
 	trainBase bool             // the backward pass differentiates the weights too
 	uses      map[string][]use // by part: where the graph being built uses its weights
@@ -48,20 +50,39 @@ type extra struct {
 
 // linear is xWᵀ of the named projection, x being [N, in], plus what the overlay adds: [N, out].
 func (b *block) linear(proj string, x *Node) *Node {
-	w := ConvertDType(b.weights[proj], b.compute) // [out, in]
+	w, scale := b.matrix(proj, x.Shape().Dim(1)) // [out, in], nil or [out]
 	product, contract := Dot(settledBackward(x), w), 1
 	if b.forwardOnly && x.Shape().Size()*w.Shape().Dim(0) < smallProduct {
 		product, contract = Dot(x, Transpose(w, 0, 1)), 0
 	}
-	if b.forwardOnly && (proj == "o_proj" || proj == "down_proj") {
-		product = product.WithOutputDType(dtypes.Float32) // into the residual stream without rounding to bfloat16
+	intoStream := b.forwardOnly && (proj == "o_proj" || proj == "down_proj")
+	if intoStream || b.forwardOnly && scale != nil {
+		product = product.WithOutputDType(dtypes.Float32) // into the residual stream, or the scaling, without rounding to bfloat16
 	}
 	y := settled(product.General([]int{1}, nil, []int{contract}, nil)) // [N, out]
+	if scale != nil {
+		y = Mul(ConvertDType(y, dtypes.Float32), stack(scale, y.Shape().Dim(0)))
+	}
+	if scale != nil && !intoStream {
+		y = ConvertDType(y, b.compute)
+	}
 	b.uses[proj] = append(b.uses[proj], use{x, y, x})
 	if e, ok := b.extras[proj]; ok {
 		y = e.apply(x, y, e.values)
 	}
 	return y
+}
+
+// matrix is the weight [out, in] of a projection in the compute dtype. Where scale [out], float32, is not nil, the rows
+// of the weight, or the columns of a product with its transpose, have yet to be multiplied by it.
+func (b *block) matrix(proj string, in int) (w, scale *Node) {
+	switch b.storage {
+	case Int8:
+		return int8Matrix(b.weights[proj], b.scales[proj], b.compute)
+	case NF4:
+		return nf4Matrix(b.weights[proj], b.scales[proj], in, b.compute), nil
+	}
+	return ConvertDType(b.weights[proj], b.compute), nil
 }
 
 // smallProduct is the number of multiplications below which the Go backend (compute v0.1.4) takes a kernel that sums

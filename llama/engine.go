@@ -2,13 +2,16 @@ package llama
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"gotransplant/internal/guard"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 )
@@ -27,6 +30,8 @@ type Engine struct {
 	Options Options
 	backend compute.Backend
 
+	clerk *clerk
+
 	mu    sync.Mutex
 	execs map[string]*graph.Exec
 }
@@ -39,7 +44,10 @@ func NewEngine(w *Weights, o Options) (*Engine, error) {
 	if o.Residual != dtypes.Float64 && o.Residual != dtypes.Float32 {
 		return nil, fmt.Errorf("residual dtype %s: want Float64 or Float32", o.Residual)
 	}
-	return &Engine{Weights: w, Options: o, backend: w.backend, execs: make(map[string]*graph.Exec)}, nil
+	if o.TrainBase && w.storage.quantized() {
+		return nil, fmt.Errorf("weights kept as %s cannot be trained: keep them as float32 or bfloat16", w.storage)
+	}
+	return &Engine{Weights: w, Options: o, backend: w.backend, clerk: newClerk(), execs: make(map[string]*graph.Exec)}, nil
 }
 
 // Overlay is what a stream adds to the projections of the base: one map from projection to Extra per layer.
@@ -69,7 +77,7 @@ func signature(extras map[string]Extra) string {
 func (e *Engine) layerArgs(layer int, extras map[string]Extra) []*tensors.Tensor {
 	var args []*tensors.Tensor
 	for _, part := range blockParts {
-		args = append(args, e.Weights.part(layer, part))
+		args = append(args, e.Weights.part(layer, part)...)
 	}
 	for _, proj := range Projections() {
 		args = append(args, extras[proj].Values...)
@@ -80,12 +88,15 @@ func (e *Engine) layerArgs(layer int, extras map[string]Extra) []*tensors.Tensor
 // block reads those arguments back inside a graph.
 func (e *Engine) block(in *inputs, extras map[string]Extra) *block {
 	b := &block{
-		cfg: e.Weights.Config, compute: e.Options.Compute,
-		weights: make(map[string]*graph.Node), extras: make(map[string]extra), uses: make(map[string][]use),
-		trainBase: e.Options.TrainBase,
+		cfg: e.Weights.Config, compute: e.Options.Compute, storage: e.Weights.storage,
+		weights: make(map[string]*graph.Node), scales: make(map[string]*graph.Node),
+		extras: make(map[string]extra), uses: make(map[string][]use), trainBase: e.Options.TrainBase,
 	}
 	for _, part := range blockParts {
 		b.weights[part] = in.next()
+		if b.storage.quantized() && slices.Contains(Projections(), part) {
+			b.scales[part] = in.next()
+		}
 	}
 	for _, proj := range Projections() {
 		if x, ok := extras[proj]; ok {
@@ -115,7 +126,8 @@ func (in *inputs) optional(passed bool) *graph.Node {
 }
 
 // run calls the executable named key, building it first if need be; equal keys must come with equal build functions.
-func (e *Engine) run(key string, build func(in *inputs) []*graph.Node, args ...*tensors.Tensor) ([]*tensors.Tensor, error) {
+// Work is under what the call is booked.
+func (e *Engine) run(work Work, key string, build func(in *inputs) []*graph.Node, args ...*tensors.Tensor) ([]*tensors.Tensor, error) {
 	exec, err := e.exec(key, build)
 	if err != nil {
 		return nil, err
@@ -123,13 +135,22 @@ func (e *Engine) run(key string, build func(in *inputs) []*graph.Node, args ...*
 	var out []*tensors.Tensor
 	err = guard.Do(key, func() (err error) {
 		anys := make([]any, len(args))
+		argShapes := make([]shapes.Shape, len(args))
 		for i, a := range args {
-			anys[i] = a
+			anys[i], argShapes[i] = a, a.Shape()
 		}
+		start := time.Now()
+		g, err := exec.Compile(argShapes...) // finds it made, but for the first call with these shapes
+		if err != nil {
+			return err
+		}
+		e.clerk.compiled(g, time.Since(start))
+		start = time.Now()
 		out, err = exec.Call(anys...)
+		e.clerk.called(work, time.Since(start))
 		return err
 	})
-	return out, err
+	return out, asOutOfMemory(err)
 }
 
 func (e *Engine) exec(key string, build func(in *inputs) []*graph.Node) (*graph.Exec, error) {

@@ -51,16 +51,21 @@ func (s *Stream) Score(t Targets, gradient bool) (Scores, error) {
 	}
 	weight, err := FromFloat32(e.backend, t.Weight, n)
 	if err != nil {
+		free(target)
 		return Scores{}, err
 	}
 	defer free(target, weight)
 	args := []*tensors.Tensor{s.x, e.Weights.tensors[finalNormName], nil, target, weight}
 	_, args[2] = e.Weights.head()
-	out, err := e.run(fmt.Sprintf("score %v gradient=%t", t.Watch, gradient), e.buildScore(t.Watch, gradient), args...)
+	out, err := s.run(ScorePass, fmt.Sprintf("score %v gradient=%t", t.Watch, gradient), e.buildScore(t.Watch, gradient), args...)
 	if err != nil {
 		return Scores{}, err
 	}
-	return readScores(out, len(t.Watch), gradient)
+	scores, err := readScores(out, len(t.Watch), gradient)
+	if err != nil {
+		free(out...)
+	}
+	return scores, err
 }
 
 // buildScore: x [B, Q, M], gain [M], head [V, M], target [n] and weight [n] with n = B*Q give the losses [n], the
@@ -141,7 +146,7 @@ func readScores(out []*tensors.Tensor, watched int, gradient bool) (Scores, erro
 func (s *Stream) Logits() ([]float32, error) {
 	e := s.engine
 	_, head := e.Weights.head()
-	out, err := e.run("logits", func(in *inputs) []*Node {
+	out, err := s.run(ScorePass, "logits", func(in *inputs) []*Node {
 		return []*Node{e.logits(in.next(), in.next(), in.next())}
 	}, s.x, e.Weights.tensors[finalNormName], head)
 	if err != nil {
@@ -155,7 +160,7 @@ func (s *Stream) Logits() ([]float32, error) {
 // [V, M] float32, and frees dx.
 func (s *Stream) EmbeddingGradient(dx *tensors.Tensor) (*tensors.Tensor, error) {
 	e := s.engine
-	out, err := e.run("gradient of the embedding", func(in *inputs) []*Node {
+	out, err := s.run(Embedding, "gradient of the embedding", func(in *inputs) []*Node {
 		tokens, table, dx := InsertAxes(in.next(), -1), in.next(), in.next()
 		rows := Gather(table, tokens) // [B, S, M]
 		return pullBack([]*Node{rows}, []*Node{dx}, []*Node{table})

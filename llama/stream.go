@@ -34,11 +34,13 @@ type Insertion struct {
 
 // StreamOptions say what a stream does besides running the blocks.
 type StreamOptions struct {
+	Name      string     // in the engine's ledger
 	Overlay   Overlay    // nil: the bare model
 	Export    *Export    // nil: keys and values of all positions are exported where they are wanted
 	Insertion *Insertion // nil: nothing can be inserted
 	Last      []int32    // Rows: index into Rows*Length of the only position read after the last layer; nil: all are
 	Keep      bool       // keep what Backward needs
+	Remat     bool       // with Keep: keep no more than each block's input and run the block again in Backward
 }
 
 // KV are keys, before rotation, and values of one layer: [B, I, G, D] in the compute dtype, on the device, or [B, S, G,
@@ -100,7 +102,7 @@ func (s *Stream) embed(seq Sequences) (err error) {
 	if s.tokens, err = e.int32s(seq.Token, s.rows, s.length); err != nil {
 		return err
 	}
-	out, err := e.run("embed", func(in *inputs) []*graph.Node {
+	out, err := s.run(Embedding, "embed", func(in *inputs) []*graph.Node {
 		tokens, table := in.next(), in.next()
 		return []*graph.Node{graph.ConvertDType(graph.Gather(table, graph.InsertAxes(tokens, -1)), e.Options.Residual)}
 	}, s.tokens, e.Weights.tensors[embedName])
@@ -144,7 +146,7 @@ func (s *Stream) prepare(seq Sequences) error {
 		}
 		args = append(args, extra...)
 	}
-	out, err := e.run(key, e.buildPrepare(ins != nil), args...)
+	out, err := s.run(Preparing, key, e.buildPrepare(ins != nil), args...)
 	if err != nil {
 		return err
 	}
@@ -188,6 +190,7 @@ func (e *Engine) upload(rows int, vectors ...[]int32) ([]*tensors.Tensor, error)
 	for _, v := range vectors {
 		t, err := e.int32s(v, rows, len(v)/rows)
 		if err != nil {
+			free(all...)
 			return nil, err
 		}
 		all = append(all, t)
@@ -199,16 +202,22 @@ func (e *Engine) int32s(values []int32, dims ...int) (*tensors.Tensor, error) {
 	return fromFlat(e.backend, dtypes.Int32, values, dims...)
 }
 
+// run is the engine's, noted as work of this stream.
+func (s *Stream) run(pass, key string, build func(in *inputs) []*graph.Node, args ...*tensors.Tensor) ([]*tensors.Tensor, error) {
+	return s.engine.run(Work{s.options.Name, pass}, key, build, args...)
+}
+
 // X is the residual stream [B, S, M] before the next layer, in the residual dtype; after the last layer [B, 1, M] where
 // Last was given. It belongs to the stream.
 func (s *Stream) X() *tensors.Tensor { return s.x }
 
 // kind names an executable of one block.
 type kind struct {
-	pass                 string // "forward" or "backward"
+	pass                 string // one of Work's
 	last, inserted, keep bool
 	exports, some        bool // keys and values leave the stream; only some positions' do
 	toInput              bool // backward: dx is wanted
+	remat                bool // backward: the block is run again first
 	signature            string
 }
 
@@ -222,13 +231,13 @@ func (s *Stream) Forward(layer int, moved *KV, export bool) (KV, error) {
 	}
 	state := &s.layers[layer]
 	state.x, state.inserted = s.x, moved
-	k := s.kind("forward", layer)
-	k.keep, k.exports, k.some = s.options.Keep, export, export && s.source != nil
+	k := s.kind(ForwardPass, layer)
+	k.keep, k.exports, k.some = s.options.Keep && !s.options.Remat, export, export && s.source != nil
 	args := append([]*tensors.Tensor{s.x}, s.attentionArgs(layer)...)
 	if k.some {
 		args = append(args, s.source)
 	}
-	out, err := s.engine.run(k.name(), s.buildForward(layer, k), append(args, s.layerArgs(layer)...)...)
+	out, err := s.run(k.pass, k.name(), s.buildForward(layer, k), append(args, s.layerArgs(layer)...)...)
 	if err != nil {
 		return KV{}, fmt.Errorf("layer %d: %w", layer, err)
 	}
@@ -236,7 +245,7 @@ func (s *Stream) Forward(layer int, moved *KV, export bool) (KV, error) {
 	if k.keep {
 		state.q, state.z, state.mid, state.gate, state.up = out[0], out[1], out[2], out[3], out[4]
 		state.k, state.v, out = out[5], out[6], out[7:]
-	} else {
+	} else if !s.options.Keep {
 		free(state.x)
 		state.x = nil
 	}
@@ -274,13 +283,13 @@ func (s *Stream) buildForward(layer int, k kind) func(in *inputs) []*graph.Node 
 // stream whose output nobody reads.
 func (s *Stream) KeysValues(layer int) (KV, error) {
 	e, extras := s.engine, s.extras(layer)
-	k := s.kind("keys and values", layer)
+	k := s.kind(KeysValuesPass, layer)
 	k.some = s.source != nil
 	args := []*tensors.Tensor{s.x}
 	if k.some {
 		args = append(args, s.source)
 	}
-	out, err := e.run(k.name(), func(in *inputs) []*graph.Node {
+	out, err := s.run(k.pass, k.name(), func(in *inputs) []*graph.Node {
 		x, source := in.next(), in.optional(k.some)
 		b := e.block(in, extras)
 		b.forwardOnly = true
@@ -307,17 +316,23 @@ type Gradients struct {
 
 // Backward takes dy, the gradient of the residual stream after the layer (nil after KeysValues), and dKV, the gradient
 // that came back for the exported keys and values (zero KV if there is none). It returns the gradient of the residual
-// stream before the layer, or nil unless toInput is set, and frees everything kept for the layer as well as dy and dKV.
+// stream before the layer, or nil unless toInput is set, and frees everything kept for the layer as well as dy and dKV,
+// these two after an error as well.
 func (s *Stream) Backward(layer int, dy *tensors.Tensor, dKV KV, toInput bool) (*tensors.Tensor, Gradients, error) {
+	defer free(dy, dKV.K, dKV.V)
 	state := &s.layers[layer]
-	k := s.kind("backward", layer)
+	k := s.kind(BackwardPass, layer)
 	k.toInput, k.exports, k.some = toInput, dKV.K != nil, dKV.K != nil && s.source != nil
 	build := s.buildBackward(layer, k)
 	args := []*tensors.Tensor{state.x, state.q, state.z, state.mid, state.gate, state.up, state.k, state.v, dy}
-	if state.keysValuesOnly {
-		k.pass = "backward of keys and values"
+	switch {
+	case state.keysValuesOnly:
+		k.pass = BackwardKeysValues
 		build, args = s.buildBackwardKeysValues(layer, k), args[:1]
-	} else {
+	case s.options.Remat:
+		k.remat = true
+		build, args = s.buildRecompute(layer, k), append([]*tensors.Tensor{state.x, dy}, s.attentionArgs(layer)...)
+	default:
 		args = append(args, s.attentionArgs(layer)...)
 	}
 	if k.exports {
@@ -326,11 +341,10 @@ func (s *Stream) Backward(layer int, dy *tensors.Tensor, dKV KV, toInput bool) (
 	if k.some {
 		args = append(args, s.source)
 	}
-	out, err := s.engine.run(k.name(), build, append(args, s.layerArgs(layer)...)...)
+	out, err := s.run(k.pass, k.name(), build, append(args, s.layerArgs(layer)...)...)
 	if err != nil {
 		return nil, Gradients{}, fmt.Errorf("layer %d: %w", layer, err)
 	}
-	free(dy, dKV.K, dKV.V)
 	s.Release(layer)
 	var dx *tensors.Tensor
 	if toInput {
@@ -353,30 +367,38 @@ func (s *Stream) buildBackward(layer int, k kind) func(in *inputs) []*graph.Node
 		if k.exports {
 			cot.dk, cot.dv = readReturned(in, k, keep.k)
 		}
-		dx, dInserted, dParams := e.block(in, extras).backward(keep, a, cot)
-		out := append(dInserted, dParams...)
-		if k.toInput {
-			out = append([]*graph.Node{dx}, out...)
-		}
-		return out
+		return gradientOutputs(k, e.block(in, extras), keep, a, cot)
 	}
+}
+
+// gradientOutputs are the outputs of a backward executable as Backward reads them.
+func gradientOutputs(k kind, b *block, keep kept, a attention, cot cotangents) []*graph.Node {
+	dx, dInserted, dParams := b.backward(keep, a, cot)
+	out := append(dInserted, dParams...)
+	if k.toInput {
+		out = append([]*graph.Node{dx}, out...)
+	}
+	return out
 }
 
 func (s *Stream) buildBackwardKeysValues(layer int, k kind) func(in *inputs) []*graph.Node {
 	e, extras := s.engine, s.extras(layer)
-	cfg := e.Weights.Config
 	return func(in *inputs) []*graph.Node {
 		x := in.next()
-		like := graph.Zeros(x.Graph(), shapes.Make(e.Options.Compute,
-			x.Shape().Dim(0), x.Shape().Dim(1), cfg.NumKeyValueHeads, cfg.HeadDim))
 		var cot cotangents
-		cot.dk, cot.dv = readReturned(in, k, like)
+		cot.dk, cot.dv = readReturned(in, k, e.likeKeys(x))
 		dx, dParams := e.block(in, extras).backwardKeysValues(x, cot)
 		if k.toInput {
 			return append([]*graph.Node{dx}, dParams...)
 		}
 		return dParams
 	}
+}
+
+// likeKeys are zeros of the shape of the keys [B, S, G, D] of x [B, S, M].
+func (e *Engine) likeKeys(x *graph.Node) *graph.Node {
+	c := e.Weights.Config
+	return graph.Zeros(x.Graph(), shapes.Make(e.Options.Compute, x.Shape().Dim(0), x.Shape().Dim(1), c.NumKeyValueHeads, c.HeadDim))
 }
 
 // readReturned reads the gradients that came back for exported keys and values and spreads them over all positions;

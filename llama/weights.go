@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"gotransplant/model"
-	"gotransplant/model/safetensors"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
@@ -12,27 +11,13 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
-// Weights are a checkpoint's tensors on a device, in the dtype in which they were stored.
+// Weights are a checkpoint's tensors on a device.
 type Weights struct {
 	Config  model.Config
+	storage Storage
+	losses  []Loss
 	backend compute.Backend
 	tensors map[string]*tensors.Tensor // by Hugging Face name; a tied head is the embedding
-}
-
-// Load copies every tensor of a checkpoint to the backend's first device; c may be closed afterwards.
-func Load(backend compute.Backend, c *model.Checkpoint) (*Weights, error) {
-	w := &Weights{Config: c.Config, backend: backend, tensors: make(map[string]*tensors.Tensor)}
-	for _, name := range c.Names() {
-		t, err := upload(backend, c.Tensor(name))
-		if err != nil {
-			return nil, fmt.Errorf("load %s: %w", name, err)
-		}
-		w.tensors[name] = t
-		if err := c.Forget(); err != nil {
-			return nil, fmt.Errorf("load %s: %w", name, err)
-		}
-	}
-	return w, nil
 }
 
 // NewWeights copies tensors that come from no checkpoint to the backend's first device: values returns the float32
@@ -59,6 +44,9 @@ func (w *Weights) Set(name string, values []float32) error {
 	if !ok {
 		return fmt.Errorf("set weights: no tensor %s", name)
 	}
+	if w.storage.quantized() && isProjection(name) {
+		return fmt.Errorf("set weights: %s is kept as %s", name, w.storage)
+	}
 	if old.Size() != len(values) {
 		return fmt.Errorf("set weights: %s has shape %s, got %d values", name, old.Shape(), len(values))
 	}
@@ -70,9 +58,13 @@ func (w *Weights) Set(name string, values []float32) error {
 	return old.FinalizeAll()
 }
 
-// part is the tensor of one block's part, such as "q_proj" or "input_layernorm".
-func (w *Weights) part(layer int, part string) *tensors.Tensor {
-	return w.tensors[partName(layer, part)]
+// part is the tensor of one block's part, such as "q_proj" or "input_layernorm", followed by its scales if there are any.
+func (w *Weights) part(layer int, part string) []*tensors.Tensor {
+	name := partName(layer, part)
+	if w.storage.quantized() && isProjection(name) {
+		return []*tensors.Tensor{w.tensors[name], w.tensors[scalesOf(name)]}
+	}
+	return []*tensors.Tensor{w.tensors[name]}
 }
 
 // BlockNames are the Hugging Face names of a layer's tensors in the order in which Backward returns their gradients.
@@ -111,17 +103,6 @@ func (w *Weights) head() (name string, t *tensors.Tensor) {
 	return headName, w.tensors[headName]
 }
 
-func upload(backend compute.Backend, t safetensors.Tensor) (*tensors.Tensor, error) {
-	kinds := map[safetensors.DType]dtypes.DType{
-		"F64": dtypes.Float64, "F32": dtypes.Float32, "F16": dtypes.Float16, "BF16": dtypes.BFloat16,
-	}
-	kind, ok := kinds[t.DType]
-	if !ok {
-		return nil, fmt.Errorf("dtype %s, want F64, F32, F16 or BF16", t.DType)
-	}
-	return tensors.FromRaw(backend, 0, shapes.Make(kind, t.Shape...), t.Data)
-}
-
 // FromFloat32 puts values on the backend's first device as a float32 tensor of the given dimensions.
 func FromFloat32(backend compute.Backend, values []float32, dims ...int) (*tensors.Tensor, error) {
 	return fromFlat(backend, dtypes.Float32, values, dims...)
@@ -134,5 +115,6 @@ func fromFlat[T float32 | float64 | int32](b compute.Backend, kind dtypes.DType,
 	if shape.Size() != len(values) {
 		return nil, fmt.Errorf("%d values for shape %s", len(values), shape)
 	}
-	return tensors.FromRaw(b, 0, shape, dtypes.UnsafeByteSliceFromAny(values))
+	t, err := tensors.FromRaw(b, 0, shape, dtypes.UnsafeByteSliceFromAny(values))
+	return t, asOutOfMemory(err)
 }

@@ -19,14 +19,13 @@ type Checkpoint struct {
 	Config  Config
 	names   []string // in the order of the computation
 	tensors map[string]safetensors.Tensor
-	release []func() error
-	mapped  [][]byte // the files, where they are memory-mapped
+	files   []*safetensors.Mapped
 }
 
 // Open opens the checkpoint directory dir: config.json with model.safetensors, model.safetensors.index.json and its
 // shards, pytorch_model.bin, or pytorch_model.bin.index.json and its shards, the first of these that is there.
 func Open(dir string) (*Checkpoint, error) {
-	return open(source{name: dir, mapped: true, content: func(file string) ([]byte, func() error, error) {
+	return open(source{name: dir, content: func(file string) (*safetensors.Mapped, error) {
 		return safetensors.Map(filepath.Join(dir, file))
 	}})
 }
@@ -34,17 +33,16 @@ func Open(dir string) (*Checkpoint, error) {
 // OpenFS is Open for the directory name (slash-separated, "." for the root) of a file system such as embed.FS. The
 // files are read into memory as fsys gives them.
 func OpenFS(fsys fs.FS, name string) (*Checkpoint, error) {
-	return open(source{name: name, content: func(file string) ([]byte, func() error, error) {
+	return open(source{name: name, content: func(file string) (*safetensors.Mapped, error) {
 		content, err := fs.ReadFile(fsys, path.Join(name, file))
-		return content, func() error { return nil }, err
+		return &safetensors.Mapped{Content: content}, err
 	}})
 }
 
-// source is a directory: its name for errors, and the content of a file in it with the function to give it back.
+// source is a directory: its name for errors, and the content of a file in it.
 type source struct {
 	name    string
-	mapped  bool // content is memory-mapped
-	content func(file string) ([]byte, func() error, error)
+	content func(file string) (*safetensors.Mapped, error)
 }
 
 // path names a file of the directory in errors.
@@ -52,12 +50,12 @@ func (s source) path(file string) string { return filepath.Join(s.name, file) }
 
 // text returns a copy of a small file.
 func (s source) text(file string) ([]byte, error) {
-	content, release, err := s.content(file)
+	m, err := s.content(file)
 	if err != nil {
 		return nil, err
 	}
-	defer release()
-	return bytes.Clone(content), nil
+	defer m.Close()
+	return bytes.Clone(m.Content), nil
 }
 
 // open reads the config and the weights and matches them.
@@ -159,23 +157,29 @@ func (c *Checkpoint) Tensor(name string) safetensors.Tensor { return c.tensors[n
 // Names lists the stored tensors in the order of the computation, without lm_head.weight when it is tied.
 func (c *Checkpoint) Names() []string { return slices.Clone(c.names) }
 
-// Forget drops what has been read of memory-mapped files from this process's memory; it is read again when it is used
-// again. A caller that copies all tensors, one after the other, keeps one copy of the weights by calling it in between.
-func (c *Checkpoint) Forget() error {
-	for _, content := range c.mapped {
-		if err := safetensors.Forget(content); err != nil {
-			return err
+// ReadAt copies the bytes of a tensor's Data that begin at offset to dst, as many as it holds. A large tensor is read
+// that way, in parts and by several goroutines, faster than through Data, and none of it stays in this process's memory.
+func (c *Checkpoint) ReadAt(name string, dst []byte, offset int) error {
+	t, ok := c.tensors[name]
+	if !ok || offset < 0 || len(dst) > len(t.Data)-offset {
+		return fmt.Errorf("%s: bytes %d to %d are outside the tensor's %d", name, offset, offset+len(dst), len(t.Data))
+	}
+	part := t.Data[offset : offset+len(dst)]
+	for _, m := range c.files {
+		if m.Holds(part) {
+			return m.Copy(dst, part)
 		}
 	}
+	copy(dst, part) // empty, or laid out anew when the file was opened
 	return nil
 }
 
 // Close gives the files back; no tensor's Data may be used afterwards. A second call does nothing.
 func (c *Checkpoint) Close() error {
 	var errs []error
-	for _, release := range c.release {
-		errs = append(errs, release())
+	for _, m := range c.files {
+		errs = append(errs, m.Close())
 	}
-	c.release = nil
+	c.files = nil
 	return errors.Join(errs...)
 }

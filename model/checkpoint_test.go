@@ -411,8 +411,8 @@ func TestStories260K(t *testing.T) {
 	}
 }
 
-// TestForgottenTensorsAreReadAgain: what Forget drops from memory comes back from the file unchanged.
-func TestForgottenTensorsAreReadAgain(t *testing.T) {
+// TestReadAt: parts of tensors come from the file as they are in memory, and no other bytes can be asked for.
+func TestReadAt(t *testing.T) {
 	dir := t.TempDir()
 	config := Config{VocabSize: 3, HiddenSize: 4, IntermediateSize: 2, NumHiddenLayers: 1, NumAttentionHeads: 2,
 		NumKeyValueHeads: 1, HeadDim: 2, RopeTheta: 1e4, RMSNormEps: 1e-5, MaxPositionEmbeddings: 8}
@@ -441,14 +441,26 @@ func TestForgottenTensorsAreReadAgain(t *testing.T) {
 	}
 	defer c.Close()
 	for _, want := range written {
-		if err := c.Forget(); err != nil {
-			t.Fatal(err)
+		for _, r := range [][2]int{{0, len(want.Data)}, {4, len(want.Data)}, {3, 5}, {len(want.Data), len(want.Data)}} {
+			got := make([]byte, r[1]-r[0])
+			if err := c.ReadAt(want.Name, got, r[0]); err != nil || !bytes.Equal(got, want.Data[r[0]:r[1]]) {
+				t.Errorf("%s: bytes %v are %v (%v), want %v", want.Name, r, got, err, want.Data[r[0]:r[1]])
+			}
 		}
-		if got := c.Tensor(want.Name); !bytes.Equal(got.Data, want.Data) {
-			t.Errorf("%s: got %v after Forget, want %v", want.Name, got.Data, want.Data)
+		err := c.ReadAt(want.Name, make([]byte, 8), len(want.Data)-7)
+		if err == nil || !strings.Contains(err.Error(), want.Name) {
+			t.Errorf("beyond the end of %s: got error %v, want one that names it", want.Name, err)
 		}
 	}
-	if len(c.mapped) != 1 {
-		t.Errorf("%d mapped files, want 1", len(c.mapped))
+	if err := c.ReadAt("absent", nil, 0); err == nil {
+		t.Error("no error for a tensor that is not there")
+	}
+	if err := os.Truncate(filepath.Join(dir, "model.safetensors"), 100); err != nil {
+		t.Fatal(err)
+	}
+	last := written[len(written)-1]
+	err = c.ReadAt(last.Name, make([]byte, len(last.Data)), 0)
+	if err == nil || !strings.Contains(err.Error(), "model.safetensors") || !strings.Contains(err.Error(), "cut short") {
+		t.Errorf("a file cut short: got error %v, want one that names it and says so", err)
 	}
 }

@@ -64,18 +64,15 @@ func (c *Checkpoint) openSingle(s source, name string) (map[string]located, erro
 
 // openFile opens one file of weights by its extension and keeps it open until Close.
 func (c *Checkpoint) openFile(s source, name string) (tensorFile, error) {
-	content, release, err := s.content(name)
+	m, err := s.content(name)
 	if err != nil {
 		return nil, err
 	}
-	c.release = append(c.release, release)
-	if s.mapped {
-		c.mapped = append(c.mapped, content)
-	}
+	c.files = append(c.files, m)
 	if strings.HasSuffix(name, ".bin") {
-		return torchbin.Parse(s.path(name), content)
+		return torchbin.Parse(s.path(name), m.Content)
 	}
-	return safetensors.Parse(s.path(name), content)
+	return safetensors.Parse(s.path(name), m.Content)
 }
 
 // openIndex opens the shards that an index lists and checks that both agree on every tensor.

@@ -125,18 +125,13 @@ func roundUp(n int) int {
 	return (n + step - 1) / step * step
 }
 
-// batch are rows padded on the right to one length.
+// batch are rows padded on the right to a length that none exceeds.
 type batch struct {
 	llama.Sequences
 	last []int32 // index of each row's final token
 }
 
-func pad(rows []row) batch {
-	length := 0
-	for _, r := range rows {
-		length = max(length, len(r.token))
-	}
-	length = roundUp(length)
+func pad(rows []row, length int) batch {
 	b := batch{Sequences: llama.Sequences{Rows: len(rows), Length: length}}
 	for i, r := range rows {
 		fill := length - len(r.token)
@@ -151,13 +146,8 @@ func pad(rows []row) batch {
 	return b
 }
 
-// moves pads the lists of moved states of rows; length is that of the arguer's padded rows.
-func moves(rows []row, length int) (llama.Export, llama.Insertion) {
-	count := 0
-	for _, r := range rows {
-		count = max(count, len(r.source))
-	}
-	count = roundUp(count)
+// moves pads the lists of moved states of rows to count; length is that of the arguer's padded rows.
+func moves(rows []row, length, count int) (llama.Export, llama.Insertion) {
 	out, in := llama.Export{Count: count}, llama.Insertion{Count: count}
 	for i, r := range rows {
 		for j := range count {

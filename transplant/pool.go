@@ -5,13 +5,20 @@ import (
 	"sync"
 )
 
-// inOrder calls work for 0..n-1 on at most workers goroutines and hands the results to deliver in order, on the calling
-// goroutine, so that sums over them do not depend on timing. At most 2*workers results wait. It stops at the first
-// error, or when ctx is done, after the work under way has ended.
-func inOrder[T any](ctx context.Context, n, workers int, work func(i int) (T, error), deliver func(i int, result T) error) error {
+// inOrder does work for 0..n-1 on at most workers goroutines and hands the results to deliver in order, on the calling
+// goroutine, so that sums over them do not depend on timing. What work i needs is prepared beforehand, on a goroutine of
+// its own, while the work before is under way: at most one preparation waits, and at most 2*workers results. It stops at
+// the first error, or when ctx is done, after the work under way has ended; discard gets a preparation that no work
+// will use, and otherwise it is work's.
+func inOrder[P, T any](ctx context.Context, n, workers int, prepare func(i int) (P, error), discard func(p P),
+	work func(i int, p P) (T, error), deliver func(i int, result T) error) error {
 	type done struct {
 		result T
 		err    error
+	}
+	type piece struct {
+		i        int
+		prepared P
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	results := make([]chan done, n)
@@ -22,27 +29,33 @@ func inOrder[T any](ctx context.Context, n, workers int, work func(i int) (T, er
 	defer group.Wait()
 	defer cancel(nil)
 	room := make(chan struct{}, 2*workers)
-	indices := make(chan int)
+	pieces := make(chan piece) // without a buffer: one waits at most
 	group.Go(func() {
-		defer close(indices)
+		defer close(pieces)
 		for i := range n {
 			select {
 			case room <- struct{}{}:
 			case <-ctx.Done():
 				return
 			}
+			p, err := prepare(i)
+			if err != nil {
+				results[i] <- done{err: err}
+				return
+			}
 			select {
-			case indices <- i:
+			case pieces <- piece{i, p}:
 			case <-ctx.Done():
+				discard(p)
 				return
 			}
 		}
 	})
 	for range workers {
 		group.Go(func() {
-			for i := range indices {
-				result, err := work(i)
-				results[i] <- done{result, err}
+			for p := range pieces {
+				result, err := work(p.i, p.prepared)
+				results[p.i] <- done{result, err}
 			}
 		})
 	}
@@ -61,15 +74,4 @@ func inOrder[T any](ctx context.Context, n, workers int, work func(i int) (T, er
 		}
 	}
 	return nil
-}
-
-// groups cuts cases into consecutive micro-batches.
-func groups(cases []Case, size int) [][]Case {
-	var all [][]Case
-	for len(cases) > 0 {
-		n := min(size, len(cases))
-		all = append(all, cases[:n])
-		cases = cases[n:]
-	}
-	return all
 }

@@ -151,18 +151,24 @@ type Pace struct{ Workers, MicroBatch int }
 
 // Predict scores cases in order. progress, when not nil, is called after each sweep with the number of cases scored.
 func (m *Method) Predict(ctx context.Context, cases []Case, pace Pace, progress func(done int)) ([]Prediction, error) {
-	var predictions []Prediction
-	batches := groups(cases, pace.MicroBatch)
+	m = m.covering(cases)
+	predictions := make([]Prediction, len(cases))
+	batches, scored := m.groups(cases, pace.MicroBatch), 0
 	err := inOrder(ctx, len(batches), pace.Workers,
-		func(i int) ([]Outcome, error) { return m.Evaluate(batches[i]) },
+		func(i int) (*pair, error) { return m.begin(batches[i], false) }, (*pair).close,
+		func(i int, p *pair) ([]Outcome, error) { return p.evaluate() },
 		func(i int, outcomes []Outcome) error {
 			for j, o := range outcomes {
-				predictions = append(predictions, predict(batches[i][j], o))
+				predictions[batches[i].index[j]] = predict(batches[i].cases[j], o)
 			}
+			scored += len(outcomes)
 			if progress != nil {
-				progress(len(predictions))
+				progress(scored)
 			}
 			return nil
 		})
-	return predictions, err
+	if err != nil {
+		return nil, err
+	}
+	return predictions, nil
 }

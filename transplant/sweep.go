@@ -21,7 +21,18 @@ type Method struct {
 	NoTransplant bool
 	// StopGradient keeps the loss from reaching the arguer through the moved states.
 	StopGradient bool
+	// Remat has training keep no more than each block's input and compute the block again on the way back: less memory,
+	// more time, the same gradients.
+	Remat bool
+	// Buckets bound the shapes of micro-batches where every shape is a compilation; nil: lengths are rounded up a little.
+	Buckets Buckets
 }
+
+// The two streams of a method, by their names in the engine's ledger.
+const (
+	ArguerName  = "arguer"
+	ChooserName = "chooser"
+)
 
 // Outcome is what a sweep says about one case.
 type Outcome struct {
@@ -68,29 +79,39 @@ func (m *Method) TrainsArguer() bool {
 
 // Evaluate runs cases forward.
 func (m *Method) Evaluate(cases []Case) ([]Outcome, error) {
-	p, err := m.begin(cases, false)
+	p, err := m.begin(m.group(cases, nil, len(cases)), false)
 	if err != nil {
 		return nil, err
 	}
-	defer p.close()
-	if err := p.forward(); err != nil {
-		return nil, err
-	}
-	outcomes, _, err := p.score(cases, 0)
-	return outcomes, err
+	return p.evaluate()
 }
 
 // Train runs cases forward and backward; weight multiplies each case's loss in the sum that is differentiated.
 func (m *Method) Train(cases []Case, weight float64) (Sweep, error) {
-	p, err := m.begin(cases, true)
+	p, err := m.begin(m.group(cases, nil, len(cases)), true)
 	if err != nil {
 		return Sweep{}, err
 	}
+	return p.fit(weight)
+}
+
+// evaluate runs what was begun forward and closes it.
+func (p *pair) evaluate() ([]Outcome, error) {
+	defer p.close()
+	if err := p.forward(); err != nil {
+		return nil, err
+	}
+	outcomes, _, err := p.score(0)
+	return outcomes, err
+}
+
+// fit runs what was begun forward and backward and closes it.
+func (p *pair) fit(weight float64) (Sweep, error) {
 	defer p.close()
 	if err := p.forward(); err != nil {
 		return Sweep{}, err
 	}
-	outcomes, dx, err := p.score(cases, weight)
+	outcomes, dx, err := p.score(weight)
 	if err != nil {
 		return Sweep{}, err
 	}
@@ -98,7 +119,7 @@ func (m *Method) Train(cases []Case, weight float64) (Sweep, error) {
 		return Sweep{}, err
 	}
 	s := Sweep{Outcomes: outcomes, Chooser: p.chooserGrads}
-	if m.TrainsArguer() {
+	if p.TrainsArguer() {
 		s.Arguer = p.arguerGrads
 	}
 	return s, nil
@@ -107,6 +128,7 @@ func (m *Method) Train(cases []Case, weight float64) (Sweep, error) {
 // pair is the two streams of a batch on their way through the layers.
 type pair struct {
 	*Method
+	group
 	arguer, chooser           *llama.Stream // arguer is nil when nothing is moved
 	tokens                    []int         // per case
 	train                     bool
@@ -114,31 +136,36 @@ type pair struct {
 	arguerGrads, chooserGrads Grads
 }
 
-// begin packs the cases and embeds both streams.
-func (m *Method) begin(cases []Case, train bool) (*pair, error) {
+// begin packs the cases of a micro-batch, pads them and embeds both streams. It reads no adapter.
+func (m *Method) begin(g group, train bool) (*pair, error) {
 	lastMoved, all := m.span()
-	p := &pair{Method: m, train: train, lastMoved: lastMoved, tokens: make([]int, len(cases))}
-	var choosers, arguers []row
-	for i, c := range cases {
-		choosers = append(choosers, packChooser(c, all))
-		p.tokens[i] = len(choosers[i].token)
-		if lastMoved >= 0 {
-			arguers = append(arguers, packArguer(c))
-			p.tokens[i] += len(arguers[i].token)
+	p := &pair{Method: m, group: g, train: train, lastMoved: lastMoved, tokens: make([]int, len(g.cases))}
+	choosers, arguers := make([]row, g.rows), make([]row, g.rows)
+	for i := range g.rows {
+		if i >= len(g.cases) { // any row will do to fill up
+			choosers[i], arguers[i] = choosers[0], arguers[0]
+			continue
 		}
+		choosers[i] = packChooser(g.cases[i], all)
+		if lastMoved >= 0 {
+			arguers[i] = packArguer(g.cases[i])
+		}
+		p.tokens[i] = len(choosers[i].token) + len(arguers[i].token)
 	}
-	chooser := pad(choosers)
-	options := llama.StreamOptions{Overlay: m.Chooser.layers(), Last: chooser.last, Keep: train}
+	chooser := pad(choosers, g.shape.Chooser)
+	options := llama.StreamOptions{Name: ChooserName, Overlay: m.Chooser.layers(), Last: chooser.last,
+		Keep: train, Remat: m.Remat}
 	if lastMoved >= 0 {
-		arguer := pad(arguers)
-		export, insertion := moves(arguers, arguer.Length)
+		arguer := pad(arguers, g.shape.Arguer)
+		export, insertion := moves(arguers, arguer.Length, g.shape.Moved)
 		options.Insertion = &insertion
 		if !all {
 			insertion.Replaced = padReplaced(choosers, chooser.Length)
 		}
 		var err error
 		p.arguer, err = m.Engine.NewStream(arguer.Sequences, llama.StreamOptions{
-			Overlay: m.Arguer.layers(), Export: &export, Keep: train && m.TrainsArguer()})
+			Name: ArguerName, Overlay: m.Arguer.layers(), Export: &export, Keep: train && m.TrainsArguer(),
+			Remat: m.Remat})
 		if err != nil {
 			return nil, fmt.Errorf("arguer: %w", err)
 		}
@@ -202,19 +229,18 @@ func (p *pair) argue(layer int) (*llama.KV, error) {
 	return &kv, nil
 }
 
-// score runs the head on each case's final position.
-func (p *pair) score(cases []Case, weight float64) ([]Outcome, *tensors.Tensor, error) {
-	t := llama.Targets{Watch: p.Labels[:]}
-	for _, c := range cases {
-		t.Token = append(t.Token, p.Labels[c.Label-1])
-		t.Weight = append(t.Weight, float32(weight))
+// score runs the head on each row's final position. Rows that only fill up have the weight 0 and no outcome.
+func (p *pair) score(weight float64) ([]Outcome, *tensors.Tensor, error) {
+	t := llama.Targets{Watch: p.Labels[:], Token: make([]int32, p.rows), Weight: make([]float32, p.rows)}
+	for i, c := range p.cases {
+		t.Token[i], t.Weight[i] = p.Labels[c.Label-1], float32(weight)
 	}
 	scores, err := p.chooser.Score(t, weight != 0)
 	if err != nil {
 		return nil, nil, err
 	}
-	outcomes := make([]Outcome, len(cases))
-	for i := range cases {
+	outcomes := make([]Outcome, len(p.cases))
+	for i := range p.cases {
 		outcomes[i] = Outcome{LogProb: [2]float64(scores.LogProb[i]), Loss: scores.Loss[i], Tokens: p.tokens[i]}
 	}
 	return outcomes, scores.DX, nil
@@ -228,9 +254,11 @@ func (p *pair) backward(dy *tensors.Tensor) error {
 		var g llama.Gradients
 		var err error
 		if dy, g, err = p.chooser.Backward(layer, dy, llama.KV{}, layer > 0); err != nil {
+			release(arguerDY)
 			return fmt.Errorf("chooser: %w", err)
 		}
 		if err := p.Chooser.collect(p.chooserGrads, layer, g.Params); err != nil {
+			release(dy, arguerDY, g.Moved.K, g.Moved.V)
 			return err
 		}
 		if layer > p.lastMoved {
@@ -242,9 +270,11 @@ func (p *pair) backward(dy *tensors.Tensor) error {
 			continue
 		}
 		if arguerDY, g, err = p.arguer.Backward(layer, arguerDY, g.Moved, layer > 0); err != nil {
+			release(dy)
 			return fmt.Errorf("arguer: %w", err)
 		}
 		if err := p.Arguer.collect(p.arguerGrads, layer, g.Params); err != nil {
+			release(dy, arguerDY)
 			return err
 		}
 	}
@@ -266,11 +296,12 @@ func newGrads(r *Role) Grads {
 	return make(Grads, len(r.Adapter.Params()))
 }
 
-// collect copies one layer's gradients to the host, into their places in grads, and frees them.
+// collect copies one layer's gradients to the host, into their places in grads, and frees them whatever happens.
 func (r *Role) collect(grads Grads, layer int, params []*tensors.Tensor) error {
 	if r == nil {
 		return nil
 	}
+	defer release(params...)
 	next := 0
 	for i, p := range r.Adapter.Params() {
 		if p.Layer != layer {
@@ -280,7 +311,6 @@ func (r *Role) collect(grads Grads, layer int, params []*tensors.Tensor) error {
 		if err != nil {
 			return fmt.Errorf("gradient of %s: %w", p.Name(), err)
 		}
-		params[next].MustFinalizeAll()
 		grads[i] = values
 		next++
 	}

@@ -42,6 +42,8 @@ type Trainer struct {
 	points  int           // scores of the held-out rows so far: lines of curve.csv
 	before  time.Duration // spent by earlier processes of the same run
 	started time.Time
+
+	optimizing time.Duration // see Optimizing
 }
 
 // StepMetrics is one line of metrics.jsonl: an update seen from before it.
@@ -136,6 +138,9 @@ func (t *Trainer) Step() int { return t.step }
 // Seconds is the time spent on the run, by this process and those before it.
 func (t *Trainer) Seconds() float64 { return (t.before + time.Since(t.started)).Seconds() }
 
+// Optimizing is the time this process spent on updates once their gradients were there: clipping, AdamW and the upload.
+func (t *Trainer) Optimizing() time.Duration { return t.optimizing }
+
 // Describe tells what will be trained.
 func (t *Trainer) Describe() string {
 	parameters := 0
@@ -222,20 +227,23 @@ func (e *NotFiniteError) Unwrap() error { return e.Err }
 func (t *Trainer) update(ctx context.Context, r Recorder) (StepMetrics, error) {
 	cases := t.batch(t.step)
 	m := StepMetrics{Step: t.step + 1, Samples: t.samples + len(cases)}
-	batches := groups(cases, t.Options.Pace.MicroBatch)
+	batches := t.Method.groups(cases, t.Options.Pace.MicroBatch)
 	weight := 1 / float64(len(cases))
 	done, correct := 0, 0
+	losses := make([]float64, len(cases)) // summed in the order of the rows, however they were divided
 	t.sums = lora.NewAccumulator(t.tensors)
 	err := inOrder(ctx, len(batches), t.Options.Pace.Workers,
-		func(i int) (Sweep, error) { return t.Method.Train(batches[i], weight) },
+		func(i int) (*pair, error) { return t.Method.begin(batches[i], true) }, (*pair).close,
+		func(i int, p *pair) (Sweep, error) { return p.fit(weight) },
 		func(i int, s Sweep) error {
 			for j, o := range s.Outcomes {
-				m.Loss += o.Loss * weight
+				c := batches[i].cases[j]
+				losses[batches[i].index[j]] = o.Loss
 				m.Tokens += o.Tokens
 				if math.IsNaN(o.Loss) || math.IsInf(o.Loss, 0) {
-					return &NotFiniteError{m.Step, []int{batches[i][j].Row}, fmt.Errorf("the loss is %v", o.Loss)}
+					return &NotFiniteError{m.Step, []int{c.Row}, fmt.Errorf("the loss is %v", o.Loss)}
 				}
-				if predict(batches[i][j], o).Correct {
+				if predict(c, o).Correct {
 					correct++
 				}
 			}
@@ -245,6 +253,9 @@ func (t *Trainer) update(ctx context.Context, r Recorder) (StepMetrics, error) {
 		})
 	if err != nil {
 		return m, err
+	}
+	for _, loss := range losses {
+		m.Loss += loss * weight
 	}
 	m.FractionCorrect = float64(correct) / float64(len(cases))
 	m.LearningRate = t.Options.Schedule.LR(m.Step)
@@ -270,6 +281,8 @@ func (t *Trainer) accumulate(s Sweep) error {
 
 // apply takes the summed gradients, clips them and updates host and device. It returns the norm before clipping.
 func (t *Trainer) apply(lr float64) (norm float64, err error) {
+	start := time.Now()
+	defer func() { t.optimizing += time.Since(start) }()
 	if err := t.sums.Take(t.tensors); err != nil {
 		return 0, err
 	}

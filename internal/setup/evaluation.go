@@ -104,6 +104,7 @@ func (o *Session) Evaluate(ctx context.Context, c Controls, progress func(what s
 	if c.NoTransplant && !o.NoTransplant {
 		reads := *o.Method
 		reads.NoTransplant = true
+		reads.Buckets = reads.PlanBuckets(cases, o.Buckets) // the chooser's rows are longer, and no one else's there
 		if err := score("no transplant", &reads, Arrangement{}); err != nil {
 			return nil, err
 		}

@@ -53,10 +53,16 @@ func Open(s Settings, backend compute.Backend) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.Method, err = s.method(backend, checkpoint); err != nil {
+	weights, err := llama.Load(backend, checkpoint)
+	if err != nil {
+		return nil, err
+	}
+	if o.Method, err = s.method(weights); err != nil {
 		return nil, err
 	}
 	o.Method.Labels, o.Method.Layers = o.Rows.Labels, layers
+	o.Buckets = s.buckets()
+	o.Method.Buckets = o.Method.PlanBuckets(o.Cases, o.Buckets)
 	return o, o.assign(backend, arguer, chooser)
 }
 
@@ -77,16 +83,12 @@ func (s Settings) openModel() (*model.Checkpoint, *tokenizer.Tokenizer, error) {
 	return checkpoint, tok, err
 }
 
-func (s Settings) method(backend compute.Backend, checkpoint *model.Checkpoint) (*transplant.Method, error) {
+func (s Settings) method(weights *llama.Weights) (*transplant.Method, error) {
 	kind, err := s.computeType()
 	if err != nil {
 		return nil, err
 	}
 	residual, err := s.residualType()
-	if err != nil {
-		return nil, err
-	}
-	weights, err := llama.Load(backend, checkpoint)
 	if err != nil {
 		return nil, err
 	}
@@ -180,6 +182,18 @@ func (s Settings) pace() transplant.Pace {
 	return p
 }
 
+// DeviceBuckets is the number of shapes where compiling one takes seconds.
+const DeviceBuckets = 8
+
+// buckets is the number of shapes asked for, or the backend's: the Go backend builds a graph in milliseconds, and 0
+// leaves lengths nearly as they are.
+func (s Settings) buckets() int {
+	if s.Buckets == 0 && !strings.HasPrefix(s.Backend, "go") {
+		return DeviceBuckets
+	}
+	return s.Buckets
+}
+
 // Trainer prepares training on the rows that are not held out.
 func (o *Session) Trainer() (*transplant.Trainer, error) {
 	train, test, err := o.Rows.Split(o.Settings)
@@ -217,6 +231,11 @@ func (o *Session) Describe() string {
 		o.DType, o.Residual, o.Backend)
 	text += fmt.Sprintf("rows     %s: %d rows, third writer right in %d (%.3f), candidates swapped in %d (%.3f)\n",
 		name(o.Data, "embedded"), n.Rows, n.ArgumentCorrect, n.ArgumentRate(), n.Swapped, n.SwappedRate())
+	if b := o.Method.Buckets; b != nil {
+		shapes, padding := o.Method.Padding(o.Cases, o.Pace.MicroBatch)
+		text += fmt.Sprintf("buckets  %d shapes of micro-batches of %d rows, arguer's + chooser's tokens a row: %s; %.1f %% of the "+
+			"positions are padding\n", shapes, o.Pace.MicroBatch, b, 100*padding)
+	}
 	if len(o.TooLong) > 0 {
 		text += fmt.Sprintf("skipped  %d rows of more than %d tokens: %s\n", len(o.TooLong), o.limit, some(o.TooLong))
 	}

@@ -35,6 +35,8 @@ type Settings struct {
 	SkipLong         bool    `json:"skip-long"`
 	MicroBatch       int     `json:"micro-batch"` // 0: chosen for the backend
 	Workers          int     `json:"workers"`     // 0: chosen for the backend
+	Buckets          int     `json:"buckets"`     // 0: chosen for the backend
+	InstallPlugin    bool    `json:"install-plugin"`
 
 	*Training `json:",omitempty"` // nil in an evaluation
 }
@@ -149,7 +151,7 @@ func (s Settings) Validate() error {
 	for _, n := range []struct {
 		flag  string
 		value int
-	}{{"max-tokens", s.MaxTokens}, {"micro-batch", s.MicroBatch}, {"workers", s.Workers}} {
+	}{{"max-tokens", s.MaxTokens}, {"micro-batch", s.MicroBatch}, {"workers", s.Workers}, {"buckets", s.Buckets}} {
 		if n.value < 0 {
 			return fmt.Errorf("--%s %d: it must not be negative", n.flag, n.value)
 		}

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 )
 
@@ -33,55 +32,17 @@ type File struct {
 // a file that another program shortens while it is mapped kills this one, so checkpoints must be replaced, not
 // rewritten in place.
 func Open(path string) (*File, error) {
-	content, release, err := Map(path)
+	mapped, err := Map(path)
 	if err != nil {
 		return nil, err
 	}
-	f, err := Parse(path, content)
+	f, err := Parse(path, mapped.Content)
 	if err != nil {
-		release()
+		mapped.Close()
 		return nil, err
 	}
-	f.release = release
+	f.release = mapped.Close
 	return f, nil
-}
-
-// Map returns the content of the regular file at path, memory-mapped and read-only where the system can, and the
-// function that gives it back. It serves the other checkpoint formats as well.
-func Map(path string) (content []byte, release func() error, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	size := int(info.Size())
-	if int64(size) != info.Size() {
-		return nil, nil, fmt.Errorf("%s: %d bytes are more than this machine can address", path, info.Size())
-	}
-	if size == 0 { // an empty mapping is an error of its own
-		return nil, func() error { return nil }, nil
-	}
-	content, release, err = mapFile(f, size)
-	if err != nil {
-		return nil, nil, fmt.Errorf("map %s: %w", path, err)
-	}
-	return content, release, nil
-}
-
-// Forget tells the system that content, which must come from Map, is not needed for now: its pages leave the process's
-// memory and are read again when they are used again.
-func Forget(content []byte) error {
-	if len(content) == 0 {
-		return nil
-	}
-	return forget(content)
 }
 
 // Parse checks a whole safetensors file in memory; name stands for it in errors. The tensors alias content.
@@ -131,8 +92,5 @@ func (f *File) Close() error {
 	}
 	release := f.release
 	f.release = nil
-	if err := release(); err != nil {
-		return fmt.Errorf("unmap %s: %w", f.name, err)
-	}
-	return nil
+	return release()
 }

@@ -16,48 +16,40 @@ func (t Tensor) Float32s() ([]float32, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tensor %q: %w", t.Name, err)
 	}
-	switch t.DType {
+	values := make([]float32, len(t.Data)*8/max(1, t.DType.Bits()))
+	if err := Decode(values, t.DType, t.Data); err != nil {
+		return nil, fmt.Errorf("tensor %q: %w", t.Name, err)
+	}
+	return values, nil
+}
+
+// Decode converts data, little-endian elements of type d whatever the host's byte order, to dst, which has room for them:
+// BF16, F16 and F32 exactly, bit for bit where they are not numbers, F64 rounded to the nearest.
+func Decode(dst []float32, d DType, data []byte) error {
+	if len(dst)*d.Bits() != len(data)*8 {
+		return fmt.Errorf("%d bytes do not hold %d values of type %s", len(data), len(dst), d)
+	}
+	switch d {
 	case F32:
-		return decodeF32(t.Data), nil
-	case BF16:
-		return decodeBF16(t.Data), nil
+		for i := range dst {
+			dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(data[4*i : 4*i+4]))
+		}
+	case BF16: // the upper half of a float32
+		for i := range dst {
+			dst[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(data[2*i:2*i+2])) << 16)
+		}
 	case F16:
-		return decode(t.Data, 2, func(b []byte) float32 { return widenF16(binary.LittleEndian.Uint16(b)) }), nil
+		for i := range dst {
+			dst[i] = widenF16(binary.LittleEndian.Uint16(data[2*i : 2*i+2]))
+		}
 	case F64:
-		return decode(t.Data, 8, func(b []byte) float32 {
-			return float32(math.Float64frombits(binary.LittleEndian.Uint64(b)))
-		}), nil
+		for i := range dst {
+			dst[i] = float32(math.Float64frombits(binary.LittleEndian.Uint64(data[8*i : 8*i+8])))
+		}
+	default:
+		return fmt.Errorf("dtype %s does not hold floating-point weights; want F64, F32, F16 or BF16", d)
 	}
-	return nil, fmt.Errorf("tensor %q: dtype %s does not hold floating-point weights; want F64, F32, F16 or BF16",
-		t.Name, t.DType)
-}
-
-// decode converts data, width bytes an element, in the host's byte order whatever that is.
-func decode(data []byte, width int, one func([]byte) float32) []float32 {
-	values := make([]float32, len(data)/width)
-	for i := range values {
-		values[i] = one(data[i*width : i*width+width])
-	}
-	return values
-}
-
-// decodeF32 is decode without a call for each element.
-func decodeF32(data []byte) []float32 {
-	values := make([]float32, len(data)/4)
-	for i := range values {
-		values[i] = math.Float32frombits(binary.LittleEndian.Uint32(data[4*i : 4*i+4]))
-	}
-	return values
-}
-
-// decodeBF16 is decodeF32 for the type nearly every checkpoint has: a bfloat16 is the upper half of a float32.
-func decodeBF16(data []byte) []float32 {
-	values := make([]float32, len(data)/2)
-	for i := range values {
-		pair := data[2*i : 2*i+2]
-		values[i] = math.Float32frombits(uint32(pair[0])<<16 | uint32(pair[1])<<24)
-	}
-	return values
+	return nil
 }
 
 // widenF16 converts an IEEE 754 binary16. Shifted into place its exponent is 112 too small; one exact multiplication
@@ -80,22 +72,40 @@ func FromFloat32s(name string, d DType, shape []int, values []float32) (Tensor, 
 	if size*8 != len(values)*d.Bits() {
 		return Tensor{}, fmt.Errorf("tensor %q: shape %v does not hold %d values", name, shape, len(values))
 	}
-	data := make([]byte, 0, size)
-	for _, v := range values {
-		switch d {
-		case F64:
-			data = binary.LittleEndian.AppendUint64(data, math.Float64bits(float64(v)))
-		case F32:
-			data = binary.LittleEndian.AppendUint32(data, math.Float32bits(v))
-		case F16:
-			data = binary.LittleEndian.AppendUint16(data, narrowF16(v))
-		case BF16:
-			data = binary.LittleEndian.AppendUint16(data, narrowBF16(v))
-		default:
-			return Tensor{}, fmt.Errorf("tensor %q: float32 values cannot be stored as %s; use F64, F32, F16 or BF16", name, d)
-		}
+	data := make([]byte, size)
+	if err := Encode(data, d, values); err != nil {
+		return Tensor{}, fmt.Errorf("tensor %q: %w", name, err)
 	}
 	return Tensor{Name: name, DType: d, Shape: shape, Data: data}, nil
+}
+
+// Encode converts values to type d, F64, F32, F16 or BF16, in dst, which has room for just these; to the narrow types
+// they are rounded to the nearest, ties to even.
+func Encode(dst []byte, d DType, values []float32) error {
+	if len(values)*d.Bits() != len(dst)*8 {
+		return fmt.Errorf("%d values of type %s do not take %d bytes", len(values), d, len(dst))
+	}
+	switch d {
+	case F64:
+		for i, v := range values {
+			binary.LittleEndian.PutUint64(dst[8*i:], math.Float64bits(float64(v)))
+		}
+	case F32:
+		for i, v := range values {
+			binary.LittleEndian.PutUint32(dst[4*i:], math.Float32bits(v))
+		}
+	case F16:
+		for i, v := range values {
+			binary.LittleEndian.PutUint16(dst[2*i:], narrowF16(v))
+		}
+	case BF16:
+		for i, v := range values {
+			binary.LittleEndian.PutUint16(dst[2*i:], narrowBF16(v))
+		}
+	default:
+		return fmt.Errorf("float32 values cannot be stored as %s; use F64, F32, F16 or BF16", d)
+	}
+	return nil
 }
 
 // narrowBF16 rounds v to bfloat16; what is not a number stays so.

@@ -20,16 +20,16 @@ type File struct {
 
 // Open maps the file at path into memory and reads its state dict. Tensor data aliases the mapping where it can.
 func Open(path string) (*File, error) {
-	content, release, err := safetensors.Map(path)
+	mapped, err := safetensors.Map(path)
 	if err != nil {
 		return nil, err
 	}
-	f, err := Parse(path, content)
+	f, err := Parse(path, mapped.Content)
 	if err != nil {
-		release()
+		mapped.Close()
 		return nil, err
 	}
-	f.release = release
+	f.release = mapped.Close
 	return f, nil
 }
 

@@ -5,35 +5,22 @@
 package main
 
 import (
-	"bufio"
-	"encoding/binary"
 	"fmt"
 	"io"
-	"math"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"gotransplant/internal/atomicfile"
+	"gotransplant/internal/standin"
 	"gotransplant/model"
 	"gotransplant/model/safetensors"
 
 	"github.com/spf13/pflag"
 )
 
-// shapes are published LLaMA sizes, and a small one for trying the script.
-func shapes() map[string]model.Config {
-	return map[string]model.Config{
-		"tiny": {VocabSize: 512, HiddenSize: 64, IntermediateSize: 172, NumHiddenLayers: 2, NumAttentionHeads: 4, NumKeyValueHeads: 4},
-		"42m":  {VocabSize: 32000, HiddenSize: 512, IntermediateSize: 1376, NumHiddenLayers: 8, NumAttentionHeads: 8, NumKeyValueHeads: 8},
-		"7b":   {VocabSize: 32000, HiddenSize: 4096, IntermediateSize: 11008, NumHiddenLayers: 32, NumAttentionHeads: 32, NumKeyValueHeads: 32},
-		"8b":   {VocabSize: 128256, HiddenSize: 4096, IntermediateSize: 14336, NumHiddenLayers: 32, NumAttentionHeads: 32, NumKeyValueHeads: 8, RopeTheta: 500000},
-	}
-}
-
 func main() {
-	shape := pflag.String("shape", "tiny", "`name` of the shape: tiny, 42m, 7b or 8b")
+	shape := pflag.String("shape", "tiny", "`name` of the shape: "+strings.Join(standin.Names(), ", "))
 	out := pflag.String("out", "", "`directory` to write")
 	tokenizer := pflag.String("tokenizer", "", "`directory` whose tokenizer.json or tokenizer.model is copied")
 	seed := pflag.Uint64("seed", 1, "seed, a whole `number`")
@@ -45,18 +32,12 @@ func main() {
 }
 
 func write(shape, out, tokenizer string, seed uint64) error {
-	c, ok := shapes()[shape]
-	if !ok {
-		return fmt.Errorf("--shape %s: there are tiny, 42m, 7b and 8b", shape)
+	c, err := standin.Shape(shape)
+	if err != nil {
+		return fmt.Errorf("--shape: %w", err)
 	}
 	if out == "" {
 		return fmt.Errorf("--out: name a directory")
-	}
-	c.HeadDim = c.HiddenSize / c.NumAttentionHeads
-	c.MaxPositionEmbeddings, c.RMSNormEps = 2048, 1e-5
-	c.BOSTokenID, c.EOSTokenIDs = 1, []int{2}
-	if c.RopeTheta == 0 {
-		c.RopeTheta = 10000
 	}
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
@@ -71,40 +52,12 @@ func write(shape, out, tokenizer string, seed uint64) error {
 	}
 	specs := c.Specs(safetensors.BF16)
 	return safetensors.WriteFrom(filepath.Join(out, "model.safetensors"), specs, nil, func(i int, w io.Writer) error {
-		return fill(w, specs[i], seed+uint64(i))
+		content, err := standin.Fill(specs[i], seed+uint64(i))
+		if err == nil {
+			_, err = w.Write(content)
+		}
+		return err
 	})
-}
-
-// fill writes a tensor: ones for a norm, else a normal distribution of variance 1/columns, drawn from a table of 64 Ki
-// values, which is as good as any for timing and fast enough for seven billion.
-func fill(w io.Writer, spec safetensors.Spec, seed uint64) error {
-	size, columns := 1, spec.Shape[len(spec.Shape)-1]
-	for _, d := range spec.Shape {
-		size *= d
-	}
-	rng := rand.New(rand.NewPCG(seed, 1))
-	table := make([]uint16, 1<<16)
-	for i := range table {
-		v := rng.NormFloat64() / math.Sqrt(float64(columns))
-		if strings.Contains(spec.Name, "norm") {
-			v = 1
-		}
-		table[i] = uint16(math.Float32bits(float32(v)) >> 16)
-	}
-	b := bufio.NewWriterSize(w, 1<<20)
-	var four [8]byte
-	for size > 0 {
-		bits := rng.Uint64()
-		for i := range 4 {
-			binary.LittleEndian.PutUint16(four[2*i:], table[bits>>(16*i)&0xffff])
-		}
-		n := min(4, size)
-		if _, err := b.Write(four[:2*n]); err != nil {
-			return err
-		}
-		size -= n
-	}
-	return b.Flush()
 }
 
 func copyTokenizer(from, to string) error {

@@ -18,36 +18,58 @@ import (
 
 // Open opens the backend and everything else that the settings name.
 func Open(s setup.Settings, stderr io.Writer) (*setup.Session, error) {
-	backend, err := OpenBackend(s.Backend, stderr)
+	backend, err := Backend(s, stderr)
 	if err != nil {
 		return nil, err
 	}
 	return setup.Open(s, backend)
 }
 
-// OpenBackend opens the backend of a --backend flag and says on w what is wrong with the build, if anything is.
-func OpenBackend(spec string, w io.Writer) (compute.Backend, error) {
+// Backend opens the backend that the settings name, after installing its plugin if they ask for that.
+func Backend(s setup.Settings, stderr io.Writer) (compute.Backend, error) {
+	if s.InstallPlugin {
+		if err := installPlugin(s.Backend); err != nil {
+			return nil, fmt.Errorf("--install-plugin for --backend %s: %w", s.Backend, err)
+		}
+	}
+	return OpenBackend(s.Backend, stderr)
+}
+
+// OpenBackend opens the backend of a --backend flag and says on w what is wrong with the build, if anything is, and which
+// device it found. It downloads nothing.
+func OpenBackend(spec string, w io.Writer) (backend compute.Backend, err error) {
 	limitMemory()
-	if spec == "" { // GoMLX would take whichever backend registered first
-		return nil, errors.New("--backend is empty: name go or xla:cuda")
+	name, config, _ := strings.Cut(spec, ":")
+	switch name {
+	case "go":
+		backend, err = openGo(config, w)
+	case "xla":
+		backend, err = openXLA(config, w)
+	default:
+		err = errors.New("there are go, xla:cuda, xla:cpu and xla:/path/to/plugin.so")
 	}
-	if spec == "go" {
+	if err != nil {
+		return nil, fmt.Errorf("--backend %s: %w", spec, err)
+	}
+	return backend, nil
+}
+
+func openGo(config string, w io.Writer) (compute.Backend, error) {
+	if config == "" {
 		// The default worker pool deadlocks when several large products are ready at once (compute v0.1.4).
-		spec = "go:parallelism=-1"
+		config = "parallelism=-1"
 	}
-	if strings.HasPrefix(spec, "go") && slowBuild != "" {
+	if slowBuild != "" {
 		fmt.Fprintln(w, slowBuild)
 	}
-	if strings.HasPrefix(spec, "xla") && !hasXLA {
-		return nil, fmt.Errorf("--backend %s: this program was built without cgo, which XLA needs; rebuild with CGO_ENABLED=1", spec)
-	}
-	forbidDownloads()
+	return newBackend("go:" + config)
+}
+
+// newBackend opens what GoMLX has under this name.
+func newBackend(config string) (backend compute.Backend, err error) {
 	defer silenceStdout()()
-	var backend compute.Backend
-	err := guard.Do("--backend "+spec, func() (err error) { // a name it does not know makes it panic
-		if backend, err = compute.NewWithConfig(spec); err != nil {
-			err = fmt.Errorf("--backend %s: %w", spec, err)
-		}
+	err = guard.Do("open "+config, func() (err error) {
+		backend, err = compute.NewWithConfig(config)
 		return err
 	})
 	return backend, err

@@ -24,7 +24,7 @@ type Config struct {
 // NewConfig fills in the facts of the build.
 func NewConfig(name string, o *setup.Session) Config {
 	c := Config{Program: name, Settings: o.Settings, DataHash: o.Hash, Rows: len(o.Rows.Rows), TooLong: o.TooLong,
-		Go: runtime.Version(), Revision: revision(), Modules: map[string]string{}}
+		Go: runtime.Version(), Revision: Revision(), Modules: map[string]string{}}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, m := range info.Deps {
 			if strings.HasPrefix(m.Path, "github.com/gomlx/") {
@@ -35,9 +35,9 @@ func NewConfig(name string, o *setup.Session) Config {
 	return c
 }
 
-// revision is the commit the program was built from. The go tool stamps it into programs built from a checkout; for
+// Revision is the commit the program was built from. The go tool stamps it into programs built from a checkout; for
 // those it does not stamp, git is asked about the current directory.
-func revision() string {
+func Revision() string {
 	info, _ := debug.ReadBuildInfo()
 	var commit, dirty string
 	if info != nil {

@@ -30,7 +30,7 @@ func NewGroup(title string) Group {
 
 // Common binds the flags that transplant-train and transplant-eval share.
 func Common(s *setup.Settings) []Group {
-	in, method, run := NewGroup("Input"), NewGroup("Method"), NewGroup("Running")
+	in, method := NewGroup("Input"), NewGroup("Method")
 	f := in.Flags
 	f.StringVar(&s.Model, "model", s.Model, "Hugging Face checkpoint `directory` (none: the embedded model)")
 	f.StringVar(&s.Data, "data", s.Data, "CSV `file` of rows (none: the embedded data set)")
@@ -47,13 +47,24 @@ func Common(s *setup.Settings) []Group {
 	f.BoolVar(&s.NoTransplant, "no-transplant", s.NoTransplant, "control: the chooser reads the arguments itself")
 	f.BoolVar(&s.ShareAdapter, "share-adapter", s.ShareAdapter, "one adapter for arguer and chooser")
 	f.StringVar(&s.TransplantLayers, "transplant-layers", s.TransplantLayers, "`layers` in which states are moved: all, or a list such as 0-3,8")
-	f = run.Flags
-	f.StringVar(&s.Backend, "backend", s.Backend, "GoMLX `backend`: go, xla:cuda, xla:/path/to/plugin.so")
+	return []Group{in, method, Running(s)}
+}
+
+// Running binds the flags of how a method is computed.
+func Running(s *setup.Settings) Group {
+	run := NewGroup("Running")
+	f := run.Flags
+	f.StringVar(&s.Backend, "backend", s.Backend, "GoMLX `backend`: go, xla:cuda, xla:cpu, xla:/path/to/plugin.so; options of xla follow, "+
+		"as in xla:cuda,tf32=true,preallocate=true,memory_fraction=0.9 (a share of the device's memory),visible_devices=0")
+	f.BoolVar(&s.InstallPlugin, "install-plugin", s.InstallPlugin, "download the plugin that --backend names, if it is missing (JAX's newest from "+
+		"pypi.org for xla:cuda, gigabytes with NVIDIA's libraries)")
 	f.StringVar(&s.DType, "dtype", s.DType, "compute `type`: float32, bfloat16")
 	f.StringVar(&s.Residual, "residual", s.Residual, "`type` of the residual stream: float64, float32")
 	f.IntVar(&s.MicroBatch, "micro-batch", s.MicroBatch, "`rows` that go through the layers together (0: chosen for the backend)")
 	f.IntVar(&s.Workers, "workers", s.Workers, "`micro-batches` run at the same time (0: chosen for the backend)")
-	return []Group{in, method, run}
+	f.IntVar(&s.Buckets, "buckets", s.Buckets, fmt.Sprintf("`number` of shapes that micro-batches are padded to, each of which is compiled; "+
+		"rows of similar length go together (0: %d on xla; none on go, where lengths are rounded up a little)", setup.DeviceBuckets))
+	return run
 }
 
 // Training binds the flags that only transplant-train has.

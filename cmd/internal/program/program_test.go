@@ -217,7 +217,7 @@ func TestRevision(t *testing.T) {
 	if err != nil {
 		t.Skipf("not in a git checkout: %v", err)
 	}
-	if got := revision(); !strings.HasPrefix(got, strings.TrimSpace(string(want))) {
+	if got := Revision(); !strings.HasPrefix(got, strings.TrimSpace(string(want))) {
 		t.Errorf("got revision %q, want one that begins with %q", got, want)
 	}
 }

@@ -3,10 +3,174 @@
 package program
 
 import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"gotransplant/internal/guard"
+
+	"github.com/gomlx/compute"
 	"github.com/gomlx/go-xla/compute/xla" // the backend "xla"
+	"github.com/gomlx/go-xla/installer"
+	"github.com/gomlx/gomlx/core/graph"
 )
 
-const hasXLA = true
+// openXLA finds the plugin, checks what it needs, opens it, runs a small program on the device, and describes it on w.
+func openXLA(config string, w io.Writer) (compute.Backend, error) {
+	xla.EnableAutoInstall(false)
+	c := parseXLA(config)
+	path, err := processPlaces().find(c.plugin)
+	if err != nil {
+		return nil, err
+	}
+	var device string
+	cuda := namesCUDA(path)
+	if cuda {
+		if device, err = systemCUDA().check(path); err != nil {
+			return nil, err
+		}
+		if free, ok := mostFree(deviceMemory()); ok && free < leastFree {
+			return nil, fmt.Errorf("no device has the %d MiB free that CUDA and its libraries alone take: %s; end what else runs there",
+				leastFree, deviceMemory())
+		}
+		if os.Getenv("GOPJRT_CUDA_CHECKS") == "" { // go-xla's warning is about its own directories
+			if _, err := os.Stat(filepath.Join(filepath.Dir(filepath.Dir(path)), "nvidia")); err != nil {
+				os.Setenv("GOPJRT_CUDA_CHECKS", "0")
+			}
+		}
+	}
+	version, err := checkPlugin(path)
+	if err != nil {
+		return nil, err
+	}
+	backend, err := newBackend(c.resolved(path))
+	if err != nil {
+		return nil, explainOpen(path, err)
+	}
+	if backend.NumDevices() == 0 {
+		backend.Finalize()
+		return nil, fmt.Errorf("%s has no device: CUDA_VISIBLE_DEVICES or visible_devices may hide it", path)
+	}
+	if err := tryOut(backend); err != nil {
+		backend.Finalize()
+		return nil, explainOpen(path, err)
+	}
+	if device == "" {
+		device = backend.DeviceDescription(0)
+	}
+	fmt.Fprintf(w, "device   %s; %d in all; %s, %s\n", device, backend.NumDevices(), path, version)
+	if !cuda && strings.Contains(strings.ToLower(backend.DeviceDescription(0)), "cuda") {
+		fmt.Fprintf(w, "note     go-xla takes a plugin for CUDA's by its path: without cuda in it there is no fused attention, and memory "+
+			"is allocated ahead; make a link beside it, such as ln -s %s %s, and name that\n",
+			filepath.Base(path), filepath.Join(filepath.Dir(path), "xla_cuda_plugin.so"))
+	}
+	return backend, nil
+}
 
-// forbidDownloads keeps go-xla from fetching plugins on its own.
-func forbidDownloads() { xla.EnableAutoInstall(false) }
+// tryOut compiles and runs a product, so that a library that the plugin loads only then is missed before the model is
+// read.
+func tryOut(backend compute.Backend) error {
+	return guard.Do("run a first program", func() error {
+		program, err := graph.NewExec(backend, func(x *graph.Node) *graph.Node {
+			return graph.ReduceAllSum(graph.Dot(x, graph.OnesLike(x)).Product()) // [16, 16]
+		})
+		if err != nil {
+			return err
+		}
+		defer program.Finalize()
+		ones := make([][]float32, 16)
+		for i := range ones {
+			ones[i] = make([]float32, 16)
+			for j := range ones[i] {
+				ones[i][j] = 1
+			}
+		}
+		out, err := program.Call(ones)
+		if err != nil {
+			return err
+		}
+		defer out[0].MustFinalizeAll()
+		if got := out[0].Value().(float32); got != 16*16*16 {
+			return fmt.Errorf("a sum of 16 x 16 x 16 ones is %v on this device", got)
+		}
+		return nil
+	})
+}
+
+// explainOpen adds to an error of the plugin what can be done about it.
+func explainOpen(path string, err error) error {
+	hint := ""
+	switch text := strings.ToLower(err.Error()); {
+	case strings.Contains(text, "resource_exhausted") || strings.Contains(text, "out_of_memory") || strings.Contains(text, "out of memory"):
+		hint = "the device has too little free memory even to start: " + deviceMemory() +
+			"; end what else runs on it, or choose another device with the option visible_devices"
+	case strings.Contains(text, "cudnn") || strings.Contains(text, "dnn library") || strings.Contains(text, "dnn_support"):
+		hint = "cuDNN does not work: pip install nvidia-cudnn-cu13 (for CUDA 12: nvidia-cudnn-cu12) beside the plugin, or put the " +
+			"directory of " + cuDNN + " into LD_LIBRARY_PATH" + found(path, cuDNN)
+	case strings.Contains(text, "size: expected") || strings.Contains(text, "struct size") || strings.Contains(text, "installed software versions"):
+		hint = fmt.Sprintf("the plugin is of another PJRT version than the %s that this program was built for: take one nearer to it",
+			apiVersion{0, builtForMinor})
+	case strings.Contains(text, "unimplemented") || strings.Contains(text, "stablehlo"):
+		hint = fmt.Sprintf("the plugin may be older than the PJRT API %s that this program was built for", apiVersion{0, builtForMinor})
+	case strings.Contains(text, "ptxas") || strings.Contains(text, "libdevice"):
+		hint = "XLA needs CUDA's ptxas and libdevice: pip install nvidia-cuda-nvcc, or set XLA_FLAGS=--xla_gpu_cuda_data_dir to a " +
+			"directory with bin/ptxas and nvvm/libdevice"
+	case lacking.MatchString(err.Error()):
+		return fmt.Errorf("%w: %w", explainLoad(path, lacking.FindString(err.Error())), err)
+	}
+	if hint == "" {
+		return err
+	}
+	return fmt.Errorf("%s (%w)", hint, err)
+}
+
+// leastFree is what a context with cuBLAS and cuDNN takes before any tensor, in MiB, roughly.
+const leastFree = 600
+
+// deviceMemory is a line for each device from nvidia-smi, such as "0, NVIDIA H200, 143000 MiB, 143771 MiB": free, then all.
+func deviceMemory() string {
+	out, err := exec.Command("nvidia-smi", "--query-gpu=index,name,memory.free,memory.total", "--format=csv,noheader").Output()
+	if err != nil {
+		return "nvidia-smi, which could tell how much, does not run"
+	}
+	var lines []string
+	for line := range strings.Lines(string(out)) {
+		lines = append(lines, strings.TrimSpace(line))
+	}
+	return strings.Join(lines, "; ")
+}
+
+// mostFree reads the largest of the free memories, in MiB, from what deviceMemory says.
+func mostFree(devices string) (mib int, ok bool) {
+	for device := range strings.SplitSeq(devices, "; ") {
+		fields := strings.Split(device, ", ")
+		if len(fields) < 4 {
+			continue
+		}
+		var free int
+		if _, err := fmt.Sscanf(fields[len(fields)-2], "%d MiB", &free); err == nil {
+			mib, ok = max(mib, free), true
+		}
+	}
+	return mib, ok
+}
+
+// installPlugin downloads the plugin of a --backend into the directories where it is looked for. CUDA's needs a GPU to be
+// there; it comes with NVIDIA's libraries.
+func installPlugin(spec string) error {
+	config, isXLA := strings.CutPrefix(spec, "xla")
+	if !isXLA {
+		return fmt.Errorf("only xla has plugins")
+	}
+	plugin := parseXLA(strings.TrimPrefix(config, ":")).plugin
+	if strings.ContainsRune(plugin, filepath.Separator) {
+		return fmt.Errorf("it installs plugins by name, xla:cuda or xla:cpu; %s is a file", plugin)
+	}
+	if plugin == "cuda" {
+		return installCUDA()
+	}
+	return installer.AutoInstall("", true, installer.Quiet)
+}

@@ -1,0 +1,174 @@
+//go:build cgo && linux
+
+package program
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// compile compiles a C file; arguments say to what.
+func compile(t *testing.T, source, out string, arguments ...string) string {
+	t.Helper()
+	cc, err := exec.LookPath("cc")
+	if err != nil {
+		t.Skip("no C compiler")
+	}
+	path := filepath.Join(t.TempDir(), out)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	arguments = append([]string{"-o", path, source}, arguments...)
+	if text, err := exec.Command(cc, arguments...).CombinedOutput(); err != nil {
+		t.Fatalf("cc %v: %v\n%s", arguments, err, text)
+	}
+	return path
+}
+
+// driver compiles testdata/driver.c to a shared library.
+func driver(t *testing.T, name string, arguments ...string) string {
+	t.Helper()
+	return compile(t, filepath.Join("testdata", "driver.c"), name, append(arguments, "-shared", "-fPIC")...)
+}
+
+// plugin compiles testdata/plugin.c to a shared library.
+func plugin(t *testing.T, arguments ...string) string {
+	t.Helper()
+	return againstHeader(t, "p.so", append(arguments, "-shared", "-fPIC")...)
+}
+
+// againstHeader compiles testdata/plugin.c with go-xla's header.
+func againstHeader(t *testing.T, name string, arguments ...string) string {
+	t.Helper()
+	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/gomlx/go-xla").Output()
+	if err != nil {
+		t.Skipf("go list does not find go-xla: %v", err)
+	}
+	return compile(t, filepath.Join("testdata", "plugin.c"), name, append(arguments, "-I"+filepath.Join(strings.TrimSpace(string(dir)), "pjrt"))...)
+}
+
+// TestConstantsAreThoseOfTheHeader: what go-xla was built for and what it calls, by its own header.
+func TestConstantsAreThoseOfTheHeader(t *testing.T) {
+	got, err := exec.Command(againstHeader(t, "p", "-DMAJOR=0", "-DMINOR=1")).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("%d %d", builtForMinor, neededTable); string(got) != want {
+		t.Errorf("the header has minor version and table %q, the constants are %q", got, want)
+	}
+}
+
+// TestXLAIsRefusedClearly: everything that can be wrong with a plugin ends in an error that names the flag, the file and
+// what to do, and never in a crash.
+func TestXLAIsRefusedClearly(t *testing.T) {
+	text := filepath.Join(t.TempDir(), "text.so")
+	if err := os.WriteFile(text, []byte("no library"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	missing := driver(t, "libcudnn_test.so.9", "-DINIT=0", "-DCOUNT=1", "-DVERSION=0",
+		"-Wl,-soname,libcudnn_test.so.9")
+	needy := plugin(t, "-DMAJOR=0", "-DMINOR=104", "-Wl,--no-as-needed", missing)
+	if err := os.Remove(missing); err != nil {
+		t.Fatal(err)
+	}
+	version := []string{"-DMAJOR=0", "-DMINOR=104"}
+	failing := func(message string) string {
+		return plugin(t, append(version, "-DMESSAGE="+strconv.Quote(message))...)
+	}
+	cases := []struct {
+		name, path string
+		want       []string
+	}{
+		{"no file", "/no/such/plugin.so", []string{"no such file", "xla_cuda_plugin.so"}},
+		{"a directory", t.TempDir(), []string{"is a directory"}},
+		{"no library", text, []string{"cannot be loaded", "shared library"}},
+		{"no plugin", driver(t, "d.so", "-DINIT=0", "-DCOUNT=1", "-DVERSION=0"), []string{"GetPjrtApi"}},
+		{"lacks a library", needy, []string{"libcudnn_test.so.9", "pip install nvidia-cudnn-cu13", "LD_LIBRARY_PATH"}},
+		{"other major version", plugin(t, "-DMAJOR=1", "-DMINOR=3"), []string{"1.3", "0.104"}},
+		{"too old", plugin(t, "-DMAJOR=0", "-DMINOR=12", "-DTABLE=640"), []string{"0.12", "0.104", "newer plugin"}},
+		{"no memory", failing("RESOURCE_EXHAUSTED: CUDA_ERROR_OUT_OF_MEMORY"), []string{"too little free memory", "RESOURCE_EXHAUSTED"}},
+		{"cuDNN", failing("FAILED_PRECONDITION: DNN library initialization failed"), []string{"cuDNN", "libcudnn.so.9", "DNN library"}},
+		{"struct sizes", failing("Unexpected PJRT_Client_Create_Args size: expected 104, got 96. Check installed software versions."),
+			[]string{"0.104", "expected 104, got 96"}},
+		{"anything else", failing("the moon is full"), []string{"the moon is full"}},
+		{"unknown option", plugin(t, version...) + ",speed=11", []string{"speed"}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := OpenBackend("xla:"+c.path, &bytes.Buffer{})
+			if err == nil {
+				t.Fatal("got no error")
+			}
+			for _, part := range append(c.want, "--backend xla:", strings.Split(c.path, ",")[0]) {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("got %q, want %q in it", err, part)
+				}
+			}
+		})
+	}
+}
+
+// TestDriverIsChecked: devices, driver, its start, its devices, and its age, in this order.
+func TestDriverIsChecked(t *testing.T) {
+	there := filepath.Join(t.TempDir(), "nvidia0")
+	if err := os.WriteFile(there, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cuda := func(macros ...string) string { return driver(t, "libcuda.so.1", macros...) }
+	cases := []struct {
+		name   string
+		system cudaSystem
+		plugin string
+		want   string // in the description
+		err    string // in the error; "" for none
+	}{
+		{"no device file", cudaSystem{there + "?*", "libc.so.6"}, "/p.so", "", "--gpus all"},
+		{"no driver", cudaSystem{there, "/no/libcuda.so.1"}, "/p.so", "", "driver is not installed"},
+		{"another library", cudaSystem{there, "libc.so.6"}, "/p.so", "", "lacks functions"},
+		{"does not start", cudaSystem{there, cuda("-DINIT=803", "-DCOUNT=1", "-DVERSION=13000")}, "/p.so", "", "803 (CUDA_ERROR_TEST)"},
+		{"no device", cudaSystem{there, cuda("-DINIT=0", "-DCOUNT=0", "-DVERSION=13000")}, "/p.so", "", "sees no device"},
+		{"old driver", cudaSystem{there, cuda("-DINIT=0", "-DCOUNT=1", "-DVERSION=12040")}, "/xla_cuda13/p.so", "",
+			"supports CUDA up to 12.4, the plugin /xla_cuda13/p.so needs CUDA 13"},
+		{"all there", cudaSystem{there, cuda("-DINIT=0", "-DCOUNT=2", "-DVERSION=13020")}, "/xla_cuda13/p.so",
+			"NVIDIA Test, driver for CUDA 13.2, libcudnn.so.9 not found", ""},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := c.system.check(c.plugin)
+			if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) || !strings.HasPrefix(got, c.want) {
+				t.Errorf("got %q, error %v; want %q, error %q", got, err, c.want, c.err)
+			}
+		})
+	}
+}
+
+func TestMostFree(t *testing.T) {
+	for text, want := range map[string]int{
+		"0, NVIDIA H200, 143000 MiB, 143771 MiB":                                143000,
+		"0, NVIDIA A, B, 10 MiB, 143771 MiB; 1, NVIDIA H200, 500 MiB, 1000 MiB": 500,
+		"nvidia-smi, which could tell how much, does not run":                   -1,
+	} {
+		got, ok := mostFree(text)
+		if !ok {
+			got = -1
+		}
+		if got != want {
+			t.Errorf("%s: got %d, want %d", text, got, want)
+		}
+	}
+}
+
+// TestInstallPluginIsAskedFor: what cannot be installed is refused before anything is downloaded.
+func TestInstallPluginIsAskedFor(t *testing.T) {
+	for spec, want := range map[string]string{"go": "only xla", "xla:/p.so": "is a file"} {
+		if err := installPlugin(spec); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got error %v, want %q", spec, err, want)
+		}
+	}
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+
+	"gotransplant/cmd/internal/program"
+	"gotransplant/internal/setup"
+	"gotransplant/internal/standin"
+	"gotransplant/llama"
+	"gotransplant/model"
+	"gotransplant/model/safetensors"
+	"gotransplant/transplant"
+)
+
+// agreement is how far loss and gradients may be from PyTorch's, which computes in float64: relative, by matrix.
+const agreement = 1e-4
+
+// check writes weights, adapters, tokens and this program's loss and gradients into a file, has PyTorch compute its own
+// on them, and compares.
+func check(ctx context.Context, s setup.Settings, o options, c model.Config, stdout, stderr io.Writer) error {
+	if c.RopeScaling != nil {
+		return fmt.Errorf("--check: --shape %s has rotary scaling, which PyTorch's side leaves out", o.shape)
+	}
+	s.DType, s.MicroBatch, s.Workers = "float32", 0, 0
+	tensors, loss, err := checkTensors(s, o, c, stderr)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "transplant-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	spec := o.spec(s, c)
+	spec.Check = filepath.Join(dir, "check.safetensors")
+	if err := safetensors.Write(spec.Check, tensors, nil); err != nil {
+		return err
+	}
+	figures, err := runPeer(ctx, o, spec, stderr)
+	if err != nil {
+		return err
+	}
+	if len(figures) != 1 {
+		return fmt.Errorf("--peer-python %s printed %d figures, want 1", o.python, len(figures))
+	}
+	p := figures[0]
+	off := math.Abs(loss-p.Loss) / math.Abs(p.Loss)
+	fmt.Fprintf(stdout, "loss %.7f, PyTorch's %.7f: relative difference %.1e\n"+
+		"gradients of %d matrices, norm %.4g: relative distance at most %.1e, at %s\n(%s, torch %s, float64)\n",
+		loss, p.Loss, off, p.Matrices, p.GradientNorm, p.WorstDistance, p.WorstMatrix, p.Implementation, p.Torch)
+	if !(off <= agreement) || !(p.WorstDistance <= agreement) {
+		return fmt.Errorf("PyTorch computes something else: more than %.0e apart", agreement)
+	}
+	return nil
+}
+
+// checkTensors computes a step of all rows and lists what it came of, and its gradients.
+func checkTensors(s setup.Settings, o options, c model.Config, stderr io.Writer) (list []safetensors.Tensor, loss float64, err error) {
+	backend, err := program.OpenBackend(s.Backend, stderr)
+	if err != nil {
+		return nil, 0, err
+	}
+	weights, err := llama.MakeWeights(backend, c, safetensors.F32, func(i int, spec safetensors.Spec) ([]byte, error) {
+		content, err := standin.Fill(spec, s.Seed+uint64(i))
+		list = append(list, safetensors.Tensor{Name: spec.Name, DType: spec.DType, Shape: spec.Shape, Data: content})
+		return content, err
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	session, err := setup.New(s, backend, weights, labels(c))
+	if err != nil {
+		return nil, 0, err
+	}
+	cases, err := o.lengths.cases(o.rows, c, s.Seed)
+	if err != nil {
+		return nil, 0, err
+	}
+	roles := map[string]*transplant.Role{transplant.ArguerName: session.Method.Arguer, transplant.ChooserName: session.Method.Chooser}
+	for i, name := range []string{transplant.ArguerName, transplant.ChooserName} {
+		if err := disturb(roles[name], s.Seed+uint64(i)); err != nil {
+			return nil, 0, err
+		}
+	}
+	sweep, err := session.Method.Train(cases, 1/float64(len(cases)))
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, outcome := range sweep.Outcomes {
+		loss += outcome.Loss / float64(len(cases))
+	}
+	grads := map[string]transplant.Grads{transplant.ArguerName: sweep.Arguer, transplant.ChooserName: sweep.Chooser}
+	for name, role := range roles {
+		adapter, err := adapterTensors(name, role, grads[name])
+		if err != nil {
+			return nil, 0, err
+		}
+		list = append(list, adapter...)
+	}
+	tokens, err := tokenTensors(cases, session.Method.Labels)
+	return append(list, tokens...), loss, err
+}
+
+// disturb gives B, which begins at zero, values, so that A has a gradient.
+func disturb(r *transplant.Role, seed uint64) error {
+	rng := rand.New(rand.NewPCG(seed, 3))
+	for _, p := range r.Adapter.Params() {
+		if p.Kind == "B" {
+			for i := range p.Value {
+				p.Value[i] = float32(rng.NormFloat64() * 0.02)
+			}
+		}
+	}
+	return r.Upload()
+}
+
+// adapterTensors are the matrices of a role and their gradients.
+func adapterTensors(name string, r *transplant.Role, grads transplant.Grads) ([]safetensors.Tensor, error) {
+	var list []safetensors.Tensor
+	for i, p := range r.Adapter.Params() {
+		if grads[i] == nil {
+			grads[i] = make([]float32, len(p.Value))
+		}
+		full := name + "." + p.Name()
+		value, err := safetensors.FromFloat32s(full, safetensors.F32, p.Shape[:], p.Value)
+		gradient, err2 := safetensors.FromFloat32s("gradient."+full, safetensors.F32, p.Shape[:], grads[i])
+		if err := errors.Join(err, err2); err != nil {
+			return nil, err
+		}
+		list = append(list, value, gradient)
+	}
+	return list, nil
+}
+
+// tokenTensors are the prompts and the right answers of rows of equal lengths. Token ids are written as float32, which
+// holds them exactly.
+func tokenTensors(cases []transplant.Case, labels [2]int32) ([]safetensors.Tensor, error) {
+	var list []safetensors.Tensor
+	add := func(name string, of func(c transplant.Case) []int32) error {
+		var values []float32
+		for _, c := range cases {
+			for _, id := range of(c) {
+				values = append(values, float32(id))
+			}
+		}
+		t, err := safetensors.FromFloat32s("tokens."+name, safetensors.F32, []int{len(cases), len(values) / len(cases)}, values)
+		list = append(list, t)
+		return err
+	}
+	err := errors.Join(
+		add("arguer_1", func(c transplant.Case) []int32 { return c.Argue[0].IDs }),
+		add("arguer_2", func(c transplant.Case) []int32 { return c.Argue[1].IDs }),
+		add("chooser", func(c transplant.Case) []int32 { return c.Choose }),
+		add("target", func(c transplant.Case) []int32 { return []int32{labels[c.Label-1]} }))
+	return list, err
+}

@@ -1,0 +1,201 @@
+// Transplant-bench measures training and evaluation on made weights and rows of given lengths, shows where the time
+// goes, and measures the same step in PyTorch.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+
+	"gotransplant/cmd/internal/program"
+	"gotransplant/internal/setup"
+	"gotransplant/internal/standin"
+	"gotransplant/model"
+
+	"github.com/spf13/pflag"
+)
+
+const head = `transplant-bench makes random weights of a named shape on the device and rows of given token lengths, runs whole
+training steps or evaluations of them, and prints speed, where the time went, and how far from the device's limit it was.
+The lengths are those of the published data set unless told otherwise.
+
+  transplant-bench --shape 42m --peer
+  transplant-bench --shape 7b --backend xla:cuda --dtype bfloat16 --rows 16 --micro-batch 8 --json
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	err := measureAll(ctx, args, stdout, stderr)
+	if err == nil || errors.Is(err, pflag.ErrHelp) {
+		return 0
+	}
+	fmt.Fprintf(stderr, "transplant-bench: %v\n", err)
+	return 1
+}
+
+// The parts that can be measured.
+const (
+	train    = "train"
+	eval     = "eval"
+	generate = "generate"
+)
+
+// options are the flags beside the settings.
+type options struct {
+	shape        string
+	parts        []string
+	rows, trials int
+	lengths      lengths
+	weights      string // float32 or bfloat16; "": as the compute dtype
+	asJSON       bool
+	peer, check  bool
+	python       string
+	peerDTypes   []string // empty: chosen for the backend
+}
+
+// parse reads the flags over the defaults.
+func parse(args []string, stdout io.Writer) (s setup.Settings, o options, err error) {
+	s = setup.Defaults()
+	o = options{shape: "42m", parts: []string{train, eval}, rows: 2, trials: 5, lengths: published(), python: "python3"}
+	groups := bind(&s, &o)
+	if _, err = program.Parse(args, groups...); err != nil {
+		if errors.Is(err, pflag.ErrHelp) {
+			program.Help(stdout, head, groups)
+		}
+		return s, o, err
+	}
+	if o.weights == "" {
+		o.weights = s.DType
+	}
+	if len(o.peerDTypes) == 0 {
+		o.peerDTypes = []string{"bfloat16"}
+		if strings.HasPrefix(s.Backend, "go") {
+			o.peerDTypes = []string{"float32", "bfloat16"}
+		}
+	}
+	s.BatchSize, s.EvalEvery, s.SaveEvery = o.rows, 0, 0
+	if err := o.validate(); err != nil {
+		return s, o, err
+	}
+	return s, o, s.Validate()
+}
+
+// bind gives every flag its place in s and o.
+func bind(s *setup.Settings, o *options) []program.Group {
+	what, peer, running := program.NewGroup("What to measure"), program.NewGroup("PyTorch"), program.Running(s)
+	f := what.Flags
+	f.StringVar(&o.shape, "shape", o.shape, "`name` of a shape ("+strings.Join(standin.Names(), ", ")+") or path of a config.json")
+	f.StringSliceVar(&o.parts, "part", o.parts, "`parts` to measure: train, eval; may be repeated")
+	f.IntVar(&o.rows, "rows", o.rows, "`rows` in a training step or an evaluation")
+	f.IntVar(&o.lengths.arguer, "arguer", o.lengths.arguer, "length of each of a row's two arguer prompts, in `tokens`")
+	f.IntVar(&o.lengths.chooser, "chooser", o.lengths.chooser, "length of the chooser's prompt with both arguments, in `tokens`")
+	f.IntVar(&o.lengths.argument, "argument", o.lengths.argument, "length of an argument, with which the arguer's prompt ends, in `tokens`")
+	f.IntVar(&s.LoraRank, "lora-rank", s.LoraRank, "`rank` of both adapters, on "+s.LoraTargets)
+	f.StringVar(&o.weights, "weights-dtype", o.weights, "`type` of the stored weights: float32, bfloat16 (none: as --dtype)")
+	f.Uint64Var(&s.Seed, "seed", s.Seed, "seed of weights, tokens and adapters, a whole `number`")
+	f.IntVar(&o.trials, "trials", o.trials, "timed `runs` of each part, after the first and a second to warm up")
+	f.BoolVar(&o.asJSON, "json", o.asJSON, "print one JSON object a line for each figure instead of a table")
+	f = peer.Flags
+	f.BoolVar(&o.peer, "peer", o.peer, "measure the same parts in PyTorch as well, before, and print the ratios")
+	f.StringVar(&o.python, "peer-python", o.python, "Python `program` that has torch")
+	f.StringSliceVar(&o.peerDTypes, "peer-dtype", o.peerDTypes, "`types` for PyTorch: float32, bfloat16 (none: both on the go backend, else bfloat16)")
+	f.BoolVar(&o.check, "check", o.check, "instead of measuring, compare loss and gradients with PyTorch's on these rows")
+	return []program.Group{what, peer, running}
+}
+
+func (o options) validate() error {
+	for _, n := range []struct {
+		flag       string
+		value, low int
+	}{{"rows", o.rows, 1}, {"trials", o.trials, 1}} {
+		if n.value < n.low {
+			return fmt.Errorf("--%s %d: it must be at least %d", n.flag, n.value, n.low)
+		}
+	}
+	for _, p := range o.parts {
+		switch p {
+		case train, eval:
+		case generate:
+			return errors.New("--part generate: generation is not in this program yet; there are train and eval")
+		default:
+			return fmt.Errorf("--part %s: there are train and eval", p)
+		}
+	}
+	for flag, types := range map[string][]string{"weights-dtype": {o.weights}, "peer-dtype": o.peerDTypes} {
+		for _, t := range types {
+			if t != "float32" && t != "bfloat16" {
+				return fmt.Errorf("--%s %s: there are float32 and bfloat16", flag, t)
+			}
+		}
+	}
+	return o.lengths.validate()
+}
+
+// config is the shape asked for.
+func (o options) config() (model.Config, error) {
+	if slices.Contains(standin.Names(), o.shape) {
+		return standin.Shape(o.shape)
+	}
+	text, err := os.ReadFile(o.shape)
+	if err != nil {
+		return model.Config{}, fmt.Errorf("--shape %s: neither a path that can be read (%w) nor one of %s", o.shape, err,
+			strings.Join(standin.Names(), ", "))
+	}
+	return model.ParseConfig(o.shape, text)
+}
+
+// measureAll does what the flags say. PyTorch comes first, so that it has the device's memory to itself.
+func measureAll(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	s, o, err := parse(args, stdout)
+	if err != nil {
+		return err
+	}
+	config, err := o.config()
+	if err != nil {
+		return err
+	}
+	if longest := max(o.lengths.arguer, o.lengths.chooser); longest > config.MaxPositionEmbeddings {
+		return fmt.Errorf("prompts of %d tokens: the context of --shape %s is %d", longest, o.shape, config.MaxPositionEmbeddings)
+	}
+	if o.check {
+		return check(ctx, s, o, config, stdout, stderr)
+	}
+	out := report{w: stdout, asJSON: o.asJSON}
+	var theirs []peerFigure
+	if o.peer {
+		if theirs, err = runPeer(ctx, o, o.spec(s, config), stderr); err != nil {
+			return err
+		}
+		for _, p := range theirs {
+			out.peer(p)
+		}
+	}
+	b, err := open(s, o, config, stderr)
+	if err != nil {
+		return err
+	}
+	out.setUp(b)
+	for _, part := range o.parts {
+		figure, err := b.measure(ctx, part)
+		if err != nil {
+			return fmt.Errorf("--part %s: %w", part, err)
+		}
+		out.figure(figure)
+		for _, p := range theirs {
+			if p.Part == part {
+				out.ratio(figure, p)
+			}
+		}
+	}
+	return out.err
+}

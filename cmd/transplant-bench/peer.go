@@ -1,0 +1,108 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+
+	"gotransplant/internal/setup"
+	"gotransplant/model"
+	"gotransplant/scripts/bench"
+)
+
+// peerSpec is what scripts/bench/peer.py is told to time.
+type peerSpec struct {
+	Config        map[string]any `json:"config"`
+	Rows          int            `json:"rows"`
+	ArguerTokens  int            `json:"arguer_tokens"`
+	ArguerSpan    [2]int         `json:"arguer_span"`
+	ChooserTokens int            `json:"chooser_tokens"`
+	ChooserSpans  [2][2]int      `json:"chooser_spans"`
+	Rank          int            `json:"rank"`
+	Alpha         float64        `json:"alpha"`
+	LearningRate  float64        `json:"learning_rate"`
+	DTypes        []string       `json:"dtypes"`
+	Parts         []string       `json:"parts"`
+	Trials        int            `json:"trials"`
+	Seed          uint64         `json:"seed"`
+	Check         string         `json:"check"`
+}
+
+// spec is the same work for PyTorch. Rotary scaling is left out: it costs nothing.
+func (o options) spec(s setup.Settings, c model.Config) peerSpec {
+	spec := peerSpec{
+		Config: map[string]any{
+			"vocab_size": c.VocabSize, "hidden_size": c.HiddenSize, "intermediate_size": c.IntermediateSize,
+			"num_hidden_layers": c.NumHiddenLayers, "num_attention_heads": c.NumAttentionHeads,
+			"num_key_value_heads": c.NumKeyValueHeads, "head_dim": c.HeadDim, "rms_norm_eps": c.RMSNormEps,
+			"rope_theta": c.RopeTheta, "max_position_embeddings": c.MaxPositionEmbeddings,
+			"tie_word_embeddings": c.TieWordEmbeddings,
+		},
+		Rows: o.rows, ArguerTokens: o.lengths.arguer, ChooserTokens: o.lengths.chooser,
+		Rank: s.LoraRank, Alpha: s.LoraAlpha, LearningRate: s.LR, DTypes: o.peerDTypes, Parts: o.parts, Trials: o.trials,
+		Seed: s.Seed,
+	}
+	span := o.lengths.arguerSpan()
+	spec.ArguerSpan = [2]int{span.Start, span.End}
+	for i, span := range o.lengths.chooserSpans() {
+		spec.ChooserSpans[i] = [2]int{span.Start, span.End}
+	}
+	return spec
+}
+
+// peerFigure is a line of the script. Line is all of it.
+type peerFigure struct {
+	Part           string    `json:"part"`
+	Implementation string    `json:"implementation"`
+	Torch          string    `json:"torch"`
+	Device         string    `json:"device"`
+	DType          string    `json:"dtype"`
+	SecondsPerStep float64   `json:"seconds_per_step"`
+	RowsPerSecond  float64   `json:"rows_per_second"`
+	Rows           int       `json:"rows"`
+	MicroBatch     int       `json:"micro_batch"`
+	Threads        int       `json:"threads"`
+	Trials         []float64 `json:"trials"`
+
+	// Of a check.
+	Loss          float64 `json:"loss"`
+	GradientNorm  float64 `json:"gradient_norm"`
+	Matrices      int     `json:"matrices"`
+	WorstMatrix   string  `json:"worst_matrix"`
+	WorstDistance float64 `json:"worst_distance"`
+
+	Line map[string]any `json:"-"`
+}
+
+// runPeer runs the script, which is handed over on standard input, and reads its figures.
+func runPeer(ctx context.Context, o options, spec peerSpec, stderr io.Writer) ([]peerFigure, error) {
+	text, err := json.Marshal(spec)
+	if err != nil {
+		return nil, err
+	}
+	var out, complaints bytes.Buffer
+	command := exec.CommandContext(ctx, o.python, "-", "--spec", string(text))
+	command.Stdin, command.Stdout, command.Stderr = strings.NewReader(bench.Peer), &out, io.MultiWriter(stderr, &complaints)
+	if err := command.Run(); err != nil {
+		if strings.Contains(complaints.String(), "No module named 'torch'") {
+			err = fmt.Errorf("%w: it has no torch; name one that has", err)
+		}
+		return nil, fmt.Errorf("--peer-python %s: %w", o.python, err)
+	}
+	var figures []peerFigure
+	for line := range strings.Lines(out.String()) {
+		var f peerFigure
+		if err := json.Unmarshal([]byte(line), &f); err != nil {
+			return nil, fmt.Errorf("--peer-python %s printed %q, want a JSON object: %w", o.python, line, err)
+		}
+		if err := json.Unmarshal([]byte(line), &f.Line); err != nil {
+			return nil, err
+		}
+		figures = append(figures, f)
+	}
+	return figures, nil
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// report writes figures as they come, as tables or as JSON lines, and keeps the first error.
+type report struct {
+	w      io.Writer
+	asJSON bool
+	err    error
+}
+
+func (r *report) printf(format string, args ...any) {
+	if r.err == nil {
+		_, r.err = fmt.Fprintf(r.w, format, args...)
+	}
+}
+
+// line prints v as one JSON line.
+func (r *report) line(v any) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		r.err = err
+		return
+	}
+	r.printf("%s\n", text)
+}
+
+// setUp tells what is measured, and on what.
+func (r *report) setUp(b *benchmark) {
+	if r.asJSON {
+		r.line(struct {
+			Part string `json:"part"`
+			facts
+			Ceiling     float64 `json:"matmul_ceiling_flop_per_second"`
+			MakeSeconds float64 `json:"make_weights_seconds"`
+		}{"setup", b.facts, b.ceiling, b.made.Seconds()})
+		return
+	}
+	f, c := b.facts, b.session.Config
+	r.printf("shape    %s: %d layers, hidden %d, %d heads (%d for keys and values), feed-forward %d, vocabulary %d; weights %s, made in %.1f s\n",
+		f.Shape, c.NumHiddenLayers, c.HiddenSize, c.NumAttentionHeads, c.NumKeyValueHeads, c.IntermediateSize, c.VocabSize,
+		f.Weights, b.made.Seconds())
+	l := b.cases[0].Lengths()
+	r.printf("rows     %d a step: prompts of %d, %d and %d tokens, arguments of %d; %d of %d tokens a row are computed; LoRA of rank %d\n",
+		f.Rows, f.Arguer, f.Arguer, f.Chooser, f.Argument, l.Arguer+l.Chooser, b.cases[0].Tokens(), f.LoraRank)
+	r.printf("run      compute %s, residual %s, backend %s, micro-batches of %d, %d at a time\n",
+		f.DType, f.Residual, f.Backend, f.MicroBatch, f.Workers)
+	r.printf("device   %s, %d cores, %s, commit %s\n", f.Device, f.Cores, f.Go, f.Commit)
+	r.printf("ceiling  %.1f GFLOP/s in a large %s product\n", b.ceiling/1e9, f.DType)
+}
+
+func (r *report) figure(f figure) {
+	if r.asJSON {
+		r.line(f)
+		return
+	}
+	r.printf("\n%-8s %.4g s a step (median of %s), %.4g rows/s\n", f.Part, f.SecondsPerStep, seconds(f.Trials), f.RowsPerSecond)
+	r.printf("  tokens/s      %.0f as the plain method counts, %.0f really computed\n", f.PlainTokensPerSecond, f.ComputedTokensPerSecond)
+	r.printf("  FLOP          %.4g G a step, %.1f GFLOP/s, MFU %.1f %%\n", f.FlopPerStep/1e9, f.FlopPerStep/f.SecondsPerStep/1e9, 100*f.MFU)
+	r.printf("  first step    %.4g s, with %d compilations of %.4g s\n", f.FirstStepSeconds, f.Compilations, f.CompileSeconds)
+	r.printf("  peak memory   %.2f GB resident on the host\n", float64(f.PeakHostBytes)/1e9)
+	for _, p := range f.Parts {
+		if p.Seconds == 0 {
+			continue
+		}
+		r.printf("  %-17s %8.4f s %5.1f %%\n", p.Name, p.Seconds, 100*p.Share)
+	}
+}
+
+// peer prints a figure of PyTorch's.
+func (r *report) peer(p peerFigure) {
+	if r.asJSON {
+		p.Line["part"] = "peer " + p.Part
+		r.line(p.Line)
+		return
+	}
+	how := fmt.Sprintf("micro-batches of %d", p.MicroBatch)
+	if p.Threads > 0 {
+		how = fmt.Sprintf("%d threads", p.Threads)
+	}
+	r.printf("peer     %s, %s (torch %s) in %s on %s, %s: %.4g s a step of %d rows (median of %s), %.4g rows/s\n",
+		p.Part, p.Implementation, p.Torch, p.DType, p.Device, how, p.SecondsPerStep, p.Rows, seconds(p.Trials), p.RowsPerSecond)
+}
+
+// ratio compares rows a second.
+func (r *report) ratio(f figure, p peerFigure) {
+	ratio := f.RowsPerSecond / p.RowsPerSecond
+	if r.asJSON {
+		r.line(map[string]any{"part": "ratio", "of": f.Part, "dtype": f.DType, "peer_dtype": p.DType, "ratio": ratio,
+			"shape": f.Shape, "commit": f.Commit})
+		return
+	}
+	r.printf("  ratio         %.2f times the rows/s of PyTorch in %s\n", ratio, p.DType)
+}
+
+// seconds are all trials in order.
+func seconds(trials []float64) string {
+	parts := make([]string, len(trials))
+	for i, t := range trials {
+		parts[i] = fmt.Sprintf("%.4g", t)
+	}
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,48 @@
+package setup
+
+import (
+	"context"
+	"math"
+	"strings"
+	"testing"
+)
+
+// TestBucketsFollowTheBackend: none on the Go backend unless asked for, a few on devices.
+func TestBucketsFollowTheBackend(t *testing.T) {
+	for _, c := range []struct {
+		backend     string
+		asked, want int
+	}{{"go", 0, 0}, {"go:parallelism=-1", 3, 3}, {"xla:cuda", 0, DeviceBuckets}, {"xla:cuda", 5, 5}} {
+		s := Settings{Backend: c.backend, Buckets: c.asked}
+		if got := s.buckets(); got != c.want {
+			t.Errorf("backend %s, %d asked for: got %d buckets, want %d", c.backend, c.asked, got, c.want)
+		}
+	}
+}
+
+// TestEvaluateWithBuckets: every condition, whose rows have lengths of their own, scores as it does without buckets.
+func TestEvaluateWithBuckets(t *testing.T) {
+	controls := Controls{NoTransplant: true, OtherRow: true, FlipOrder: true}
+	report := func(buckets int) *Report {
+		s := goldenSettings()
+		s.Buckets, s.MicroBatch = buckets, 4
+		o := session(t, s)
+		if got := strings.Contains(o.Describe(), "of the positions are padding"); got != (buckets > 0) {
+			t.Errorf("%d buckets: padding described: %t\n%s", buckets, got, o.Describe())
+		}
+		r, err := o.Evaluate(context.Background(), controls, func(string, int, int) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	want := report(0)
+	for i, c := range report(2).Conditions {
+		for j, p := range c.Predictions {
+			q := want.Conditions[i].Predictions[j]
+			if p.Row != q.Row || math.Abs(p.Loss-q.Loss) > 1e-5*q.Loss {
+				t.Errorf("%s: row %d has loss %v, want row %d with %v", c.Name, p.Row, p.Loss, q.Row, q.Loss)
+			}
+		}
+	}
+}

@@ -1,0 +1,188 @@
+package llama
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+
+	"gotransplant/model"
+	"gotransplant/model/safetensors"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	"github.com/gomlx/gomlx/core/tensors"
+)
+
+// Load copies every tensor of a checkpoint to the backend's first device, as it is stored; c may be closed afterwards.
+func Load(backend compute.Backend, c *model.Checkpoint) (*Weights, error) {
+	return LoadAs(backend, c, AsStored)
+}
+
+// LoadAs is Load with the matrices kept in another way, converted tensor by tensor on the way to the device.
+func LoadAs(backend compute.Backend, c *model.Checkpoint, as Storage) (*Weights, error) {
+	l := newLoader(backend, c.Config, as)
+	for _, name := range c.Names() {
+		t := c.Tensor(name)
+		err := l.put(content{name, t.DType, t.Shape, func(dst []byte, offset int) error { return c.ReadAt(name, dst, offset) }})
+		if err != nil {
+			return nil, fmt.Errorf("load %s: %w", name, err)
+		}
+	}
+	return l.weights, nil
+}
+
+// content is a tensor that can be read in parts, by several goroutines: read fills dst with its bytes from offset on.
+type content struct {
+	name  string
+	dtype safetensors.DType
+	shape []int
+	read  func(dst []byte, offset int) error
+}
+
+// loader puts tensors on the device one after the other.
+type loader struct {
+	weights *Weights
+	staging []byte // the last tensor on its way to a device that the host cannot write to
+}
+
+func newLoader(backend compute.Backend, c model.Config, as Storage) *loader {
+	return &loader{weights: &Weights{Config: c, storage: as, backend: backend, tensors: make(map[string]*tensors.Tensor)}}
+}
+
+// put stores a tensor in the way that the weights' storage has for it.
+func (l *loader) put(c content) error {
+	kind, ok := kinds()[c.dtype]
+	if !ok {
+		return fmt.Errorf("dtype %s, want F64, F32, F16 or BF16", c.dtype)
+	}
+	switch as := l.weights.storage.of(c.name); {
+	case as == Int8:
+		return l.quantize(c, int8Format)
+	case as == NF4:
+		return l.quantize(c, nf4Format)
+	case as == BFloat16 && c.dtype != safetensors.BF16:
+		return l.convert(c, safetensors.BF16)
+	case as == Float32 && c.dtype != safetensors.F32:
+		return l.convert(c, safetensors.F32)
+	}
+	shape := shapes.Make(kind, c.shape...)
+	return l.fill(c.name, shape, func(bytes []byte) error {
+		return inChunks(len(bytes), readSize, func() func(from, to int) error {
+			return func(from, to int) error { return c.read(bytes[from:to], from) }
+		})
+	})
+}
+
+// fill makes a tensor of write's bytes, under a name of its own. Where the host can write to the device's memory, as on
+// the Go backend, write does just that, and there is no second copy.
+func (l *loader) fill(name string, shape shapes.Shape, write func(bytes []byte) error) error {
+	backend := l.weights.backend
+	var t *tensors.Tensor
+	if backend.HasSharedBuffers() {
+		buffer, flat, err := backend.NewSharedBuffer(0, shape)
+		if err != nil {
+			return err
+		}
+		bytes := dtypes.UnsafeByteSliceFromAny(flat)
+		hugePages(bytes)
+		if err := write(bytes); err != nil {
+			return err
+		}
+		if t, err = tensors.FromBuffer(buffer); err != nil {
+			return err
+		}
+	} else {
+		size := int(shape.ByteSize())
+		if cap(l.staging) < size {
+			l.staging = make([]byte, size)
+			hugePages(l.staging)
+		}
+		if err := write(l.staging[:size]); err != nil {
+			return err
+		}
+		var err error
+		if t, err = tensors.FromRaw(backend, 0, shape, l.staging[:size]); err != nil {
+			return err
+		}
+	}
+	l.weights.tensors[name] = t
+	return nil
+}
+
+// convert stores a tensor as type d, BF16 or F32.
+func (l *loader) convert(c content, d safetensors.DType) error {
+	shape := shapes.Make(kinds()[d], c.shape...)
+	size, width, wide := shape.Size(), d.Bits()/8, c.dtype.Bits()/8
+	losses := make([]loss, chunks(size, valueCount))
+	err := l.fill(c.name, shape, func(bytes []byte) error {
+		return inChunks(size, valueCount, func() func(from, to int) error {
+			raw, values, back := make([]byte, valueCount*wide), make([]float32, valueCount), make([]float32, valueCount)
+			return func(from, to int) error {
+				n := to - from
+				if err := c.values(values[:n], raw[:n*wide], from); err != nil {
+					return err
+				}
+				stored := bytes[from*width : to*width]
+				if err := safetensors.Encode(stored, d, values[:n]); err != nil {
+					return err
+				}
+				if err := safetensors.Decode(back[:n], d, stored); err != nil {
+					return err
+				}
+				losses[from/valueCount].add(values[:n], back[:n])
+				return nil
+			}
+		})
+	})
+	l.weights.note(c.name, losses)
+	return err
+}
+
+// values reads len(dst) of the tensor's elements, the first of which is the from-th, by way of raw.
+func (c content) values(dst []float32, raw []byte, from int) error {
+	if err := c.read(raw, from*c.dtype.Bits()/8); err != nil {
+		return err
+	}
+	return safetensors.Decode(dst, c.dtype, raw)
+}
+
+// Chunks of work on a tensor: long enough that the disk reads on without a pause, and short enough that several fit
+// into a processor's cache.
+const (
+	readSize   = 4 << 20 // bytes
+	valueCount = 1 << 18
+)
+
+// chunks is how many pieces of size make up n.
+func chunks(n, size int) int { return (n + size - 1) / size }
+
+// inChunks cuts [0, n) into pieces of size and has worker's functions work on them, two for each core, so that cores
+// are busy while others wait for the disk. Each goroutine calls worker once. The first piece's error is returned.
+func inChunks(n, size int, worker func() func(from, to int) error) error {
+	count := chunks(n, size)
+	errs := make([]error, count)
+	next := make(chan int, count)
+	for i := range count {
+		next <- i
+	}
+	close(next)
+	var group sync.WaitGroup
+	for range min(count, 2*runtime.GOMAXPROCS(0)) {
+		group.Go(func() {
+			work := worker()
+			for i := range next {
+				if errs[i] = work(i*size, min(n, (i+1)*size)); errs[i] != nil {
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,213 @@
+package llama
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	. "github.com/gomlx/gomlx/core/graph"
+)
+
+// format is a way to keep the rows of a matrix [out, in] as codes and float32 scales [out, groups].
+type format struct {
+	kind   dtypes.DType     // of the codes: [out, codes(in)], one byte each
+	codes  func(in int) int // a row
+	groups func(in int) int // scales a row
+	encode func(r row)      // values -> codes, scales
+	decode func(r row)      // codes, scales -> values
+}
+
+// row is a row of the matrix, and what is kept of it.
+type row struct {
+	values []float32
+	codes  []byte
+	scales []float32
+}
+
+// int8Format keeps a row as whole numbers from -127 to 127 times one scale: its largest magnitude / 127.
+var int8Format = format{
+	kind:   dtypes.Int8,
+	codes:  func(in int) int { return in },
+	groups: func(int) int { return 1 },
+	encode: func(r row) {
+		largest := largestMagnitude(r.values)
+		r.scales[0] = largest / 127
+		if r.scales[0] == 0 { // a scale below the smallest number cannot be divided by
+			clear(r.codes)
+			return
+		}
+		inverse := 127 / float64(largest)
+		for i, v := range r.values {
+			r.codes[i] = byte(int8(math.RoundToEven(float64(v) * inverse)))
+		}
+	},
+	decode: func(r row) {
+		for i, c := range r.codes {
+			r.values[i] = float32(int8(c)) * r.scales[0]
+		}
+	},
+}
+
+// nf4Block is how many values of a row share a scale, the last block of a row being shorter where they do not divide it:
+// it is filled up with zeros. Even, since a byte holds two codes.
+const nf4Block = 64
+
+// nf4Values are what the sixteen codes stand for, times the largest magnitude of their block.
+var nf4Values = normalFloats()
+
+// normalFloats are the values of 4-bit NormalFloat (QLoRA, Dettmers et al. 2023): zero, eight quantiles of the normal
+// distribution above it and seven below, evenly spaced in probability on either side up to a tail of (1/32 + 1/30) / 2,
+// divided by the largest. The tail is the published code's, which is rounded to seven digits.
+func normalFloats() (values [16]float32) {
+	const edge = 0.9677083 // 1 - tail
+	quantile := func(p float64) float64 { return math.Sqrt2 * math.Erfinv(2*p-1) }
+	for i := range 7 {
+		values[i] = float32(-quantile(edge+(0.5-edge)*float64(i)/7) / quantile(edge))
+	}
+	for i := range 8 {
+		values[15-i] = float32(quantile(edge+(0.5-edge)*float64(i)/8) / quantile(edge))
+	}
+	return values
+}
+
+// nf4Format keeps each block of a row as 4-bit codes times the block's largest magnitude. A byte holds two neighbours,
+// the first in its lower half.
+var nf4Format = format{
+	kind:   dtypes.Uint8,
+	codes:  func(in int) int { return chunks(in, nf4Block) * nf4Block / 2 },
+	groups: func(in int) int { return chunks(in, nf4Block) },
+	encode: func(r row) {
+		for g := range r.scales {
+			from := g * nf4Block
+			block := r.values[from:min(len(r.values), from+nf4Block)]
+			r.scales[g] = largestMagnitude(block)
+			codes := r.codes[from/2 : (from+nf4Block)/2]
+			for i := range codes {
+				codes[i] = nf4Code(block, 2*i, r.scales[g]) | nf4Code(block, 2*i+1, r.scales[g])<<4
+			}
+		}
+	},
+	decode: func(r row) {
+		for i := range r.values {
+			r.values[i] = nf4Values[r.codes[i/2]>>(4*(i%2))&15] * r.scales[i/nf4Block]
+		}
+	},
+}
+
+// nf4Code is the code nearest to the i-th value of a block, 7, the code of zero, behind its end.
+func nf4Code(block []float32, i int, largest float32) byte {
+	if i >= len(block) || largest == 0 {
+		return 7
+	}
+	v := block[i] / largest
+	cell := nf4Cells[int((v+1)*nf4CellsPerUnit)]
+	if v > cell.border {
+		return cell.code + 1
+	}
+	return cell.code
+}
+
+// nf4Cells divide the values from -1 to 1 so finely that at most one border between codes lies in a cell: code is the
+// one below the border.
+const nf4CellsPerUnit = 32
+
+var nf4Cells = func() (cells [2*nf4CellsPerUnit + 1]struct {
+	code   byte
+	border float32
+}) {
+	for i := range cells {
+		start, code := float32(i)/nf4CellsPerUnit-1, 0
+		border := func() float32 { return (nf4Values[code] + nf4Values[code+1]) / 2 }
+		for code < 14 && border() < start {
+			code++
+		}
+		cells[i].code, cells[i].border = byte(code), border()
+	}
+	return cells
+}()
+
+func largestMagnitude(values []float32) (largest float32) {
+	for _, v := range values {
+		largest = max(largest, float32(math.Abs(float64(v)))) // NaN where there is one
+	}
+	return largest
+}
+
+// quantize stores a matrix in a format: its codes under its name, its scales beside them.
+func (l *loader) quantize(c content, f format) error {
+	if len(c.shape) != 2 {
+		return fmt.Errorf("shape %v, want a matrix", c.shape)
+	}
+	out, in := c.shape[0], c.shape[1]
+	width, groups, rows := f.codes(in), f.groups(in), max(1, valueCount/max(1, in))
+	scales := make([]float32, out*groups)
+	losses := make([]loss, chunks(out, rows))
+	err := l.fill(c.name, shapes.Make(f.kind, out, width), func(codes []byte) error {
+		return inChunks(out, rows, func() func(from, to int) error {
+			raw, values, back := make([]byte, rows*in*c.dtype.Bits()/8), make([]float32, rows*in), make([]float32, in)
+			return func(from, to int) error {
+				n := (to - from) * in
+				if err := c.values(values[:n], raw[:n*c.dtype.Bits()/8], from*in); err != nil {
+					return err
+				}
+				for i := from; i < to; i++ {
+					r := row{values[(i-from)*in:][:in], codes[i*width:][:width], scales[i*groups:][:groups]}
+					if m := largestMagnitude(r.values); m-m != 0 {
+						return fmt.Errorf("row %d holds a value that is not finite, which %s cannot keep", i, l.weights.storage)
+					}
+					f.encode(r)
+					f.decode(row{back, r.codes, r.scales})
+					losses[from/rows].add(r.values, back)
+				}
+				return nil
+			}
+		})
+	})
+	if err != nil {
+		return err
+	}
+	l.weights.note(c.name, losses)
+	l.weights.tensors[scalesOf(c.name)], err = FromFloat32(l.weights.backend, scales, out, groups)
+	return err
+}
+
+// scalesOf is the name of the scales of a quantised tensor.
+func scalesOf(name string) string { return name + ".scales" }
+
+// int8Matrix reads codes [out, in] and scales [out, 1]: the codes as numbers of the compute dtype, which holds them
+// exactly, and the scale of each row [out]. The rows of a product are scaled instead of those of the matrix, which is
+// less work and rounds less.
+func int8Matrix(codes, scales *Node, compute dtypes.DType) (w, scale *Node) {
+	return ConvertDType(codes, compute), Reshape(scales, -1)
+}
+
+// nf4Matrix reads codes [out, bytes] and scales [out, groups]: the matrix [out, in].
+func nf4Matrix(codes, scales *Node, in int, compute dtypes.DType) *Node {
+	values := Reshape(nf4Lookup(codes), -1, nf4Block)             // [out*groups, block]
+	values = Mul(values, widen(Reshape(scales, -1, 1), nf4Block)) // [out*groups, block]
+	w := Reshape(values, codes.Shape().Dim(0), -1)                // [out, groups*block]
+	if w.Shape().Dim(1) > in {
+		w = SliceAxis(w, 1, AxisRange(0, in))
+	}
+	return ConvertDType(w, compute)
+}
+
+// nf4Lookup looks two values up at a time: codes [out, bytes] give float32 values, two a byte.
+func nf4Lookup(codes *Node) *Node {
+	g, places := codes.Graph(), InsertAxes(Reshape(codes, -1), -1)
+	pairs := make([]float32, 2*256)
+	for i := range 256 {
+		pairs[2*i], pairs[2*i+1] = nf4Values[i&15], nf4Values[i>>4]
+	}
+	if !interpreted(codes) {
+		return Gather(Reshape(Const(g, pairs), 256, 2), places) // [out*bytes, 2]
+	}
+	// The Go backend copies element by element: a pair as one element takes two thirds of the time.
+	joined := make([]uint64, 256)
+	for i := range joined {
+		joined[i] = binary.NativeEndian.Uint64(dtypes.UnsafeByteSliceFromAny(pairs[2*i : 2*i+2]))
+	}
+	return Bitcast(Gather(Const(g, joined), places), dtypes.Float32) // [out*bytes, 2]
+}

@@ -1,0 +1,156 @@
+package llama
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"gotransplant/model/safetensors"
+
+	"github.com/gomlx/compute/dtypes"
+)
+
+// Storage is how the matrices of a model are kept on the device.
+type Storage int
+
+// AsStored keeps every tensor as the checkpoint has it. BFloat16 and Float32 convert projections, embedding and output
+// matrix; Int8 and NF4 (see quantize.go) the projections of the blocks alone. Norms are always as stored.
+const (
+	AsStored Storage = iota
+	BFloat16
+	Float32
+	Int8
+	NF4
+)
+
+// storageNames are the words for them, in order.
+var storageNames = [...]string{"checkpoint", "bfloat16", "float32", "int8", "nf4"}
+
+// ParseStorage reads one of the words checkpoint, bfloat16, float32, int8 and nf4.
+func ParseStorage(word string) (Storage, error) {
+	if i := slices.Index(storageNames[:], word); i >= 0 {
+		return Storage(i), nil
+	}
+	return 0, fmt.Errorf("no weight storage %q: there are %s", word, strings.Join(storageNames[:], ", "))
+}
+
+func (s Storage) String() string { return storageNames[s] }
+
+// quantized says that the projections are kept as codes and scales.
+func (s Storage) quantized() bool { return s == Int8 || s == NF4 }
+
+// of is how the tensor of that name is kept.
+func (s Storage) of(name string) Storage {
+	switch {
+	case isProjection(name), !s.quantized() && (name == embedName || name == headName):
+		return s
+	}
+	return AsStored
+}
+
+// isProjection says that name is that of a block's linear map.
+func isProjection(name string) bool { return strings.HasSuffix(name, "_proj.weight") }
+
+// Loss is how far what is kept of a tensor is from what the checkpoint has.
+type Loss struct {
+	Name     string
+	Relative float64 // |kept - stored| / |stored|, as vectors; 0 where both are zero
+	Max      float64 // largest difference of an element
+	loss
+}
+
+// loss is that of a part of a tensor.
+type loss struct{ squares, differences, max float64 }
+
+func (l *loss) add(stored, kept []float32) {
+	for i, v := range stored {
+		d := float64(v) - float64(kept[i])
+		l.squares += float64(v) * float64(v)
+		l.differences += d * d
+		l.max = max(l.max, math.Abs(d))
+	}
+}
+
+func (l *loss) merge(other loss) {
+	l.squares, l.differences, l.max = l.squares+other.squares, l.differences+other.differences, max(l.max, other.max)
+}
+
+func (l loss) relative() float64 {
+	if l.differences == 0 {
+		return 0
+	}
+	return math.Sqrt(l.differences / l.squares)
+}
+
+// note keeps the books on a tensor whose parts lost so much.
+func (w *Weights) note(name string, parts []loss) {
+	sum := Loss{Name: name}
+	for _, p := range parts {
+		sum.merge(p)
+	}
+	sum.Relative, sum.Max = sum.relative(), sum.max
+	w.losses = append(w.losses, sum)
+}
+
+// Losses are those of the tensors that are kept in another way than they were stored, in the order of the computation.
+func (w *Weights) Losses() []Loss { return slices.Clone(w.losses) }
+
+// Bytes is the size of all tensors.
+func (w *Weights) Bytes() (total int64) {
+	for _, t := range w.tensors {
+		total += int64(t.Shape().ByteSize())
+	}
+	return total
+}
+
+// Describe says in a line how the weights are kept, how large they are, and what that cost in precision.
+func (w *Weights) Describe() string {
+	text := fmt.Sprintf("%s: %s", w.kept(), gigabytes(w.Bytes()))
+	var all loss
+	var worst Loss
+	for _, l := range w.losses {
+		all.merge(l.loss)
+		if l.Relative > worst.Relative {
+			worst = l
+		}
+	}
+	if worst.Relative == 0 {
+		return text
+	}
+	return fmt.Sprintf("%s, relative error %.2g (worst %.2g, %s)", text, all.relative(), worst.Relative, worst.Name)
+}
+
+// kept names the storage.
+func (w *Weights) kept() string {
+	switch w.storage {
+	case Int8:
+		return "int8 per channel"
+	case NF4:
+		return fmt.Sprintf("nf4 per block of %d", nf4Block)
+	case AsStored:
+		seen := make(map[string]bool)
+		for _, t := range w.tensors {
+			seen[strings.ToLower(t.DType().String())] = true
+		}
+		return strings.Join(slices.Sorted(maps.Keys(seen)), " and ") + " as in the checkpoint"
+	}
+	return w.storage.String()
+}
+
+// gigabytes is a size in the unit that suits it.
+func gigabytes(bytes int64) string {
+	if bytes < 1e8 {
+		return fmt.Sprintf("%.2g MB", float64(bytes)/1e6)
+	}
+	return fmt.Sprintf("%.2f GB", float64(bytes)/1e9)
+}
+
+// kinds are the types in which checkpoints hold weights.
+func kinds() map[safetensors.DType]dtypes.DType {
+	return map[safetensors.DType]dtypes.DType{
+		safetensors.F64: dtypes.Float64, safetensors.F32: dtypes.Float32,
+		safetensors.F16: dtypes.Float16, safetensors.BF16: dtypes.BFloat16,
+	}
+}
