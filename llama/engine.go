@@ -21,6 +21,9 @@ type Options struct {
 	Compute   dtypes.DType // Float32 or BFloat16: projections, feed-forward, attention products
 	Residual  dtypes.DType // Float64 or Float32: the stream between blocks
 	TrainBase bool         // backward passes also differentiate the base weights
+	// Panels computes with this program's own kernels instead of graphs; see PanelsCan. The weights of the blocks leave
+	// their tensors for it.
+	Panels bool
 }
 
 // Engine compiles one executable per kind of block and shape and runs them over the layers. It may be used by many
@@ -31,6 +34,8 @@ type Engine struct {
 	backend compute.Backend
 
 	clerk *clerk
+
+	panels *panelModel // nil: graphs compute
 
 	mu    sync.Mutex
 	execs map[string]*graph.Exec
@@ -47,7 +52,17 @@ func NewEngine(w *Weights, o Options) (*Engine, error) {
 	if o.TrainBase && w.storage.quantized() {
 		return nil, fmt.Errorf("weights kept as %s cannot be trained: keep them as float32 or bfloat16", w.storage)
 	}
-	return &Engine{Weights: w, Options: o, backend: w.backend, clerk: newClerk(), execs: make(map[string]*graph.Exec)}, nil
+	e := &Engine{Weights: w, Options: o, backend: w.backend, clerk: newClerk(), execs: make(map[string]*graph.Exec)}
+	if o.Panels {
+		err := PanelsCan(w, o)
+		if err == nil {
+			e.panels, err = w.pack()
+		}
+		if err != nil {
+			return nil, fmt.Errorf("kernels on panels: %w", err)
+		}
+	}
+	return e, nil
 }
 
 // Overlay is what a stream adds to the projections of the base: one map from projection to Extra per layer.
@@ -60,6 +75,8 @@ type Extra struct {
 	Signature string
 	Values    []*tensors.Tensor
 	Apply     func(x, y *graph.Node, values []*graph.Node) *graph.Node
+	// LowRank says the same to an engine that computes on panels, which needs neither Values nor Apply.
+	LowRank *LowRank
 }
 
 // signature names the graphs that the extras of a layer build.

@@ -42,8 +42,11 @@ func (e *Engine) headUses(x, gain, head *Node) (output, norm use) {
 // Score runs the head over the stream's final residual stream and, when gradient is set, back to it.
 func (s *Stream) Score(t Targets, gradient bool) (Scores, error) {
 	e, n := s.engine, len(t.Token)
-	if n != s.x.Shape().Dim(0)*s.x.Shape().Dim(1) || len(t.Weight) != n {
-		return Scores{}, fmt.Errorf("score: %d targets and %d weights for final positions %s", n, len(t.Weight), s.x.Shape())
+	if want := s.finals(); n != want || len(t.Weight) != n {
+		return Scores{}, fmt.Errorf("score: %d targets and %d weights for %d final positions", n, len(t.Weight), want)
+	}
+	if s.panels != nil {
+		return s.scorePanels(t, gradient)
 	}
 	target, err := e.int32s(t.Token, n)
 	if err != nil {
@@ -144,6 +147,9 @@ func readScores(out []*tensors.Tensor, watched int, gradient bool) (Scores, erro
 
 // Logits are the float32 logits [B*Q, V] at the stream's final positions, row-major.
 func (s *Stream) Logits() ([]float32, error) {
+	if s.panels != nil {
+		return s.panels.allLogits(), nil
+	}
 	e := s.engine
 	_, head := e.Weights.head()
 	out, err := s.run(ScorePass, "logits", func(in *inputs) []*Node {

@@ -59,6 +59,9 @@ func (s *panelStream) backward(layer int, returned *panelKV, toInput bool) (valu
 		s.backwardKeysValues(layer, s.spread(l.x.Panels, returned), panel.Wide{}, toInput, g)
 		return s.values(layer, g), nil
 	}
+	if s.options.Remat {
+		s.again(layer)
+	}
 	dMid := s.backwardFeed(layer, l, g)
 	dz := newMatrix(l.z.Rows, l.z.Panels)
 	narrow := newMatrix(dMid.Rows, dMid.Panels)

@@ -25,17 +25,19 @@ type panelBlock struct {
 	attention, feed []float32                // [M]
 }
 
-// panelsCan says why the kernels cannot run a model, or nil.
-func panelsCan(w *Weights, o Options) error {
+// PanelsCan says why the kernels of internal/panel cannot run a model with these options, or nil.
+func PanelsCan(w *Weights, o Options) error {
 	switch {
 	case !panel.Available():
 		return fmt.Errorf("this processor or this build lacks AVX-512 (build with GOEXPERIMENT=simd)")
-	case w.backend.Name() != "go":
-		return fmt.Errorf("the backend is %s", w.backend.Name())
+	case w.backend.String() != "go":
+		return fmt.Errorf("the backend is %s", w.backend)
 	case o.TrainBase:
 		return fmt.Errorf("the base is trained")
 	case o.Compute != dtypes.Float32 || o.Residual != dtypes.Float64:
 		return fmt.Errorf("they compute in float32 with a float64 residual stream, not in %s with %s", o.Compute, o.Residual)
+	case w.storage.quantized():
+		return fmt.Errorf("the weights are kept as %s", w.storage)
 	case w.Config.HeadDim%8 != 0:
 		return fmt.Errorf("the head dimension %d is not a multiple of 8", w.Config.HeadDim)
 	}

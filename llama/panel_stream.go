@@ -1,6 +1,7 @@
 package llama
 
 import (
+	"fmt"
 	"math"
 
 	"gotransplant/internal/panel"
@@ -24,14 +25,15 @@ type panelStream struct {
 	own     int // panels a sequence; padding beyond is left out
 	moved   int // panels of inserted states a sequence
 
-	x                  panel.Wide   // [M] the residual stream before the next layer
-	cos, sin           panel.Matrix // [D/2]
-	movedCos, movedSin panel.Matrix // [D/2] of the inserted states
+	x                  panel.Wide    // [M] the residual stream before the next layer
+	cos, sin           panel.Matrix  // [D/2]
+	movedCos, movedSin panel.Matrix  // [D/2] of the inserted states
 	sights             []panel.Sight // by panel of queries
 	sightsMoved        []panel.Sight // in layers with insertion
 	last               []int         // columns of the positions read after the last layer, one a sequence
 	dy                 panel.Wide    // on the way back: of the residual stream after the next layer
 	layers             []panelLayer
+	layersDone         bool
 	scratch            panel.Scratch
 }
 
@@ -59,7 +61,10 @@ func newWide(rows, panels int) panel.Wide {
 func panelsOf(n int) int { return (n + panel.Lanes - 1) / panel.Lanes }
 
 // newPanelStream embeds the tokens and prepares rotary tables and masks.
-func (e *Engine) newPanelStream(seq Sequences, o StreamOptions) *panelStream {
+func (e *Engine) newPanelStream(seq Sequences, o StreamOptions) (*panelStream, error) {
+	if err := checkLowRank(o.Overlay); err != nil {
+		return nil, err
+	}
 	s := &panelStream{engine: e, options: o, model: e.panels, rows: seq.Rows, given: seq.Length,
 		layers: make([]panelLayer, e.Weights.Config.NumHiddenLayers)}
 	longest := 1
@@ -93,7 +98,19 @@ func (e *Engine) newPanelStream(seq Sequences, o StreamOptions) *panelStream {
 	if o.Insertion != nil {
 		s.prepareInsertion(own)
 	}
-	return s
+	return s, nil
+}
+
+// checkLowRank refuses overlays that the kernels do not know.
+func checkLowRank(overlay Overlay) error {
+	for layer, extras := range overlay {
+		for proj, e := range extras {
+			if e.LowRank == nil {
+				return fmt.Errorf("layer %d: %s has an addition that is no product of low rank: it needs graphs", layer, proj)
+			}
+		}
+	}
+	return nil
 }
 
 // column is where token i of the sequences as given lies; padding that was left out lies nowhere.
@@ -230,44 +247,59 @@ func (s *panelStream) keysValues(layer int, normed panel.Matrix) panelKV {
 }
 
 // forward runs one layer and returns the keys and values at the positions to export.
-func (s *panelStream) forward(layer int, moved *panelKV, export bool) *panelKV {
-	cfg, block := s.engine.Weights.Config, &s.model.layers[layer]
+func (s *panelStream) forward(layer int, moved *panelKV, export bool) (exported *panelKV) {
+	block := &s.model.layers[layer]
 	l := panelLayer{x: s.x}
 	normed, _ := s.norm(s.x, block.attention)
 	own := s.keysValues(layer, normed)
-	var out *panelKV
 	if export {
-		out = s.export(own)
+		exported = s.export(own)
 	}
-	l.k, l.v = own.k, own.v
-	panel.Rotate(l.k, s.cos, s.sin, cfg.HeadDim, false)
 	if moved != nil {
 		l.moved = &panelKV{newMatrix(moved.k.Rows, moved.k.Panels), moved.v}
 		copy(l.moved.k.Data, moved.k.Data)
-		panel.Rotate(l.moved.k, s.movedCos, s.movedSin, cfg.HeadDim, false)
+		panel.Rotate(l.moved.k, s.movedCos, s.movedSin, s.engine.Weights.Config.HeadDim, false)
 	}
-	l.xq = s.readers(layer, s.x)
+	h := s.run(layer, &l, normed, own)
+	y := copyWide(l.mid)
+	y.Add(s.linear(layer, "down_proj", h))
+	switch {
+	case s.options.Keep && s.options.Remat:
+		s.layers[layer] = panelLayer{x: l.x, moved: l.moved}
+	case s.options.Keep:
+		s.layers[layer] = l
+	}
+	s.x, s.layersDone = y, layer == len(s.layers)-1
+	return exported
+}
+
+// run fills in what a layer keeps, given its normed input and what it makes of it, and returns the input of down_proj.
+func (s *panelStream) run(layer int, l *panelLayer, normed panel.Matrix, own panelKV) (h panel.Matrix) {
+	dim, block := s.engine.Weights.Config.HeadDim, &s.model.layers[layer]
+	l.k, l.v = own.k, own.v
+	panel.Rotate(l.k, s.cos, s.sin, dim, false)
+	l.xq = s.readers(layer, l.x)
 	if s.isLast(layer) {
 		normed, _ = s.norm(l.xq, block.attention)
 	}
 	l.q = s.linear(layer, "q_proj", normed)
 	cos, sin := s.queryTables(layer)
-	panel.Rotate(l.q, cos, sin, cfg.HeadDim, false)
-	s.attend(layer, &l)
+	panel.Rotate(l.q, cos, sin, dim, false)
+	s.attend(layer, l)
 	l.mid = copyWide(l.xq)
 	l.mid.Add(s.linear(layer, "o_proj", l.z))
 	normed, _ = s.norm(l.mid, block.feed)
 	l.gate, l.up = s.linear(layer, "gate_proj", normed), s.linear(layer, "up_proj", normed)
-	h := newMatrix(l.gate.Rows, l.gate.Panels)
+	h = newMatrix(l.gate.Rows, l.gate.Panels)
 	panel.SwiGLU(l.gate, l.up, h)
-	y := l.mid
-	if s.options.Keep {
-		y = copyWide(l.mid)
-		s.layers[layer] = l
-	}
-	y.Add(s.linear(layer, "down_proj", h))
-	s.x = y
-	return out
+	return h
+}
+
+// again runs a layer of which only the input was kept.
+func (s *panelStream) again(layer int) {
+	l := &s.layers[layer]
+	normed, _ := s.norm(l.x, s.model.layers[layer].attention)
+	s.run(layer, l, normed, s.keysValues(layer, normed))
 }
 
 func copyWide(x panel.Wide) panel.Wide {

@@ -45,7 +45,10 @@ type StreamOptions struct {
 
 // KV are keys, before rotation, and values of one layer: [B, I, G, D] in the compute dtype, on the device, or [B, S, G,
 // D] from a stream without Export. They belong to the stream that made them.
-type KV struct{ K, V *tensors.Tensor }
+type KV struct {
+	K, V   *tensors.Tensor
+	panels *panelKV // instead, where the engine computes on panels
+}
 
 // Stream is a batch of sequences on its way through the layers. It belongs to one goroutine.
 type Stream struct {
@@ -62,6 +65,9 @@ type Stream struct {
 	last     *tensors.Tensor // [B, 1, 1]
 	tokens   *tensors.Tensor // [B, S]
 	layers   []layerState
+
+	panels *panelStream    // computes instead of graphs
+	shown  *tensors.Tensor // what X made of its state
 }
 
 // layerState is what a layer leaves for its backward pass; inserted are the states that were moved in.
@@ -86,6 +92,12 @@ func (e *Engine) NewStream(seq Sequences, o StreamOptions) (*Stream, error) {
 	}
 	s := &Stream{engine: e, options: o, rows: seq.Rows, length: seq.Length,
 		layers: make([]layerState, e.Weights.Config.NumHiddenLayers)}
+	if e.panels != nil {
+		return s, s.book(Embedding, func() (err error) {
+			s.panels, err = e.newPanelStream(seq, o)
+			return err
+		})
+	}
 	if err := s.embed(seq); err != nil {
 		s.Close()
 		return nil, err
@@ -209,7 +221,14 @@ func (s *Stream) run(pass, key string, build func(in *inputs) []*graph.Node, arg
 
 // X is the residual stream [B, S, M] before the next layer, in the residual dtype; after the last layer [B, 1, M] where
 // Last was given. It belongs to the stream.
-func (s *Stream) X() *tensors.Tensor { return s.x }
+func (s *Stream) X() *tensors.Tensor {
+	if s.panels != nil {
+		free(s.shown)
+		s.shown = s.panels.show(s.engine.backend)
+		return s.shown
+	}
+	return s.x
+}
 
 // kind names an executable of one block.
 type kind struct {
@@ -228,6 +247,9 @@ func (k kind) name() string { return fmt.Sprintf("%+v", k) }
 func (s *Stream) Forward(layer int, moved *KV, export bool) (KV, error) {
 	if moved != nil && s.options.Insertion == nil {
 		return KV{}, fmt.Errorf("layer %d: states to insert, but the stream was made without an insertion", layer)
+	}
+	if s.panels != nil {
+		return s.forwardPanels(layer, moved, export)
 	}
 	state := &s.layers[layer]
 	state.x, state.inserted = s.x, moved
@@ -251,9 +273,9 @@ func (s *Stream) Forward(layer int, moved *KV, export bool) (KV, error) {
 	}
 	switch {
 	case k.keep && export && !k.some:
-		state.exported = KV{state.k, state.v}
+		state.exported = KV{K: state.k, V: state.v}
 	case export:
-		state.exported = KV{out[0], out[1]}
+		state.exported = KV{K: out[0], V: out[1]}
 	}
 	return state.exported, nil
 }
@@ -282,6 +304,9 @@ func (s *Stream) buildForward(layer int, k kind) func(in *inputs) []*graph.Node 
 // KeysValues runs no more of a layer than its keys and values, which is all that is needed of the last layer of a
 // stream whose output nobody reads.
 func (s *Stream) KeysValues(layer int) (KV, error) {
+	if s.panels != nil {
+		return s.keysValuesPanels(layer)
+	}
 	e, extras := s.engine, s.extras(layer)
 	k := s.kind(KeysValuesPass, layer)
 	k.some = s.source != nil
@@ -299,7 +324,7 @@ func (s *Stream) KeysValues(layer int) (KV, error) {
 	if err != nil {
 		return KV{}, fmt.Errorf("layer %d: %w", layer, err)
 	}
-	s.layers[layer] = layerState{x: s.x, exported: KV{out[0], out[1]}, keysValuesOnly: true}
+	s.layers[layer] = layerState{x: s.x, exported: KV{K: out[0], V: out[1]}, keysValuesOnly: true}
 	if !s.options.Keep {
 		free(s.x)
 		s.layers[layer].x = nil
@@ -311,7 +336,8 @@ func (s *Stream) KeysValues(layer int) (KV, error) {
 // Gradients are what one layer's backward pass leaves besides dx.
 type Gradients struct {
 	Moved  KV                // of the states inserted; zero KV without insertion
-	Params []*tensors.Tensor // of the trainable tensors of the layer: by part, the base weight if trained, then the extras
+	Values [][]float32       // of the overlay's tensors by projection, where the engine computes on panels
+	Params []*tensors.Tensor // otherwise: of the trainable tensors of the layer: by part, the base weight if trained, then the extras
 }
 
 // Backward takes dy, the gradient of the residual stream after the layer (nil after KeysValues), and dKV, the gradient
@@ -319,6 +345,9 @@ type Gradients struct {
 // stream before the layer, or nil unless toInput is set, and frees everything kept for the layer as well as dy and dKV,
 // these two after an error as well.
 func (s *Stream) Backward(layer int, dy *tensors.Tensor, dKV KV, toInput bool) (*tensors.Tensor, Gradients, error) {
+	if s.panels != nil {
+		return s.backwardPanels(layer, dKV, toInput)
+	}
 	defer free(dy, dKV.K, dKV.V)
 	state := &s.layers[layer]
 	k := s.kind(BackwardPass, layer)
@@ -352,7 +381,7 @@ func (s *Stream) Backward(layer int, dy *tensors.Tensor, dKV KV, toInput bool) (
 	}
 	g := Gradients{Params: out}
 	if k.inserted {
-		g.Moved, g.Params = KV{out[0], out[1]}, out[2:]
+		g.Moved, g.Params = KV{K: out[0], V: out[1]}, out[2:]
 	}
 	return dx, g, nil
 }
@@ -417,6 +446,10 @@ func readReturned(in *inputs, k kind, like *graph.Node) (dk, dv *graph.Node) {
 
 // Release frees what the stream holds of a layer: its keys and values and whatever was kept for Backward.
 func (s *Stream) Release(layer int) {
+	if s.panels != nil {
+		s.panels.release(layer)
+		return
+	}
 	l := &s.layers[layer]
 	free(l.x, l.q, l.k, l.v, l.z, l.mid, l.gate, l.up)
 	if l.exported.K != l.k {
@@ -430,7 +463,7 @@ func (s *Stream) Close() {
 	for layer := range s.layers {
 		s.Release(layer)
 	}
-	free(s.x, s.cos, s.sin, s.maskOwn, s.maskIns, s.source, s.last, s.tokens)
+	free(s.shown, s.x, s.cos, s.sin, s.maskOwn, s.maskIns, s.source, s.last, s.tokens)
 	*s = Stream{engine: s.engine}
 }
 

@@ -123,7 +123,7 @@ func (g golden) method(t testing.TB, compute_ dtypes.DType) *Method {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := llama.NewEngine(w, llama.Options{Compute: compute_, Residual: dtypes.Float64})
+	e, err := llama.NewEngine(w, llama.Options{Compute: compute_, Residual: dtypes.Float64, Panels: os.Getenv("PANELS") != "" && compute_ == dtypes.Float32})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,7 @@ func (g golden) method(t testing.TB, compute_ dtypes.DType) *Method {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := NewRole(backend, a, c.Config.NumHiddenLayers)
+		r, err := NewRole(e, a)
 		if err != nil {
 			t.Fatal(err)
 		}

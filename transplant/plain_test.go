@@ -170,7 +170,7 @@ func plainRun(t *testing.T, m *Method, dir string, c Case) (logProb [2]float64, 
 			layers = append(layers, true)
 		}
 	}
-	exec := MustNewExec(m.Chooser.backend, func(in []*Node) []*Node {
+	exec := MustNewExec(goBackend(t), func(in []*Node) []*Node {
 		p := plain{cfg: backend.Config, layers: layers, weights: map[string]*Node{}, arguer: map[string]*Node{},
 			chooser: map[string]*Node{}, scale: m.Chooser.Adapter.Scale(0, "q_proj")}
 		for i, name := range names {

@@ -8,35 +8,38 @@ import (
 
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
-
-	"github.com/gomlx/compute"
 )
 
 // Role is an adapter in use: the host's matrices and their copies on the device. A nil *Role is the bare base.
 type Role struct {
 	Adapter *lora.Adapter
-	backend compute.Backend
+	engine  *llama.Engine
 	overlay llama.Overlay
 }
 
-// NewRole puts an adapter of a model with the given number of layers on the backend's device.
-func NewRole(backend compute.Backend, a *lora.Adapter, layers int) (*Role, error) {
-	r := &Role{Adapter: a, backend: backend, overlay: make(llama.Overlay, layers)}
+// NewRole puts an adapter where an engine needs it.
+func NewRole(e *llama.Engine, a *lora.Adapter) (*Role, error) {
+	r := &Role{Adapter: a, engine: e, overlay: make(llama.Overlay, e.Weights.Config.NumHiddenLayers)}
 	for layer := range r.overlay {
 		r.overlay[layer] = make(map[string]llama.Extra)
 		for _, proj := range lora.Projections() {
-			pa, _, ok := a.Pair(layer, proj)
+			pa, pb, ok := a.Pair(layer, proj)
 			if !ok {
 				continue
 			}
 			scale := a.Scale(layer, proj)
-			r.overlay[layer][proj] = llama.Extra{
+			extra := llama.Extra{
 				Signature: fmt.Sprintf("lora r=%d scale=%v", pa.Shape[0], scale),
 				Values:    make([]*tensors.Tensor, 2),
 				Apply: func(x, y *graph.Node, values []*graph.Node) *graph.Node {
 					return lora.Apply(x, y, values[0], values[1], scale)
 				},
 			}
+			if e.Panels() {
+				extra.Values = nil
+				extra.LowRank = llama.NewLowRank(pa.Value, pb.Value, pa.Shape[0], scale)
+			}
+			r.overlay[layer][proj] = extra
 		}
 	}
 	return r, r.Upload()
@@ -47,11 +50,15 @@ func (r *Role) Upload() error {
 	for layer, extras := range r.overlay {
 		for proj, extra := range extras {
 			a, b, _ := r.Adapter.Pair(layer, proj)
+			if extra.LowRank != nil {
+				extra.LowRank.Set(a.Value, b.Value)
+				continue
+			}
 			for i, p := range []*lora.Param{a, b} {
 				if old := extra.Values[i]; old != nil {
 					old.MustFinalizeAll()
 				}
-				t, err := llama.FromFloat32(r.backend, p.Value, p.Shape[0], p.Shape[1])
+				t, err := r.engine.Upload( p.Value, p.Shape[0], p.Shape[1])
 				if err != nil {
 					return fmt.Errorf("upload %s: %w", p.Name(), err)
 				}

@@ -257,7 +257,7 @@ func (p *pair) backward(dy *tensors.Tensor) error {
 			release(arguerDY)
 			return fmt.Errorf("chooser: %w", err)
 		}
-		if err := p.Chooser.collect(p.chooserGrads, layer, g.Params); err != nil {
+		if err := p.Chooser.collect(p.chooserGrads, layer, g); err != nil {
 			release(dy, arguerDY, g.Moved.K, g.Moved.V)
 			return err
 		}
@@ -273,7 +273,7 @@ func (p *pair) backward(dy *tensors.Tensor) error {
 			release(dy)
 			return fmt.Errorf("arguer: %w", err)
 		}
-		if err := p.Arguer.collect(p.arguerGrads, layer, g.Params); err != nil {
+		if err := p.Arguer.collect(p.arguerGrads, layer, g); err != nil {
 			release(dy, arguerDY)
 			return err
 		}
@@ -296,26 +296,24 @@ func newGrads(r *Role) Grads {
 	return make(Grads, len(r.Adapter.Params()))
 }
 
-// collect copies one layer's gradients to the host, into their places in grads, and frees them whatever happens.
-func (r *Role) collect(grads Grads, layer int, params []*tensors.Tensor) error {
+// collect brings one layer's gradients to the host, into their places in grads, and frees them whatever happens.
+func (r *Role) collect(grads Grads, layer int, g llama.Gradients) error {
 	if r == nil {
 		return nil
 	}
-	defer release(params...)
+	values, err := g.Host()
+	if err != nil {
+		return fmt.Errorf("gradients of layer %d: %w", layer, err)
+	}
 	next := 0
 	for i, p := range r.Adapter.Params() {
-		if p.Layer != layer {
-			continue
+		if p.Layer == layer && next < len(values) {
+			grads[i] = values[next]
+			next++
 		}
-		values, err := tensors.CopyFlatData[float32](params[next])
-		if err != nil {
-			return fmt.Errorf("gradient of %s: %w", p.Name(), err)
-		}
-		grads[i] = values
-		next++
 	}
-	if next != len(params) {
-		return fmt.Errorf("layer %d: %d gradients for %d matrices", layer, len(params), next)
+	if next != len(values) {
+		return fmt.Errorf("layer %d: %d gradients for %d matrices", layer, len(values), next)
 	}
 	return nil
 }

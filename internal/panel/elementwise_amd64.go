@@ -232,5 +232,3 @@ func fromHalf(to []float32, from []uint16) {
 		to[i] = fromBits(from[i])
 	}
 }
-
-func fromBits(half uint16) float32 { return math.Float32frombits(uint32(half) << 16) }

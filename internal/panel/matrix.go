@@ -1,3 +1,11 @@
+// Package panel computes the parts of a transformer block on the processor: matrices whose columns are tokens, 16 side by
+// side in a panel, and kernels in AVX-512 that work on whole panels.
+//
+// A product with a weight reads the weight's tiles once and writes its outcome in the layout of its input, so nothing is
+// ever transposed or packed between the steps of a block; sums over features, such as a norm's, and over keys, such as
+// the softmax's, run lane by lane. Attention holds the scores of 16 queries of one head at a time.
+//
+// Functions do not check what their callers guarantee; shapes that do not fit panic.
 package panel
 
 // Lanes is the number of columns that lie side by side: the width of an AVX-512 register in float32.

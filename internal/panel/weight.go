@@ -1,6 +1,9 @@
 package panel
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
 // tileRows is the height of a tile: the rows of a weight that one kernel call multiplies.
 const tileRows = 8
@@ -50,6 +53,9 @@ func NewHalfWeight(out, in int, bits []uint16) *Weight {
 	}
 	return w
 }
+
+// fromBits is the value of bfloat16 bits.
+func fromBits(half uint16) float32 { return math.Float32frombits(uint32(half) << 16) }
 
 // Row copies row o to a slice of In elements.
 func (w *Weight) Row(o int, to []float32) {

@@ -26,7 +26,7 @@ func New(s Settings, backend compute.Backend, w *llama.Weights, labels [2]int32)
 		return nil, err
 	}
 	o.Method.Labels, o.Method.Layers = labels, layers
-	return o, o.assign(backend, arguer, chooser)
+	return o, o.assign(arguer, chooser)
 }
 
 // TrainerOn prepares training on cases in their order.

@@ -63,7 +63,7 @@ func Open(s Settings, backend compute.Backend) (*Session, error) {
 	o.Method.Labels, o.Method.Layers = o.Rows.Labels, layers
 	o.Buckets = s.buckets()
 	o.Method.Buckets = o.Method.PlanBuckets(o.Cases, o.Buckets)
-	return o, o.assign(backend, arguer, chooser)
+	return o, o.assign(arguer, chooser)
 }
 
 func (s Settings) openModel() (*model.Checkpoint, *tokenizer.Tokenizer, error) {
@@ -148,12 +148,12 @@ func (s Settings) adapter(path string, c model.Config, role uint64) (*lora.Adapt
 }
 
 // assign puts the adapters on the device, a shared one once.
-func (o *Session) assign(backend compute.Backend, arguer, chooser *lora.Adapter) (err error) {
+func (o *Session) assign(arguer, chooser *lora.Adapter) (err error) {
 	put := func(a *lora.Adapter) (*transplant.Role, error) {
 		if a == nil {
 			return nil, nil
 		}
-		return transplant.NewRole(backend, a, o.Config.NumHiddenLayers)
+		return transplant.NewRole(o.Method.Engine, a)
 	}
 	if o.Method.Chooser, err = put(chooser); err != nil {
 		return err

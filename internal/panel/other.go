@@ -1,0 +1,31 @@
+//go:build !amd64 || !goexperiment.simd
+
+package panel
+
+// Available says that this build has no kernels: they are written in AVX-512, partly through simd/archsimd. Whoever asks
+// first never gets to the functions below.
+func Available() bool { return false }
+
+const missing = "panel: this build has no kernels; ask Available"
+
+func gemm8x2(int, *float32, *float32, *float32, *float32, *float32, bool)           { panic(missing) }
+func gemm8x1(int, *float32, *float32, *float32, bool)                               { panic(missing) }
+func scores16(int, *float32, *float32, *float32)                                    { panic(missing) }
+func mix16(int, *int, *float32, *float32, int, *float32, int, bool)                 { panic(missing) }
+func mix8(int, *int, *float32, *float32, int, *float32, int, bool)                  { panic(missing) }
+func dot4x4(int, *float32, int, *float32, int, *[16]float32)                        { panic(missing) }
+func turn16(*float32, int, *float32, int, *[8][16]uint32)                           { panic(missing) }
+func normalize([]float64, []float32, float64, []float32, []float64)                 { panic(missing) }
+func normalizeGradient(_, _ []float32, _, _, _ []float64)                           { panic(missing) }
+func addWide([]float64, []float32)                                                  { panic(missing) }
+func narrowTo([]float32, []float64)                                                 { panic(missing) }
+func rotate(_, _, _ []float32, _ bool)                                              { panic(missing) }
+func swiglu(_, _, _ []float32)                                                      { panic(missing) }
+func swigluGradient(_, _, _ []float32)                                              { panic(missing) }
+func softmax([]float32, []*[Lanes]uint16, float32, []float32, []float32)            { panic(missing) }
+func softmaxGradient(_, _ []float32, _ []*[Lanes]uint16, _ float32, _, _ []float32) { panic(missing) }
+func scaleRows(_, _ []float32)                                                      { panic(missing) }
+func addTo(_, _ []float32)                                                          { panic(missing) }
+func scaleBy([]float32, float32)                                                    { panic(missing) }
+func turnBlocks([]float32, int, int, []float32)                                     { panic(missing) }
+func fromHalf([]float32, []uint16)                                                  { panic(missing) }

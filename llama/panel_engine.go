@@ -1,0 +1,148 @@
+package llama
+
+import (
+	"fmt"
+	"time"
+
+	"gotransplant/internal/panel"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/gomlx/core/tensors"
+)
+
+// Panels says whether the engine computes with the kernels of internal/panel.
+func (e *Engine) Panels() bool { return e.panels != nil }
+
+// Upload puts float32 values on the engine's device.
+func (e *Engine) Upload(values []float32, dims ...int) (*tensors.Tensor, error) {
+	return FromFloat32(e.backend, values, dims...)
+}
+
+// NewLowRank packs factors a [rank, in] and b [out, rank], row-major.
+func NewLowRank(a, b []float32, rank int, scale float64) *LowRank {
+	return &LowRank{panel.NewWeight(rank, len(a)/rank, a), panel.NewWeight(len(b)/rank, rank, b), float32(scale)}
+}
+
+// Set replaces both factors. No stream may be running.
+func (l *LowRank) Set(a, b []float32) {
+	l.A.Set(a)
+	l.B.Set(b)
+}
+
+// Host copies the gradients of the layer's trainable tensors to the host and frees them on the device.
+func (g Gradients) Host() ([][]float32, error) {
+	defer free(g.Params...)
+	all := g.Values
+	for _, t := range g.Params {
+		values, err := tensors.CopyFlatData[float32](t)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, values)
+	}
+	return all, nil
+}
+
+// book notes the time that work takes in the engine's ledger.
+func (s *Stream) book(pass string, work func() error) error {
+	start := time.Now()
+	err := work()
+	s.engine.clerk.called(Work{s.options.Name, pass}, time.Since(start))
+	return err
+}
+
+// finals is the number of positions read after the last layer.
+func (s *Stream) finals() int {
+	if s.options.Last != nil {
+		return s.rows
+	}
+	return s.rows * s.length
+}
+
+func (s *Stream) forwardPanels(layer int, moved *KV, export bool) (KV, error) {
+	if export && s.options.Export == nil {
+		return KV{}, fmt.Errorf("layer %d: computing on panels, keys and values leave a stream at exported positions only", layer)
+	}
+	var in *panelKV
+	if moved != nil {
+		in = moved.panels
+	}
+	var out KV
+	return out, s.book(ForwardPass, func() error {
+		out.panels = s.panels.forward(layer, in, export)
+		return nil
+	})
+}
+
+func (s *Stream) keysValuesPanels(layer int) (KV, error) {
+	if s.options.Export == nil {
+		return KV{}, fmt.Errorf("layer %d: computing on panels, keys and values leave a stream at exported positions only", layer)
+	}
+	var out KV
+	return out, s.book(KeysValuesPass, func() error {
+		out.panels = s.panels.exportKeysValues(layer)
+		return nil
+	})
+}
+
+func (s *Stream) backwardPanels(layer int, dKV KV, toInput bool) (*tensors.Tensor, Gradients, error) {
+	pass := BackwardPass
+	if s.panels.layers[layer].keysValuesOnly {
+		pass = BackwardKeysValues
+	}
+	var g Gradients
+	return nil, g, s.book(pass, func() error {
+		g.Values, g.Moved.panels = s.panels.backward(layer, dKV.panels, toInput)
+		return nil
+	})
+}
+
+func (s *Stream) scorePanels(t Targets, gradient bool) (out Scores, err error) {
+	return out, s.book(ScorePass, func() error {
+		out = s.panels.score(t, gradient)
+		return nil
+	})
+}
+
+// show is the residual stream as a tensor [B, S, M] float64, or [B, 1, M] after the last layer where Last was given.
+func (s *panelStream) show(backend compute.Backend) *tensors.Tensor {
+	columns, each := make([]int, 0, s.rows*s.given), s.given
+	if s.last != nil && s.x.Panels == s.rows && s.layersDone {
+		columns, each = s.final(), 1
+	} else {
+		for i := range s.rows * s.given {
+			c, ok := s.column(i)
+			if !ok {
+				c = -1
+			}
+			columns = append(columns, c)
+		}
+	}
+	values := make([]float64, len(columns)*s.x.Rows)
+	for i, c := range columns {
+		if c < 0 {
+			continue
+		}
+		from := s.x.Panel(c / panel.Lanes)[c%panel.Lanes:]
+		for r := range s.x.Rows {
+			values[i*s.x.Rows+r] = from[r*panel.Lanes]
+		}
+	}
+	t, err := fromFlat(backend, dtypes.Float64, values, s.rows, each, s.x.Rows)
+	if err != nil {
+		panic(err)
+	}
+	return t
+}
+
+// allLogits are the logits at the final positions, row-major.
+func (s *panelStream) allLogits() []float32 {
+	columns := s.final()
+	_, _, logits := s.logits(columns)
+	all := make([]float32, len(columns)*logits.Rows)
+	for i := range columns {
+		logits.Column(i, all[i*logits.Rows:(i+1)*logits.Rows])
+	}
+	return all
+}
