@@ -59,15 +59,23 @@ var nf4Values = normalFloats()
 
 // normalFloats are the values of 4-bit NormalFloat (QLoRA, Dettmers et al. 2023): zero, eight quantiles of the normal
 // distribution above it and seven below, evenly spaced in probability on either side up to a tail of (1/32 + 1/30) / 2,
-// divided by the largest. The tail is the published code's, which is rounded to seven digits.
+// divided by the largest. The tail has the seven digits and each step the float32 rounding with which the table that
+// everybody uses was made.
 func normalFloats() (values [16]float32) {
-	const edge = 0.9677083 // 1 - tail
-	quantile := func(p float64) float64 { return math.Sqrt2 * math.Erfinv(2*p-1) }
+	const edge = float32(0.9677083) // 1 - tail
+	quantile := func(p float32) float32 { return float32(math.Sqrt2 * math.Erfinv(2*float64(p)-1)) }
+	at := func(i, n int) float32 { // the i-th of n steps from edge to the median
+		step := (0.5 - edge) / float32(n)
+		if 2*i <= n {
+			return edge + float32(step*float32(i))
+		}
+		return 0.5 - float32(step*float32(n-i))
+	}
 	for i := range 7 {
-		values[i] = float32(-quantile(edge+(0.5-edge)*float64(i)/7) / quantile(edge))
+		values[i] = -quantile(at(i, 7)) / quantile(edge)
 	}
 	for i := range 8 {
-		values[15-i] = float32(quantile(edge+(0.5-edge)*float64(i)/8) / quantile(edge))
+		values[15-i] = quantile(at(i, 8)) / quantile(edge)
 	}
 	return values
 }

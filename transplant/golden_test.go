@@ -53,6 +53,18 @@ type golden struct {
 	run     goldenRun
 	cases   []Case
 	tensors *safetensors.File
+	panels  bool // compute on panels
+}
+
+// onBoth runs a test on a golden case twice: computed by graphs, and on panels.
+func onBoth(t *testing.T, dir string, run func(t *testing.T, g golden)) {
+	for _, kernels := range []string{Graphs, Panels} {
+		t.Run(kernels, func(t *testing.T) {
+			g := openGolden(t, dir)
+			g.panels = kernels == Panels
+			run(t, g)
+		})
+	}
 }
 
 // goldenDirs lists the cases: the one in testdata, and those among the shared inputs, which openGolden skips where they
@@ -123,7 +135,11 @@ func (g golden) method(t testing.TB, compute_ dtypes.DType) *Method {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := llama.NewEngine(w, llama.Options{Compute: compute_, Residual: dtypes.Float64, Panels: os.Getenv("PANELS") != "" && compute_ == dtypes.Float32})
+	o := llama.Options{Compute: compute_, Residual: dtypes.Float64, Panels: g.panels}
+	if err := llama.PanelsCan(w, o); g.panels && err != nil {
+		t.Skip("panels: ", err)
+	}
+	e, err := llama.NewEngine(w, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,34 +174,35 @@ func TestGoldenLogProbabilities(t *testing.T) {
 			tolerance float64
 		}{{dtypes.Float32, 1e-4}, {dtypes.BFloat16, 2e-2}} {
 			t.Run(filepath.Base(dir)+" "+kind.dtype.String(), func(t *testing.T) {
-				g := openGolden(t, dir)
-				m := g.method(t, kind.dtype)
-				plain := *m
-				plain.NoTransplant = true
-				for i, c := range g.cases {
-					want := g.run.Rows[i]
-					moved, err := m.Evaluate([]Case{c})
+				onBoth(t, dir, func(t *testing.T, g golden) {
+					m := g.method(t, kind.dtype)
+					plain := *m
+					plain.NoTransplant = true
+					for i, c := range g.cases {
+						want := g.run.Rows[i]
+						moved, err := m.Evaluate([]Case{c})
+						if err != nil {
+							t.Fatal(err)
+						}
+						own, err := plain.Evaluate([]Case{c})
+						if err != nil {
+							t.Fatal(err)
+						}
+						row := fmt.Sprintf("row %d ", i+1)
+						within(t, row+"logprob_1", moved[0].LogProb[0], want.LogProb1, kind.tolerance)
+						within(t, row+"logprob_2", moved[0].LogProb[1], want.LogProb2, kind.tolerance)
+						within(t, row+"loss", moved[0].Loss, want.Loss, kind.tolerance)
+						within(t, row+"no_transplant_logprob_1", own[0].LogProb[0], want.NoTransplantLogProb1, kind.tolerance)
+						within(t, row+"no_transplant_logprob_2", own[0].LogProb[1], want.NoTransplantLogProb2, kind.tolerance)
+					}
+					together, err := m.Evaluate(g.cases)
 					if err != nil {
 						t.Fatal(err)
 					}
-					own, err := plain.Evaluate([]Case{c})
-					if err != nil {
-						t.Fatal(err)
+					for i, o := range together {
+						within(t, fmt.Sprintf("row %d in a batch", i+1), o.LogProb[0], g.run.Rows[i].LogProb1, kind.tolerance)
 					}
-					row := fmt.Sprintf("row %d ", i+1)
-					within(t, row+"logprob_1", moved[0].LogProb[0], want.LogProb1, kind.tolerance)
-					within(t, row+"logprob_2", moved[0].LogProb[1], want.LogProb2, kind.tolerance)
-					within(t, row+"loss", moved[0].Loss, want.Loss, kind.tolerance)
-					within(t, row+"no_transplant_logprob_1", own[0].LogProb[0], want.NoTransplantLogProb1, kind.tolerance)
-					within(t, row+"no_transplant_logprob_2", own[0].LogProb[1], want.NoTransplantLogProb2, kind.tolerance)
-				}
-				together, err := m.Evaluate(g.cases)
-				if err != nil {
-					t.Fatal(err)
-				}
-				for i, o := range together {
-					within(t, fmt.Sprintf("row %d in a batch", i+1), o.LogProb[0], g.run.Rows[i].LogProb1, kind.tolerance)
-				}
+				})
 			})
 		}
 	}
@@ -195,14 +212,15 @@ func TestGoldenLogProbabilities(t *testing.T) {
 func TestGoldenGradients(t *testing.T) {
 	for _, dir := range goldenDirs() {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
-			g := openGolden(t, dir)
-			m := g.method(t, dtypes.Float32)
-			s, err := m.Train(g.cases, 1/float64(len(g.cases)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			g.compareGradients(t, "arguer", m.Arguer, s.Arguer)
-			g.compareGradients(t, "chooser", m.Chooser, s.Chooser)
+			onBoth(t, dir, func(t *testing.T, g golden) {
+				m := g.method(t, dtypes.Float32)
+				s, err := m.Train(g.cases, 1/float64(len(g.cases)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				g.compareGradients(t, "arguer", m.Arguer, s.Arguer)
+				g.compareGradients(t, "chooser", m.Chooser, s.Chooser)
+			})
 		})
 	}
 }

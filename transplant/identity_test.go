@@ -17,7 +17,9 @@ import (
 	"github.com/gomlx/compute/dtypes"
 )
 
-func small(t *testing.T) golden { return openGolden(t, filepath.Join("testdata", "golden-small")) }
+func smallDir() string { return filepath.Join("testdata", "golden-small") }
+
+func small(t *testing.T) golden { return openGolden(t, smallDir()) }
 
 func evaluate(t *testing.T, m *Method, cases ...Case) []Outcome {
 	t.Helper()
@@ -31,58 +33,61 @@ func evaluate(t *testing.T, m *Method, cases ...Case) []Outcome {
 // TestOwnStatesChangeNothing: an arguer that reads the chooser's own prompt with the chooser's adapter moves in what is
 // there already.
 func TestOwnStatesChangeNothing(t *testing.T) {
-	g := small(t)
-	m := g.method(t, dtypes.Float32)
-	m.Arguer = m.Chooser
-	alone := *m
-	alone.NoTransplant = true
-	for _, c := range g.cases {
-		for i := range c.Argue {
-			c.Argue[i] = Passage{IDs: c.Choose[:c.Spans[i].End], Span: c.Spans[i]}
+	onBoth(t, smallDir(), func(t *testing.T, g golden) {
+		m := g.method(t, dtypes.Float32)
+		m.Arguer = m.Chooser
+		alone := *m
+		alone.NoTransplant = true
+		for _, c := range g.cases {
+			for i := range c.Argue {
+				c.Argue[i] = Passage{IDs: c.Choose[:c.Spans[i].End], Span: c.Spans[i]}
+			}
+			moved, own := evaluate(t, m, c)[0], evaluate(t, &alone, c)[0]
+			for i := range moved.LogProb {
+				within(t, "log-probability with its own states moved in", moved.LogProb[i], own.LogProb[i], 1e-6)
+			}
 		}
-		moved, own := evaluate(t, m, c)[0], evaluate(t, &alone, c)[0]
-		for i := range moved.LogProb {
-			within(t, "log-probability with its own states moved in", moved.LogProb[i], own.LogProb[i], 1e-6)
-		}
-	}
+	})
 }
 
 // TestAdapterWithZeroBIsTheBase: bit for bit.
 func TestAdapterWithZeroBIsTheBase(t *testing.T) {
-	g := small(t)
-	m := g.method(t, dtypes.Float32)
-	for _, r := range []*Role{m.Arguer, m.Chooser} {
-		for _, p := range r.Adapter.Params() {
-			if p.Kind == "B" {
-				clear(p.Value)
+	onBoth(t, smallDir(), func(t *testing.T, g golden) {
+		m := g.method(t, dtypes.Float32)
+		for _, r := range []*Role{m.Arguer, m.Chooser} {
+			for _, p := range r.Adapter.Params() {
+				if p.Kind == "B" {
+					clear(p.Value)
+				}
+			}
+			if err := r.Upload(); err != nil {
+				t.Fatal(err)
 			}
 		}
-		if err := r.Upload(); err != nil {
-			t.Fatal(err)
+		base := *m
+		base.Arguer, base.Chooser = nil, nil
+		for _, c := range g.cases[:2] {
+			got, want := evaluate(t, m, c)[0], evaluate(t, &base, c)[0]
+			if got != want {
+				t.Errorf("row %d: got %+v with B = 0, want the base's %+v", c.Row, got, want)
+			}
 		}
-	}
-	base := *m
-	base.Arguer, base.Chooser = nil, nil
-	for _, c := range g.cases[:2] {
-		got, want := evaluate(t, m, c)[0], evaluate(t, &base, c)[0]
-		if got != want {
-			t.Errorf("row %d: got %+v with B = 0, want the base's %+v", c.Row, got, want)
-		}
-	}
+	})
 }
 
 // TestMergedIsUnmerged: a base into which the chooser's adapter was merged gives what base and adapter give.
 func TestMergedIsUnmerged(t *testing.T) {
-	g := small(t)
-	m := g.method(t, dtypes.Float32)
-	m.NoTransplant = true
-	merged := mergedMethod(t, g, m.Chooser.Adapter)
-	for _, c := range g.cases[:2] {
-		got, want := evaluate(t, merged, c)[0], evaluate(t, m, c)[0]
-		for i := range got.LogProb {
-			within(t, "merged log-probability", got.LogProb[i], want.LogProb[i], 1e-5)
+	onBoth(t, smallDir(), func(t *testing.T, g golden) {
+		m := g.method(t, dtypes.Float32)
+		m.NoTransplant = true
+		merged := mergedMethod(t, g, m.Chooser.Adapter)
+		for _, c := range g.cases[:2] {
+			got, want := evaluate(t, merged, c)[0], evaluate(t, m, c)[0]
+			for i := range got.LogProb {
+				within(t, "merged log-probability", got.LogProb[i], want.LogProb[i], 1e-5)
+			}
 		}
-	}
+	})
 }
 
 // mergedMethod is the control without transplant over a base with a merged in and no adapter.
@@ -137,45 +142,46 @@ func mergedMethod(t *testing.T, g golden, a *lora.Adapter) *Method {
 
 // TestSharedAdapterGetsBothGradients: one adapter in both roles is trained by the sum of what two equal ones get.
 func TestSharedAdapterGetsBothGradients(t *testing.T) {
-	g := small(t)
-	apart := g.method(t, dtypes.Float32)
-	for i, p := range apart.Arguer.Adapter.Params() {
-		copy(p.Value, apart.Chooser.Adapter.Params()[i].Value)
-	}
-	if err := apart.Arguer.Upload(); err != nil {
-		t.Fatal(err)
-	}
-	want, err := apart.Train(g.cases[:1], 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	shared := *apart
-	shared.Arguer = shared.Chooser
-	trainer := newTrainer(t, &shared, goldenOptions(g, 1), g.cases[:1], nil)
-	got, err := shared.Train(g.cases[:1], 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := trainer.accumulate(got); err != nil {
-		t.Fatal(err)
-	}
-	if err := trainer.sums.Take(trainer.tensors); err != nil {
-		t.Fatal(err)
-	}
-	if n := len(shared.Chooser.Adapter.Params()); len(trainer.tensors) != n {
-		t.Fatalf("%d matrices are trained, want the %d of one adapter", len(trainer.tensors), n)
-	}
-	for i, tensor := range trainer.tensors {
-		for j, v := range tensor.Grad {
-			sum := want.Chooser[i][j]
-			if want.Arguer[i] != nil {
-				sum = float32(float64(want.Arguer[i][j]) + float64(want.Chooser[i][j]))
-			}
-			if v != sum {
-				t.Fatalf("%s[%d]: got %v, want the sum %v of both roles' gradients", tensor.Name, j, v, sum)
+	onBoth(t, smallDir(), func(t *testing.T, g golden) {
+		apart := g.method(t, dtypes.Float32)
+		for i, p := range apart.Arguer.Adapter.Params() {
+			copy(p.Value, apart.Chooser.Adapter.Params()[i].Value)
+		}
+		if err := apart.Arguer.Upload(); err != nil {
+			t.Fatal(err)
+		}
+		want, err := apart.Train(g.cases[:1], 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shared := *apart
+		shared.Arguer = shared.Chooser
+		trainer := newTrainer(t, &shared, goldenOptions(g, 1), g.cases[:1], nil)
+		got, err := shared.Train(g.cases[:1], 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := trainer.accumulate(got); err != nil {
+			t.Fatal(err)
+		}
+		if err := trainer.sums.Take(trainer.tensors); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(shared.Chooser.Adapter.Params()); len(trainer.tensors) != n {
+			t.Fatalf("%d matrices are trained, want the %d of one adapter", len(trainer.tensors), n)
+		}
+		for i, tensor := range trainer.tensors {
+			for j, v := range tensor.Grad {
+				sum := want.Chooser[i][j]
+				if want.Arguer[i] != nil {
+					sum = float32(float64(want.Arguer[i][j]) + float64(want.Chooser[i][j]))
+				}
+				if v != sum {
+					t.Fatalf("%s[%d]: got %v, want the sum %v of both roles' gradients", tensor.Name, j, v, sum)
+				}
 			}
 		}
-	}
+	})
 }
 
 // TestLossThatIsNotFinite: the run stops, names step and rows, and what is saved is the state before the step.

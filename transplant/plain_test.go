@@ -204,7 +204,6 @@ func plainRun(t *testing.T, m *Method, dir string, c Case) (logProb [2]float64, 
 // TestFastEqualsPlain: dead positions left out, trunk shared, stages differentiated on what they kept: the same numbers
 // as the plain method, transplanted in all layers, in some, and with the arguer cut off.
 func TestFastEqualsPlain(t *testing.T) {
-	g := openGolden(t, filepath.Join("testdata", "golden-small"))
 	cases := []struct {
 		name string
 		set  func(*Method)
@@ -217,19 +216,21 @@ func TestFastEqualsPlain(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			m := g.method(t, dtypes.Float32)
-			c.set(m)
-			for _, row := range g.cases[:2] {
-				wantLogProb, wantGrads := plainRun(t, m, filepath.Join(g.dir, "model"), row)
-				s, err := m.Train([]Case{row}, 1)
-				if err != nil {
-					t.Fatal(err)
+			onBoth(t, smallDir(), func(t *testing.T, g golden) {
+				m := g.method(t, dtypes.Float32)
+				c.set(m)
+				for _, row := range g.cases[:2] {
+					wantLogProb, wantGrads := plainRun(t, m, filepath.Join(g.dir, "model"), row)
+					s, err := m.Train([]Case{row}, 1)
+					if err != nil {
+						t.Fatal(err)
+					}
+					within(t, "logprob_1", s.Outcomes[0].LogProb[0], wantLogProb[0], 1e-5)
+					within(t, "logprob_2", s.Outcomes[0].LogProb[1], wantLogProb[1], 1e-5)
+					checkGrads(t, "arguer.", m.Arguer.Adapter, s.Arguer, wantGrads)
+					checkGrads(t, "chooser.", m.Chooser.Adapter, s.Chooser, wantGrads)
 				}
-				within(t, "logprob_1", s.Outcomes[0].LogProb[0], wantLogProb[0], 1e-5)
-				within(t, "logprob_2", s.Outcomes[0].LogProb[1], wantLogProb[1], 1e-5)
-				checkGrads(t, "arguer.", m.Arguer.Adapter, s.Arguer, wantGrads)
-				checkGrads(t, "chooser.", m.Chooser.Adapter, s.Chooser, wantGrads)
-			}
+			})
 		})
 	}
 }

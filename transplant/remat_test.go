@@ -28,25 +28,26 @@ func TestRematGivesTheSameBits(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			g := small(t)
-			m := g.method(t, c.dtype)
-			c.change(m)
-			want, err := m.Train(g.cases[:c.rows], 0.5)
-			if err != nil {
-				t.Fatal(err)
-			}
-			m.Remat = true
-			got, err := m.Train(g.cases[:c.rows], 0.5)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for i := range want.Outcomes {
-				if got.Outcomes[i] != want.Outcomes[i] {
-					t.Errorf("row %d: got %+v, want %+v", i+1, got.Outcomes[i], want.Outcomes[i])
+			onBoth(t, smallDir(), func(t *testing.T, g golden) {
+				m := g.method(t, c.dtype)
+				c.change(m)
+				want, err := m.Train(g.cases[:c.rows], 0.5)
+				if err != nil {
+					t.Fatal(err)
 				}
-			}
-			sameBits(t, "arguer", m.Arguer, got.Arguer, want.Arguer)
-			sameBits(t, "chooser", m.Chooser, got.Chooser, want.Chooser)
+				m.Remat = true
+				got, err := m.Train(g.cases[:c.rows], 0.5)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range want.Outcomes {
+					if got.Outcomes[i] != want.Outcomes[i] {
+						t.Errorf("row %d: got %+v, want %+v", i+1, got.Outcomes[i], want.Outcomes[i])
+					}
+				}
+				sameBits(t, "arguer", m.Arguer, got.Arguer, want.Arguer)
+				sameBits(t, "chooser", m.Chooser, got.Chooser, want.Chooser)
+			})
 		})
 	}
 }

@@ -58,7 +58,7 @@ func (r *Role) Upload() error {
 				if old := extra.Values[i]; old != nil {
 					old.MustFinalizeAll()
 				}
-				t, err := r.engine.Upload( p.Value, p.Shape[0], p.Shape[1])
+				t, err := r.engine.Upload(p.Value, p.Shape[0], p.Shape[1])
 				if err != nil {
 					return fmt.Errorf("upload %s: %w", p.Name(), err)
 				}

@@ -34,6 +34,20 @@ const (
 	ChooserName = "chooser"
 )
 
+// What computes a Method, by the names of --kernels.
+const (
+	Panels = "panels" // internal/panel
+	Graphs = "graphs" // GoMLX
+)
+
+// Kernels says what computes the method.
+func (m *Method) Kernels() string {
+	if m.Engine.Panels() {
+		return Panels
+	}
+	return Graphs
+}
+
 // Outcome is what a sweep says about one case.
 type Outcome struct {
 	LogProb [2]float64 // of the tokens "1" and "2" over the whole vocabulary

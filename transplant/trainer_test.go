@@ -65,17 +65,18 @@ func TestGoldenTrajectory(t *testing.T) {
 	for _, dir := range goldenDirs() {
 		for _, micro := range []int{1, 4} {
 			t.Run(fmt.Sprintf("%s micro-batch %d", filepath.Base(dir), micro), func(t *testing.T) {
-				g := openGolden(t, dir)
-				o := goldenOptions(g, len(g.run.Train.Loss))
-				o.Pace.MicroBatch = micro
-				var seen memory
-				if err := newTrainer(t, g.method(t, dtypes.Float32), o, g.cases, nil).Run(context.Background(), &seen); err != nil {
-					t.Fatal(err)
-				}
-				for i, want := range g.run.Train.Loss {
-					within(t, fmt.Sprintf("loss before step %d", i+1), seen.steps[i].Loss, want, 1e-3)
-				}
-				within(t, "loss after", Summarize(seen.last).Loss.Value(), g.run.Train.LossAfter, 1e-3)
+				onBoth(t, dir, func(t *testing.T, g golden) {
+					o := goldenOptions(g, len(g.run.Train.Loss))
+					o.Pace.MicroBatch = micro
+					var seen memory
+					if err := newTrainer(t, g.method(t, dtypes.Float32), o, g.cases, nil).Run(context.Background(), &seen); err != nil {
+						t.Fatal(err)
+					}
+					for i, want := range g.run.Train.Loss {
+						within(t, fmt.Sprintf("loss before step %d", i+1), seen.steps[i].Loss, want, 1e-3)
+					}
+					within(t, "loss after", Summarize(seen.last).Loss.Value(), g.run.Train.LossAfter, 1e-3)
+				})
 			})
 		}
 	}
@@ -83,26 +84,27 @@ func TestGoldenTrajectory(t *testing.T) {
 
 // TestWorkersDoNotChangeBits: the same run on one and on three workers ends with the same bits.
 func TestWorkersDoNotChangeBits(t *testing.T) {
-	g := openGolden(t, filepath.Join("testdata", "golden-small"))
-	var ends [][]float32
-	for _, workers := range []int{1, 3} {
-		m := g.method(t, dtypes.Float32)
-		o := goldenOptions(g, 2)
-		o.Pace.Workers = workers
-		if err := newTrainer(t, m, o, g.cases, nil).Run(context.Background(), &memory{}); err != nil {
-			t.Fatal(err)
+	onBoth(t, smallDir(), func(t *testing.T, g golden) {
+		var ends [][]float32
+		for _, workers := range []int{1, 3} {
+			m := g.method(t, dtypes.Float32)
+			o := goldenOptions(g, 2)
+			o.Pace.Workers = workers
+			if err := newTrainer(t, m, o, g.cases, nil).Run(context.Background(), &memory{}); err != nil {
+				t.Fatal(err)
+			}
+			var all []float32
+			for _, p := range append(m.Arguer.Adapter.Params(), m.Chooser.Adapter.Params()...) {
+				all = append(all, p.Value...)
+			}
+			ends = append(ends, all)
 		}
-		var all []float32
-		for _, p := range append(m.Arguer.Adapter.Params(), m.Chooser.Adapter.Params()...) {
-			all = append(all, p.Value...)
+		for i := range ends[0] {
+			if math.Float32bits(ends[0][i]) != math.Float32bits(ends[1][i]) {
+				t.Fatalf("value %d: %v with one worker, %v with three", i, ends[0][i], ends[1][i])
+			}
 		}
-		ends = append(ends, all)
-	}
-	for i := range ends[0] {
-		if math.Float32bits(ends[0][i]) != math.Float32bits(ends[1][i]) {
-			t.Fatalf("value %d: %v with one worker, %v with three", i, ends[0][i], ends[1][i])
-		}
-	}
+	})
 }
 
 // crash is a run directory that dies without a trace, or is interrupted, on entering a given step.

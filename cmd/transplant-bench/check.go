@@ -63,7 +63,7 @@ func check(ctx context.Context, s setup.Settings, o options, c model.Config, std
 
 // checkTensors computes a step of all rows and lists what it came of, and its gradients.
 func checkTensors(s setup.Settings, o options, c model.Config, stderr io.Writer) (list []safetensors.Tensor, loss float64, err error) {
-	backend, err := program.OpenBackend(s.Backend, stderr)
+	backend, err := program.Backend(s, stderr)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -75,11 +75,11 @@ func checkTensors(s setup.Settings, o options, c model.Config, stderr io.Writer)
 	if err != nil {
 		return nil, 0, err
 	}
-	session, err := setup.New(s, backend, weights, labels(c))
+	cases, err := o.lengths.cases(o.rows, c, s.Seed)
 	if err != nil {
 		return nil, 0, err
 	}
-	cases, err := o.lengths.cases(o.rows, c, s.Seed)
+	session, err := setup.New(s, backend, weights, cases, labels(c))
 	if err != nil {
 		return nil, 0, err
 	}

@@ -56,7 +56,7 @@ type options struct {
 	parts        []string
 	rows, trials int
 	lengths      lengths
-	weights      string // float32 or bfloat16; "": as the compute dtype
+	weights      string // float32, bfloat16, int8 or nf4; "": as the compute dtype
 	asJSON       bool
 	peer, check  bool
 	python       string
@@ -101,7 +101,7 @@ func bind(s *setup.Settings, o *options) []program.Group {
 	f.IntVar(&o.lengths.chooser, "chooser", o.lengths.chooser, "length of the chooser's prompt with both arguments, in `tokens`")
 	f.IntVar(&o.lengths.argument, "argument", o.lengths.argument, "length of an argument, with which the arguer's prompt ends, in `tokens`")
 	f.IntVar(&s.LoraRank, "lora-rank", s.LoraRank, "`rank` of both adapters, on "+s.LoraTargets)
-	f.StringVar(&o.weights, "weights-dtype", o.weights, "`type` of the stored weights: float32, bfloat16 (none: as --dtype)")
+	f.StringVar(&o.weights, "weights-dtype", o.weights, "`type` of the stored weights: float32, bfloat16, or the blocks' in int8, nf4 (none: as --dtype)")
 	f.Uint64Var(&s.Seed, "seed", s.Seed, "seed of weights, tokens and adapters, a whole `number`")
 	f.IntVar(&o.trials, "trials", o.trials, "timed `runs` of each part, after the first and a second to warm up")
 	f.BoolVar(&o.asJSON, "json", o.asJSON, "print one JSON object a line for each figure instead of a table")
@@ -131,11 +131,12 @@ func (o options) validate() error {
 			return fmt.Errorf("--part %s: there are train and eval", p)
 		}
 	}
-	for flag, types := range map[string][]string{"weights-dtype": {o.weights}, "peer-dtype": o.peerDTypes} {
-		for _, t := range types {
-			if t != "float32" && t != "bfloat16" {
-				return fmt.Errorf("--%s %s: there are float32 and bfloat16", flag, t)
-			}
+	if !slices.Contains([]string{"float32", "bfloat16", "int8", "nf4"}, o.weights) {
+		return fmt.Errorf("--weights-dtype %s: there are float32, bfloat16, int8 and nf4", o.weights)
+	}
+	for _, t := range o.peerDTypes {
+		if t != "float32" && t != "bfloat16" {
+			return fmt.Errorf("--peer-dtype %s: there are float32 and bfloat16", t)
 		}
 	}
 	return o.lengths.validate()

@@ -25,7 +25,6 @@ import (
 type benchmark struct {
 	options options
 	session *setup.Session
-	cases   []transplant.Case
 	facts   facts
 	ceiling float64 // FLOP a second of a large product on the device in the compute dtype
 	made    time.Duration
@@ -53,7 +52,7 @@ type facts struct {
 
 // open makes weights, rows and adapters and measures the ceiling.
 func open(s setup.Settings, o options, c model.Config, stderr io.Writer) (*benchmark, error) {
-	backend, err := program.OpenBackend(s.Backend, stderr)
+	backend, err := program.Backend(s, stderr)
 	if err != nil {
 		return nil, err
 	}
@@ -62,18 +61,27 @@ func open(s setup.Settings, o options, c model.Config, stderr io.Writer) (*bench
 		return nil, err
 	}
 	start := time.Now()
-	stored := map[string]safetensors.DType{"float32": safetensors.F32, "bfloat16": safetensors.BF16}[o.weights]
-	weights, err := llama.MakeWeights(backend, c, stored, func(i int, spec safetensors.Spec) ([]byte, error) {
+	kind, as := safetensors.BF16, llama.AsStored
+	switch o.weights {
+	case "float32":
+		kind = safetensors.F32
+	case "int8", "nf4":
+		if as, err = llama.ParseStorage(o.weights); err != nil {
+			return nil, err
+		}
+	}
+	weights, err := llama.MakeWeightsAs(backend, c, kind, as, func(i int, spec safetensors.Spec) ([]byte, error) {
 		return standin.Fill(spec, s.Seed+uint64(i))
 	})
 	if err != nil {
 		return nil, err
 	}
 	b.made = time.Since(start)
-	if b.session, err = setup.New(s, backend, weights, labels(c)); err != nil {
+	cases, err := o.lengths.cases(o.rows, c, s.Seed)
+	if err != nil {
 		return nil, err
 	}
-	if b.cases, err = o.lengths.cases(o.rows, c, s.Seed); err != nil {
+	if b.session, err = setup.New(s, backend, weights, cases, labels(c)); err != nil {
 		return nil, err
 	}
 	pace := b.session.Pace
@@ -89,7 +97,7 @@ func device(backend compute.Backend) string {
 	if strings.HasPrefix(backend.String(), "go") {
 		return processor()
 	}
-	return backend.Description()
+	return backend.Description() + ": " + backend.DeviceDescription(0)
 }
 
 // figure is what was measured of a part.
@@ -141,7 +149,7 @@ func (b *benchmark) measure(ctx context.Context, part string) (figure, error) {
 	all := l.after.Since(l.start)
 	f.Compilations, f.CompileSeconds = all.Compilations, all.CompileSeconds
 	var plain, computed int
-	for _, c := range b.cases {
+	for _, c := range b.session.Cases {
 		lengths := c.Lengths()
 		plain, computed = plain+c.Tokens(), computed+lengths.Arguer+lengths.Chooser
 		flop := lengths.Flop(b.session.Config, b.session.LoraRank, b.targets())
@@ -151,7 +159,7 @@ func (b *benchmark) measure(ctx context.Context, part string) (figure, error) {
 			f.FlopPerStep += flop.Total()
 		}
 	}
-	f.RowsPerSecond = float64(len(b.cases)) / f.SecondsPerStep
+	f.RowsPerSecond = float64(len(b.session.Cases)) / f.SecondsPerStep
 	f.PlainTokensPerSecond = float64(plain) / f.SecondsPerStep
 	f.ComputedTokensPerSecond = float64(computed) / f.SecondsPerStep
 	f.MFU = f.FlopPerStep / f.SecondsPerStep / b.ceiling
@@ -171,7 +179,7 @@ func (b *benchmark) targets() []string {
 func (b *benchmark) train(ctx context.Context) (laps, error) {
 	count := 2 + b.options.trials
 	b.session.Steps = count + 1 // so that Run does not score at the end
-	trainer, err := b.session.TrainerOn(b.cases)
+	trainer, err := b.session.TrainerInOrder()
 	if err != nil {
 		return laps{}, err
 	}
@@ -226,7 +234,7 @@ func (b *benchmark) evaluate(ctx context.Context) (laps, error) {
 			l.before = m.Engine.Ledger()
 		}
 		start := time.Now()
-		if _, err := m.Predict(ctx, b.cases, b.session.Pace, nil); err != nil {
+		if _, err := m.Predict(ctx, b.session.Cases, b.session.Pace, nil); err != nil {
 			return laps{}, err
 		}
 		l.seconds = append(l.seconds, time.Since(start).Seconds())
@@ -239,7 +247,7 @@ func (b *benchmark) evaluate(ctx context.Context) (laps, error) {
 // optimizer took is the host's: packing, masks and embeddings, copies of gradients, and waiting.
 func (b *benchmark) shares(l laps) []share {
 	calls, trials := l.after.Since(l.before).Calls, l.seconds[2:]
-	batches := (len(b.cases) + b.session.Pace.MicroBatch - 1) / b.session.Pace.MicroBatch
+	batches := (len(b.session.Cases) + b.session.Pace.MicroBatch - 1) / b.session.Pace.MicroBatch
 	goroutines := float64(min(b.session.Pace.Workers, batches))
 	var total float64
 	for _, s := range trials {

@@ -29,6 +29,7 @@ type peerSpec struct {
 	Parts         []string       `json:"parts"`
 	Trials        int            `json:"trials"`
 	Seed          uint64         `json:"seed"`
+	Device        string         `json:"device"`
 	Check         string         `json:"check"`
 }
 
@@ -44,7 +45,10 @@ func (o options) spec(s setup.Settings, c model.Config) peerSpec {
 		},
 		Rows: o.rows, ArguerTokens: o.lengths.arguer, ChooserTokens: o.lengths.chooser,
 		Rank: s.LoraRank, Alpha: s.LoraAlpha, LearningRate: s.LR, DTypes: o.peerDTypes, Parts: o.parts, Trials: o.trials,
-		Seed: s.Seed,
+		Seed: s.Seed, Device: "auto",
+	}
+	if strings.HasPrefix(s.Backend, "go") {
+		spec.Device = "cpu"
 	}
 	span := o.lengths.arguerSpan()
 	spec.ArguerSpan = [2]int{span.Start, span.End}

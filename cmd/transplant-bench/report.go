@@ -45,9 +45,9 @@ func (r *report) setUp(b *benchmark) {
 	r.printf("shape    %s: %d layers, hidden %d, %d heads (%d for keys and values), feed-forward %d, vocabulary %d; weights %s, made in %.1f s\n",
 		f.Shape, c.NumHiddenLayers, c.HiddenSize, c.NumAttentionHeads, c.NumKeyValueHeads, c.IntermediateSize, c.VocabSize,
 		f.Weights, b.made.Seconds())
-	l := b.cases[0].Lengths()
+	l := b.session.Cases[0].Lengths()
 	r.printf("rows     %d a step: prompts of %d, %d and %d tokens, arguments of %d; %d of %d tokens a row are computed; LoRA of rank %d\n",
-		f.Rows, f.Arguer, f.Arguer, f.Chooser, f.Argument, l.Arguer+l.Chooser, b.cases[0].Tokens(), f.LoraRank)
+		f.Rows, f.Arguer, f.Arguer, f.Chooser, f.Argument, l.Arguer+l.Chooser, b.session.Cases[0].Tokens(), f.LoraRank)
 	r.printf("run      compute %s, residual %s, backend %s, micro-batches of %d, %d at a time\n",
 		f.DType, f.Residual, f.Backend, f.MicroBatch, f.Workers)
 	r.printf("device   %s, %d cores, %s, commit %s\n", f.Device, f.Cores, f.Go, f.Commit)

@@ -7,12 +7,12 @@ import (
 	"github.com/gomlx/compute"
 )
 
-// New is Open for weights and cases that come from no file: the method with the settings' adapters, and no rows.
-func New(s Settings, backend compute.Backend, w *llama.Weights, labels [2]int32) (*Session, error) {
+// New is Open for weights and cases that come from no file; labels are the tokens that answer 1 and 2.
+func New(s Settings, backend compute.Backend, w *llama.Weights, cases []transplant.Case, labels [2]int32) (*Session, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
-	o := &Session{Settings: s, Config: w.Config, Pace: s.pace()}
+	o := &Session{Settings: s, Config: w.Config, Pace: s.pace(), Rows: &Rows{Cases: cases, Labels: labels}}
 	o.MicroBatch, o.Buckets = o.Pace.MicroBatch, s.buckets()
 	layers, err := s.layers(o.Config.NumHiddenLayers)
 	if err != nil {
@@ -25,18 +25,19 @@ func New(s Settings, backend compute.Backend, w *llama.Weights, labels [2]int32)
 	if o.Method, err = s.method(w); err != nil {
 		return nil, err
 	}
+	o.Kernels = o.Method.Kernels()
 	o.Method.Labels, o.Method.Layers = labels, layers
+	o.Method.Buckets = o.Method.PlanBuckets(cases, o.Buckets)
 	return o, o.assign(arguer, chooser)
 }
 
-// TrainerOn prepares training on cases in their order.
-func (o *Session) TrainerOn(cases []transplant.Case) (*transplant.Trainer, error) {
-	o.Method.Buckets = o.Method.PlanBuckets(cases, o.Buckets)
-	t, err := transplant.NewTrainer(o.Method, o.TrainOptions(o.Pace), cases, nil)
+// TrainerInOrder prepares training on all cases in their order, none held out.
+func (o *Session) TrainerInOrder() (*transplant.Trainer, error) {
+	t, err := transplant.NewTrainer(o.Method, o.TrainOptions(o.Pace), o.Cases, nil)
 	if err != nil {
 		return nil, err
 	}
-	order := make([]int, len(cases))
+	order := make([]int, len(o.Cases))
 	for i := range order {
 		order[i] = i
 	}

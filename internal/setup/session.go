@@ -60,7 +60,7 @@ func Open(s Settings, backend compute.Backend) (*Session, error) {
 	if o.Method, err = s.method(weights); err != nil {
 		return nil, err
 	}
-	o.Method.Labels, o.Method.Layers = o.Rows.Labels, layers
+	o.Method.Labels, o.Method.Layers, o.Kernels = o.Rows.Labels, layers, o.Method.Kernels()
 	o.Buckets = s.buckets()
 	o.Method.Buckets = o.Method.PlanBuckets(o.Cases, o.Buckets)
 	return o, o.assign(arguer, chooser)
@@ -92,9 +92,16 @@ func (s Settings) method(weights *llama.Weights) (*transplant.Method, error) {
 	if err != nil {
 		return nil, err
 	}
-	engine, err := llama.NewEngine(weights, llama.Options{Compute: kind, Residual: residual})
+	options := llama.Options{Compute: kind, Residual: residual}
+	switch s.Kernels {
+	case "auto":
+		options.Panels = llama.PanelsCan(weights, options) == nil
+	case transplant.Panels:
+		options.Panels = true
+	}
+	engine, err := llama.NewEngine(weights, options)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("--kernels %s: %w", s.Kernels, err)
 	}
 	m := &transplant.Method{Engine: engine, NoTransplant: s.NoTransplant}
 	if s.Training != nil {

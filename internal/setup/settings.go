@@ -5,6 +5,7 @@ package setup
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,6 +24,7 @@ type Settings struct {
 	ArgueTemplate    string  `json:"argue-template"`
 	ChooseTemplate   string  `json:"choose-template"`
 	Backend          string  `json:"backend"`
+	Kernels          string  `json:"kernels"` // runs from before there were others have "", which is graphs
 	DType            string  `json:"dtype"`
 	Residual         string  `json:"residual"`
 	Seed             uint64  `json:"seed"`
@@ -67,7 +69,7 @@ type Training struct {
 // the rows held out and scored after every step.
 func Defaults() Settings {
 	return Settings{
-		Backend: "go", DType: "float32", Residual: "float64", Seed: 1, TestFraction: 0.1, TransplantLayers: "all",
+		Backend: "go", Kernels: "auto", DType: "float32", Residual: "float64", Seed: 1, TestFraction: 0.1, TransplantLayers: "all",
 		Training: &Training{
 			Epochs: 3, BatchSize: 128, LR: 3e-4, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Schedule: "constant",
 			LoraRank: 16, LoraAlpha: 32, LoraTargets: "q_proj,k_proj,v_proj,o_proj", Shuffle: true,
@@ -144,6 +146,9 @@ func (s Settings) Validate() error {
 	}
 	if _, err := s.residualType(); err != nil {
 		return err
+	}
+	if !slices.Contains([]string{"auto", transplant.Panels, transplant.Graphs, ""}, s.Kernels) {
+		return fmt.Errorf("--kernels %s: there are auto, panels and graphs", s.Kernels)
 	}
 	if !(s.TestFraction >= 0 && s.TestFraction < 1) {
 		return fmt.Errorf("--test-fraction %v: it must be at least 0 and less than 1", s.TestFraction)

@@ -47,6 +47,7 @@ DEFAULTS = {
     "device": "auto",                            # cuda where there is one, else cpu
     "implementation": "auto",                    # transformers (with peft) where there is, else plain
     "most_rows": 64,                             # on cuda: the largest micro-batch tried
+    "logits": "last",                            # or all: at every position of both passes, as LlamaForCausalLM does by itself
     "check": "",                                 # path of a file of transplant-bench
 }
 ROLES = ("arguer", "chooser")
@@ -235,15 +236,12 @@ class Transformers:
         self.causal.requires_grad_(False)
         lora = peft.LoraConfig(task_type="CAUSAL_LM", r=spec["rank"], lora_alpha=spec["alpha"], lora_dropout=0.0,
                                target_modules=list(TARGETS))
-        try:
-            self.peft = peft.get_peft_model(self.causal, lora, adapter_name=ROLES[0], autocast_adapter_dtype=False)
-            self.peft.add_adapter(ROLES[1], lora, autocast_adapter_dtype=False)
-        except TypeError:  # before peft 0.12 adapters have the base's dtype anyway
-            self.peft = peft.get_peft_model(self.causal, lora, adapter_name=ROLES[0])
-            self.peft.add_adapter(ROLES[1], lora)
-        self.peft.to(device=device, dtype=dtype)
+        self.peft = peft.get_peft_model(self.causal, lora, adapter_name=ROLES[0])
+        self.peft.add_adapter(ROLES[1], lora)
         self.peft.train()
         self.adapters = [p for n, p in self.peft.named_parameters() if "lora_" in n]
+        for p in self.adapters:  # peft makes them float32 where the base is bfloat16
+            p.data = p.data.to(device=device, dtype=dtype)
         self.edit = None
         for layer, block in enumerate(self.causal.model.layers):
             for kind in ("k", "v"):
@@ -297,7 +295,10 @@ def choose_logits(model, arguer, chooser, spec):
         one, two = moved[layer, kind]
         return torch.cat([states[:, :s1], one, states[:, e1:s2], two, states[:, e2:]], 1)
 
-    model.run(arguer, "arguer", capture)
+    states = model.run(arguer, "arguer", capture)
+    if spec["logits"] == "all":
+        model.logits(states)
+        return model.logits(model.run(chooser, "chooser", paste))[:, -1]
     return model.logits(model.run(chooser, "chooser", paste)[:, -1])
 
 
@@ -364,9 +365,11 @@ def build(spec, dtype, device):
     if spec["implementation"] in ("auto", "transformers"):
         try:
             return Transformers(spec, dtype, device)
-        except ImportError:
+        except Exception as e:  # their versions differ in more than what can be imported
             if spec["implementation"] == "transformers":
                 raise
+            if not isinstance(e, ImportError):
+                print("peer.py: plain torch instead of transformers and peft: %s: %s" % (type(e).__name__, e), file=sys.stderr)
     return Plain(spec, dtype, device)
 
 

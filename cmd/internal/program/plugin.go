@@ -153,7 +153,7 @@ func existing(plugin string) (string, error) {
 func howToGet(plugin string) string {
 	if plugin == "cuda" {
 		return "pip install \"jax[cuda13]\" brings one, jax_plugins/xla_cuda13/xla_cuda_plugin.so, to be named by its absolute path " +
-			"(--backend xla:/path/to/xla_cuda_plugin.so); or add --install-plugin, which downloads it"
+			"(--backend xla:/path/to/xla_cuda_plugin.so); or --backend xla:cuda --install-plugin downloads it"
 	}
 	return "add --install-plugin, which downloads the usual ones, or name the file by its absolute path (--backend xla:/path/to/plugin.so)"
 }
