@@ -147,7 +147,7 @@ func TestFigures(t *testing.T) {
 				}
 			}
 			for _, name := range []string{"flop_per_step", "mfu", "matmul_ceiling_flop_per_second", "first_step_seconds",
-				"compilations", "compile_seconds", "peak_host_bytes", "cores", "lora_rank", "micro_batch", "workers"} {
+				"kinds", "compilations", "compile_seconds", "peak_host_bytes", "cores", "lora_rank", "micro_batch", "workers"} {
 				number(name)
 			}
 			seconds := number("seconds_per_step")
