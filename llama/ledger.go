@@ -34,13 +34,15 @@ type Tally struct {
 // Ledger is what an engine has done since it was made. Compilation is apart from the calls.
 type Ledger struct {
 	Calls          map[Work]Tally
-	Compilations   int     // one for each executable and each combination of argument shapes
+	Kinds          int     // of executables
+	Compilations   int     // one for each kind and each combination of argument shapes
 	CompileSeconds float64 // building the graph and, on backends that have it, compiling it
 }
 
 // Since is what was done after earlier, an older ledger of the same engine.
 func (l Ledger) Since(earlier Ledger) Ledger {
-	d := Ledger{make(map[Work]Tally), l.Compilations - earlier.Compilations, l.CompileSeconds - earlier.CompileSeconds}
+	d := Ledger{make(map[Work]Tally), l.Kinds - earlier.Kinds, l.Compilations - earlier.Compilations,
+		l.CompileSeconds - earlier.CompileSeconds}
 	for w, t := range l.Calls {
 		before := earlier.Calls[w]
 		if t.Calls > before.Calls {
@@ -81,9 +83,13 @@ func (c *clerk) called(w Work, d time.Duration) {
 
 // Ledger is a copy of the books as they are now.
 func (e *Engine) Ledger() Ledger {
+	e.mu.Lock()
+	kinds := len(e.execs)
+	e.mu.Unlock()
 	e.clerk.mu.Lock()
 	defer e.clerk.mu.Unlock()
 	l := e.clerk.ledger
+	l.Kinds = kinds
 	l.Calls = maps.Clone(l.Calls)
 	return l
 }

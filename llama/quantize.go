@@ -57,10 +57,10 @@ const nf4Block = 64
 // nf4Values are what the sixteen codes stand for, times the largest magnitude of their block.
 var nf4Values = normalFloats()
 
-// normalFloats are the values of 4-bit NormalFloat (QLoRA, Dettmers et al. 2023): zero, eight quantiles of the normal
-// distribution above it and seven below, evenly spaced in probability on either side up to a tail of (1/32 + 1/30) / 2,
-// divided by the largest. The tail has the seven digits and each step the float32 rounding with which the table that
-// everybody uses was made.
+// normalFloats are the values of 4-bit NormalFloat (Dettmers et al. 2023, arXiv 2305.14314): zero, eight quantiles of
+// the normal distribution above it and seven below, evenly spaced in probability on either side up to a tail of
+// (1/32 + 1/30) / 2, divided by the largest. The tail has the seven digits and each step the float32 rounding with which
+// the table that everybody uses was made.
 func normalFloats() (values [16]float32) {
 	const edge = float32(0.9677083) // 1 - tail
 	quantile := func(p float32) float32 { return float32(math.Sqrt2 * math.Erfinv(2*float64(p)-1)) }

@@ -15,7 +15,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
-// TestNormalFloats: the sixteen values made from quantiles are those that QLoRA's appendix prints.
+// TestNormalFloats: the sixteen values made from quantiles are those that the paper's appendix prints.
 func TestNormalFloats(t *testing.T) {
 	want := [16]float32{-1, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
 		-0.18477343022823334, -0.09105003625154495, 0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634,

@@ -125,13 +125,19 @@ func goBackend(t testing.TB) compute.Backend {
 // method loads the golden's model and adapters afresh.
 func (g golden) method(t testing.TB, compute_ dtypes.DType) *Method {
 	t.Helper()
+	return g.methodAs(t, compute_, llama.AsStored)
+}
+
+// methodAs is method with the weights kept in another way.
+func (g golden) methodAs(t testing.TB, compute_ dtypes.DType, as llama.Storage) *Method {
+	t.Helper()
 	backend := goBackend(t)
 	c, err := model.Open(filepath.Join(g.dir, "model"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	w, err := llama.Load(backend, c)
+	w, err := llama.LoadAs(backend, c, as)
 	if err != nil {
 		t.Fatal(err)
 	}

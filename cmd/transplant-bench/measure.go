@@ -113,6 +113,7 @@ type figure struct {
 	MFU                     float64   `json:"mfu"`                        // share of the ceiling
 	Ceiling                 float64   `json:"matmul_ceiling_flop_per_second"`
 	FirstStepSeconds        float64   `json:"first_step_seconds"` // compilation included
+	Kinds                   int       `json:"kinds"`              // of executables compiled for this part
 	Compilations            int       `json:"compilations"`
 	CompileSeconds          float64   `json:"compile_seconds"` // summed over goroutines
 	PeakHostBytes           int64     `json:"peak_host_bytes"` // VmHWM: the most the process ever had resident
@@ -147,7 +148,7 @@ func (b *benchmark) measure(ctx context.Context, part string) (figure, error) {
 	f := figure{Part: part, facts: b.facts, SecondsPerStep: median(trials), Trials: trials, Ceiling: b.ceiling,
 		FirstStepSeconds: l.seconds[0], PeakHostBytes: peakHostBytes()}
 	all := l.after.Since(l.start)
-	f.Compilations, f.CompileSeconds = all.Compilations, all.CompileSeconds
+	f.Kinds, f.Compilations, f.CompileSeconds = all.Kinds, all.Compilations, all.CompileSeconds
 	var plain, computed int
 	for _, c := range b.session.Cases {
 		lengths := c.Lengths()

@@ -62,7 +62,8 @@ func (r *report) figure(f figure) {
 	r.printf("\n%-8s %.4g s a step (median of %s), %.4g rows/s\n", f.Part, f.SecondsPerStep, seconds(f.Trials), f.RowsPerSecond)
 	r.printf("  tokens/s      %.0f as the plain method counts, %.0f really computed\n", f.PlainTokensPerSecond, f.ComputedTokensPerSecond)
 	r.printf("  FLOP          %.4g G a step, %.1f GFLOP/s, MFU %.1f %%\n", f.FlopPerStep/1e9, f.FlopPerStep/f.SecondsPerStep/1e9, 100*f.MFU)
-	r.printf("  first step    %.4g s, with %d compilations of %.4g s\n", f.FirstStepSeconds, f.Compilations, f.CompileSeconds)
+	r.printf("  first step    %.4g s; %d kinds of executables, %d compilations of %.4g s in all\n",
+		f.FirstStepSeconds, f.Kinds, f.Compilations, f.CompileSeconds)
 	r.printf("  peak memory   %.2f GB resident on the host\n", float64(f.PeakHostBytes)/1e9)
 	for _, p := range f.Parts {
 		if p.Seconds == 0 {

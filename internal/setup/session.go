@@ -53,7 +53,11 @@ func Open(s Settings, backend compute.Backend) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	weights, err := llama.Load(backend, checkpoint)
+	as, err := s.storage()
+	if err != nil {
+		return nil, err
+	}
+	weights, err := llama.LoadAs(backend, checkpoint, as)
 	if err != nil {
 		return nil, err
 	}
@@ -236,6 +240,9 @@ func (o *Session) Describe() string {
 	text := fmt.Sprintf("model    %s: %d layers, hidden %d, %d heads (%d for keys and values), vocabulary %d; compute %s, residual %s, backend %s\n",
 		name(o.Model, "embedded"), c.NumHiddenLayers, c.HiddenSize, c.NumAttentionHeads, c.NumKeyValueHeads, c.VocabSize,
 		o.DType, o.Residual, o.Backend)
+	if o.Method != nil {
+		text += fmt.Sprintf("weights  %s\n", o.Method.Engine.Weights.Describe())
+	}
 	text += fmt.Sprintf("rows     %s: %d rows, third writer right in %d (%.3f), candidates swapped in %d (%.3f)\n",
 		name(o.Data, "embedded"), n.Rows, n.ArgumentCorrect, n.ArgumentRate(), n.Swapped, n.SwappedRate())
 	if b := o.Method.Buckets; b != nil {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"gotransplant/llama"
 	"gotransplant/lora"
 	"gotransplant/transplant"
 
@@ -26,6 +27,7 @@ type Settings struct {
 	Backend          string  `json:"backend"`
 	Kernels          string  `json:"kernels"` // runs from before there were others have "", which is graphs
 	DType            string  `json:"dtype"`
+	Weights          string  `json:"weights"`
 	Residual         string  `json:"residual"`
 	Seed             uint64  `json:"seed"`
 	TestFraction     float64 `json:"test-fraction"`
@@ -69,7 +71,8 @@ type Training struct {
 // the rows held out and scored after every step.
 func Defaults() Settings {
 	return Settings{
-		Backend: "go", Kernels: "auto", DType: "float32", Residual: "float64", Seed: 1, TestFraction: 0.1, TransplantLayers: "all",
+		Backend: "go", Kernels: "auto", DType: "float32", Weights: llama.AsStored.String(), Residual: "float64", Seed: 1,
+		TestFraction: 0.1, TransplantLayers: "all",
 		Training: &Training{
 			Epochs: 3, BatchSize: 128, LR: 3e-4, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Schedule: "constant",
 			LoraRank: 16, LoraAlpha: 32, LoraTargets: "q_proj,k_proj,v_proj,o_proj", Shuffle: true,
@@ -99,6 +102,15 @@ func (s Settings) computeType() (dtypes.DType, error) {
 		return dtypes.BFloat16, nil
 	}
 	return 0, fmt.Errorf("--dtype %s: there are float32 and bfloat16", s.DType)
+}
+
+// storage is how the weights are kept on the device.
+func (s Settings) storage() (llama.Storage, error) {
+	as, err := llama.ParseStorage(s.Weights)
+	if err != nil {
+		return 0, fmt.Errorf("--weights: %w", err)
+	}
+	return as, nil
 }
 
 func (s Settings) residualType() (dtypes.DType, error) {
@@ -149,6 +161,9 @@ func (s Settings) Validate() error {
 	}
 	if !slices.Contains([]string{"auto", transplant.Panels, transplant.Graphs, ""}, s.Kernels) {
 		return fmt.Errorf("--kernels %s: there are auto, panels and graphs", s.Kernels)
+	}
+	if _, err := s.storage(); err != nil {
+		return err
 	}
 	if !(s.TestFraction >= 0 && s.TestFraction < 1) {
 		return fmt.Errorf("--test-fraction %v: it must be at least 0 and less than 1", s.TestFraction)

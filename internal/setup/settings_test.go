@@ -33,6 +33,7 @@ func TestValidate(t *testing.T) {
 		want string // in the message; "" for no error
 	}{
 		{"dtype", func(s *Settings) { s.DType = "f32" }, "--dtype f32"},
+		{"weights", func(s *Settings) { s.Weights = "int4" }, `--weights: no weight storage "int4"`},
 		{"residual", func(s *Settings) { s.Residual = "" }, "--residual"},
 		{"negative fraction", func(s *Settings) { s.TestFraction = -0.1 }, "--test-fraction -0.1"},
 		{"fraction of all", func(s *Settings) { s.TestFraction = 1 }, "--test-fraction 1"},

@@ -61,6 +61,8 @@ func Running(s *setup.Settings) Group {
 	f.StringVar(&s.Kernels, "kernels", s.Kernels, "what computes on backend go, a `choice`: panels (this program's AVX-512 kernels), graphs (GoMLX), auto "+
 		"(panels where they can)")
 	f.StringVar(&s.DType, "dtype", s.DType, "compute `type`: float32, bfloat16")
+	f.StringVar(&s.Weights, "weights", s.Weights,
+		"how matrices are kept on the device: `type` checkpoint (as stored), bfloat16, float32, or of the blocks int8, nf4")
 	f.StringVar(&s.Residual, "residual", s.Residual, "`type` of the residual stream: float64, float32")
 	f.IntVar(&s.MicroBatch, "micro-batch", s.MicroBatch, "`rows` that go through the layers together (0: chosen for the backend)")
 	f.IntVar(&s.Workers, "workers", s.Workers, "`micro-batches` run at the same time (0: chosen for the backend)")
@@ -155,6 +157,7 @@ func readConfig(dir string) (config Config, err error) {
 		return config, fmt.Errorf("--resume %s: %w: a run directory holds a %s; if the run died before writing it, start it again",
 			dir, err, transplant.ConfigFile)
 	}
+	config.Settings.Weights = setup.Defaults().Weights // runs from before there was a choice do not say
 	if err := json.Unmarshal(text, &config); err != nil {
 		return config, fmt.Errorf("%s: %w", path, err)
 	}

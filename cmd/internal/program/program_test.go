@@ -36,7 +36,7 @@ func TestEveryFlagReachesItsSetting(t *testing.T) {
 		"model": "m", "data": "d", "arguer-adapter": "a", "chooser-adapter": "c", "argue-template": "t",
 		"choose-template": "u",
 		"backend":         "xla:cuda", "dtype": "bfloat16", "residual": "float32", "transplant-layers": "0",
-		"schedule":     "linear",
+		"schedule": "linear", "weights": "int8",
 		"lora-targets": "q_proj", "test-fraction": "0.5", "shuffle": "false",
 	}
 	bind := func() (*setup.Settings, []Group) {
@@ -155,6 +155,19 @@ func TestResume(t *testing.T) {
 	session.Hash = "abd"
 	if err := SameData(dir, session); err == nil || !strings.Contains(err.Error(), "changed") {
 		t.Errorf("other data: got error %v, want one that says so", err)
+	}
+}
+
+// TestResumeOfARunWithoutAChoice: a config.json from before --weights stands for weights as stored.
+func TestResumeOfARunWithoutAChoice(t *testing.T) {
+	dir := t.TempDir()
+	text := `{"settings": {"dtype": "float32", "steps": 1}}`
+	if err := os.WriteFile(filepath.Join(dir, transplant.ConfigFile), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Resume(dir)
+	if want := setup.Defaults().Weights; err != nil || s.Weights != want {
+		t.Errorf("weights %q (%v), want %q", s.Weights, err, want)
 	}
 }
 
