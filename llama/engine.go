@@ -56,7 +56,7 @@ func NewEngine(w *Weights, o Options) (*Engine, error) {
 	if o.Panels {
 		err := PanelsCan(w, o)
 		if err == nil {
-			e.panels, err = w.pack()
+			e.panels, err = w.pack(o.Compute)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("kernels on panels: %w", err)

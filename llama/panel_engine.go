@@ -19,9 +19,10 @@ func (e *Engine) Upload(values []float32, dims ...int) (*tensors.Tensor, error) 
 	return FromFloat32(e.backend, values, dims...)
 }
 
-// NewLowRank packs factors a [rank, in] and b [out, rank], row-major.
-func NewLowRank(a, b []float32, rank int, scale float64) *LowRank {
-	return &LowRank{panel.NewWeight(rank, len(a)/rank, a), panel.NewWeight(len(b)/rank, rank, b), float32(scale)}
+// NewLowRank packs factors a [rank, in] and b [out, rank], row-major, as the engine multiplies them.
+func (e *Engine) NewLowRank(a, b []float32, rank int, scale float64) *LowRank {
+	pack := packing(e.Options.Compute)
+	return &LowRank{pack(rank, len(a)/rank, a), pack(len(b)/rank, rank, b), float32(scale)}
 }
 
 // Set replaces both factors. No stream may be running.

@@ -9,7 +9,7 @@ type lowRankGradient struct{ a, b []float32 }
 
 // linearGradient goes back through linear: given dy it adds to the gradient of what the overlay added, and, where dx has
 // rows, to dx. x makes the projection's input again, and is asked only where an addition needs it.
-func (s *panelStream) linearGradient(layer int, proj string, x func() panel.Matrix, dy, dx panel.Matrix, add bool, g gradientsOf) {
+func (s *panelStream) linearGradient(layer int, proj string, x func() panel.Operand, dy panel.Operand, dx panel.Matrix, add bool, g gradientsOf) {
 	w, e := s.model.layers[layer].projections[proj], s.extra(layer, proj)
 	if dx.Rows > 0 {
 		w.MultiplyTransposed(&s.scratch, dy, dx, add)
@@ -18,13 +18,13 @@ func (s *panelStream) linearGradient(layer int, proj string, x func() panel.Matr
 		return
 	}
 	input, sum := x(), g.of(proj, e)
-	panel.AddProduct(dy, s.inner(e, input), sum.b)
+	panel.AddProduct(dy.Matrix, s.inner(e, input), sum.b)
 	du := newMatrix(e.A.Out, dy.Panels)
 	e.B.MultiplyTransposed(&s.scratch, dy, du, false)
 	panel.Scale(du, e.Scale)
-	panel.AddProduct(du, input, sum.a)
+	panel.AddProduct(du, input.Matrix, sum.a)
 	if dx.Rows > 0 {
-		e.A.MultiplyTransposed(&s.scratch, du, dx, true)
+		e.A.MultiplyTransposed(&s.scratch, s.operand(du), dx, true)
 	}
 }
 
@@ -66,7 +66,7 @@ func (s *panelStream) backward(layer int, returned *panelKV, toInput bool) (valu
 	dz := newMatrix(l.z.Rows, l.z.Panels)
 	narrow := newMatrix(dMid.Rows, dMid.Panels)
 	dMid.Narrow(narrow)
-	s.linearGradient(layer, "o_proj", func() panel.Matrix { return l.z }, narrow, dz, false, g)
+	s.linearGradient(layer, "o_proj", func() panel.Operand { return s.operand(l.z) }, s.operand(narrow), dz, false, g)
 	dq, own, moved := s.attendGradient(layer, l, dz)
 	if returned != nil {
 		back := s.spread(l.x.Panels, returned)
@@ -83,17 +83,17 @@ func (s *panelStream) backwardFeed(layer int, l *panelLayer, g gradientsOf) (dMi
 	dy := newMatrix(s.dy.Rows, s.dy.Panels)
 	s.dy.Narrow(dy)
 	dh := newMatrix(l.gate.Rows, l.gate.Panels)
-	s.linearGradient(layer, "down_proj", func() panel.Matrix {
+	s.linearGradient(layer, "down_proj", func() panel.Operand {
 		h := newMatrix(l.gate.Rows, l.gate.Panels)
 		panel.SwiGLU(l.gate, l.up, h)
-		return h
-	}, dy, dh, false, g)
+		return s.operand(h)
+	}, s.operand(dy), dh, false, g)
 	panel.SwiGLUGradient(dh, l.gate, l.up) // gate and up are now their gradients
 	normed, inverse := s.norm(l.mid, block.feed)
-	input := func() panel.Matrix { return normed }
+	input := func() panel.Operand { return normed }
 	dNormed := dy // no longer needed
-	s.linearGradient(layer, "gate_proj", input, l.gate, dNormed, false, g)
-	s.linearGradient(layer, "up_proj", input, l.up, dNormed, true, g)
+	s.linearGradient(layer, "gate_proj", input, s.operand(l.gate), dNormed, false, g)
+	s.linearGradient(layer, "up_proj", input, s.operand(l.up), dNormed, true, g)
 	panel.NormalizeGradient(dNormed, block.feed, l.mid, inverse, s.dy)
 	return s.dy
 }
@@ -161,7 +161,7 @@ func (s *panelStream) backwardIn(layer int, l *panelLayer, dMid panel.Wide, dq p
 	if toInput {
 		dNormed = newMatrix(normed.Rows, normed.Panels)
 	}
-	s.linearGradient(layer, "q_proj", func() panel.Matrix { return normed }, dq, dNormed, false, g)
+	s.linearGradient(layer, "q_proj", func() panel.Operand { return normed }, s.operand(dq), dNormed, false, g)
 	if !toInput {
 		s.backwardKeysValues(layer, own, panel.Wide{}, false, g)
 		return
@@ -182,15 +182,15 @@ func (s *panelStream) backwardKeysValues(layer int, own panelKV, dx panel.Wide, 
 func (s *panelStream) backwardKeysValuesAnd(layer int, own panelKV, dq *panel.Matrix, dx panel.Wide, toInput bool, g gradientsOf) {
 	l, block := &s.layers[layer], &s.model.layers[layer]
 	normed, inverse := s.norm(l.x, block.attention)
-	input := func() panel.Matrix { return normed }
+	input := func() panel.Operand { return normed }
 	var dNormed panel.Matrix
 	if toInput {
 		dNormed = newMatrix(normed.Rows, normed.Panels)
 	}
-	s.linearGradient(layer, "k_proj", input, own.k, dNormed, false, g)
-	s.linearGradient(layer, "v_proj", input, own.v, dNormed, true, g)
+	s.linearGradient(layer, "k_proj", input, s.operand(own.k), dNormed, false, g)
+	s.linearGradient(layer, "v_proj", input, s.operand(own.v), dNormed, true, g)
 	if dq != nil {
-		s.linearGradient(layer, "q_proj", input, *dq, dNormed, true, g)
+		s.linearGradient(layer, "q_proj", input, s.operand(*dq), dNormed, true, g)
 	}
 	s.dy = panel.Wide{}
 	if !toInput {

@@ -90,7 +90,7 @@ func softmaxColumn(logits []float32, p []float64) (logSum float64) {
 
 func (s *panelStream) scoreGradient(columns []int, x panel.Wide, inverse []float64, dLogits panel.Matrix) {
 	dNormed := newMatrix(x.Rows, x.Panels)
-	s.model.head.MultiplyTransposed(&s.scratch, dLogits, dNormed, false)
+	s.model.head.MultiplyTransposed(&s.scratch, s.operand(dLogits), dNormed, false)
 	dx := newWide(x.Rows, x.Panels)
 	panel.NormalizeGradient(dNormed, s.model.finalNorm, x, inverse, dx)
 	s.dy = newWide(s.x.Rows, s.x.Panels)

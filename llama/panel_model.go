@@ -34,8 +34,10 @@ func PanelsCan(w *Weights, o Options) error {
 		return fmt.Errorf("the backend is %s", w.backend)
 	case o.TrainBase:
 		return fmt.Errorf("the base is trained")
-	case o.Compute != dtypes.Float32 || o.Residual != dtypes.Float64:
-		return fmt.Errorf("they compute in float32 with a float64 residual stream, not in %s with %s", o.Compute, o.Residual)
+	case o.Residual != dtypes.Float64:
+		return fmt.Errorf("their residual stream is float64, not %s", o.Residual)
+	case o.Compute == dtypes.BFloat16 && !panel.HalfAvailable():
+		return fmt.Errorf("this processor lacks AVX512_BF16: compute in float32")
 	case w.storage.quantized():
 		return fmt.Errorf("the weights are kept as %s", w.storage)
 	case w.Config.HeadDim%8 != 0:
@@ -45,15 +47,15 @@ func PanelsCan(w *Weights, o Options) error {
 }
 
 // pack moves the weights from their tensors, which are freed one by one, to panels.
-func (w *Weights) pack() (*panelModel, error) {
+func (w *Weights) pack(compute dtypes.DType) (*panelModel, error) {
 	m := &panelModel{frequencies: w.Config.InverseFrequencies(), layers: make([]panelBlock, w.Config.NumHiddenLayers)}
 	var err error
-	if m.embedding, err = w.packMatrix(embedName); err != nil {
+	if m.embedding, err = w.packMatrix(embedName, compute); err != nil {
 		return nil, err
 	}
 	m.head = m.embedding
 	if !w.Config.TieWordEmbeddings {
-		if m.head, err = w.packMatrix(headName); err != nil {
+		if m.head, err = w.packMatrix(headName, compute); err != nil {
 			return nil, err
 		}
 	}
@@ -64,7 +66,7 @@ func (w *Weights) pack() (*panelModel, error) {
 		b := &m.layers[layer]
 		b.projections = make(map[string]*panel.Weight)
 		for _, proj := range Projections() {
-			if b.projections[proj], err = w.packMatrix(partName(layer, proj)); err != nil {
+			if b.projections[proj], err = w.packMatrix(partName(layer, proj), compute); err != nil {
 				return nil, err
 			}
 		}
@@ -78,7 +80,7 @@ func (w *Weights) pack() (*panelModel, error) {
 	return m, nil
 }
 
-func (w *Weights) packMatrix(name string) (packed *panel.Weight, err error) {
+func (w *Weights) packMatrix(name string, compute dtypes.DType) (packed *panel.Weight, err error) {
 	t := w.tensors[name]
 	out, in := t.Shape().Dim(0), t.Shape().Dim(1)
 	if t.DType() == dtypes.BFloat16 {
@@ -92,13 +94,21 @@ func (w *Weights) packMatrix(name string) (packed *panel.Weight, err error) {
 	} else {
 		var values []float32
 		if values, err = float32s(t); err == nil {
-			packed = panel.NewWeight(out, in, values)
+			packed = packing(compute)(out, in, values)
 		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return packed, w.drop(name)
+}
+
+// packing is how weights that are not bfloat16 already are packed for an engine that computes in the given type.
+func packing(compute dtypes.DType) func(out, in int, values []float32) *panel.Weight {
+	if compute == dtypes.BFloat16 {
+		return panel.NewRoundedWeight
+	}
+	return panel.NewWeight
 }
 
 func (w *Weights) packVector(name string) ([]float32, error) {

@@ -5,6 +5,8 @@ import (
 	"math"
 
 	"gotransplant/internal/panel"
+
+	"github.com/gomlx/compute/dtypes"
 )
 
 // LowRank is an addition to a projection that the panel kernels know: y += Scale B A x, with A [r, in] and B [out, r].
@@ -199,19 +201,27 @@ func (s *panelStream) extra(layer int, proj string) *LowRank {
 	return s.options.Overlay[layer][proj].LowRank
 }
 
+// operand is m as the engine multiplies it.
+func (s *panelStream) operand(m panel.Matrix) panel.Operand {
+	if s.engine.Options.Compute == dtypes.BFloat16 {
+		return panel.Rounded(m)
+	}
+	return panel.Exact(m)
+}
+
 // linear is the named projection of x: [out].
-func (s *panelStream) linear(layer int, proj string, x panel.Matrix) panel.Matrix {
+func (s *panelStream) linear(layer int, proj string, x panel.Operand) panel.Matrix {
 	w := s.model.layers[layer].projections[proj]
 	y := newMatrix(w.Out, x.Panels)
 	w.Multiply(&s.scratch, x, y, false)
 	if e := s.extra(layer, proj); e != nil {
-		e.B.Multiply(&s.scratch, s.inner(e, x), y, true)
+		e.B.Multiply(&s.scratch, s.operand(s.inner(e, x)), y, true)
 	}
 	return y
 }
 
 // inner is Scale A x: [r].
-func (s *panelStream) inner(e *LowRank, x panel.Matrix) panel.Matrix {
+func (s *panelStream) inner(e *LowRank, x panel.Operand) panel.Matrix {
 	u := newMatrix(e.A.Out, x.Panels)
 	e.A.Multiply(&s.scratch, x, u, false)
 	panel.Scale(u, e.Scale)
@@ -219,10 +229,10 @@ func (s *panelStream) inner(e *LowRank, x panel.Matrix) panel.Matrix {
 }
 
 // norm is the RMSNorm of x with the given gain: [M], and what its gradient needs.
-func (s *panelStream) norm(x panel.Wide, gain []float32) (y panel.Matrix, inverse []float64) {
-	y, inverse = newMatrix(x.Rows, x.Panels), make([]float64, x.Panels*panel.Lanes)
-	panel.Normalize(x, gain, s.engine.Weights.Config.RMSNormEps, y, inverse)
-	return y, inverse
+func (s *panelStream) norm(x panel.Wide, gain []float32) (y panel.Operand, inverse []float64) {
+	normed, inverse := newMatrix(x.Rows, x.Panels), make([]float64, x.Panels*panel.Lanes)
+	panel.Normalize(x, gain, s.engine.Weights.Config.RMSNormEps, normed, inverse)
+	return s.operand(normed), inverse
 }
 
 // isLast says whether a layer's output is read at one position a sequence alone.
@@ -242,7 +252,7 @@ func (s *panelStream) readers(layer int, x panel.Wide) panel.Wide {
 }
 
 // keysValues are the keys, not yet rotated, and values of a layer's normed input.
-func (s *panelStream) keysValues(layer int, normed panel.Matrix) panelKV {
+func (s *panelStream) keysValues(layer int, normed panel.Operand) panelKV {
 	return panelKV{s.linear(layer, "k_proj", normed), s.linear(layer, "v_proj", normed)}
 }
 
@@ -274,7 +284,7 @@ func (s *panelStream) forward(layer int, moved *panelKV, export bool) (exported 
 }
 
 // run fills in what a layer keeps, given its normed input and what it makes of it, and returns the input of down_proj.
-func (s *panelStream) run(layer int, l *panelLayer, normed panel.Matrix, own panelKV) (h panel.Matrix) {
+func (s *panelStream) run(layer int, l *panelLayer, normed panel.Operand, own panelKV) (h panel.Operand) {
 	dim, block := s.engine.Weights.Config.HeadDim, &s.model.layers[layer]
 	l.k, l.v = own.k, own.v
 	panel.Rotate(l.k, s.cos, s.sin, dim, false)
@@ -287,12 +297,12 @@ func (s *panelStream) run(layer int, l *panelLayer, normed panel.Matrix, own pan
 	panel.Rotate(l.q, cos, sin, dim, false)
 	s.attend(layer, l)
 	l.mid = copyWide(l.xq)
-	l.mid.Add(s.linear(layer, "o_proj", l.z))
+	l.mid.Add(s.linear(layer, "o_proj", s.operand(l.z)))
 	normed, _ = s.norm(l.mid, block.feed)
 	l.gate, l.up = s.linear(layer, "gate_proj", normed), s.linear(layer, "up_proj", normed)
-	h = newMatrix(l.gate.Rows, l.gate.Panels)
-	panel.SwiGLU(l.gate, l.up, h)
-	return h
+	product := newMatrix(l.gate.Rows, l.gate.Panels)
+	panel.SwiGLU(l.gate, l.up, product)
+	return s.operand(product)
 }
 
 // again runs a layer of which only the input was kept.

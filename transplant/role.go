@@ -37,7 +37,7 @@ func NewRole(e *llama.Engine, a *lora.Adapter) (*Role, error) {
 			}
 			if e.Panels() {
 				extra.Values = nil
-				extra.LowRank = llama.NewLowRank(pa.Value, pb.Value, pa.Shape[0], scale)
+				extra.LowRank = e.NewLowRank(pa.Value, pb.Value, pa.Shape[0], scale)
 			}
 			r.overlay[layer][proj] = extra
 		}

@@ -5,10 +5,15 @@ package panel
 import (
 	"math"
 	"simd/archsimd"
+
+	"golang.org/x/sys/cpu"
 )
 
 // Available says whether this processor has what the kernels are written in.
 func Available() bool { return archsimd.X86.AVX512() }
+
+// HalfAvailable says whether it also multiplies bfloat16 (AVX512_BF16).
+func HalfAvailable() bool { return Available() && cpu.X86.HasAVX512BF16 }
 
 type (
 	vec  = archsimd.Float32x16
@@ -221,14 +226,65 @@ func turnBlocks(tiles []float32, stride, n int, to []float32) {
 	archsimd.ClearAVXUpperBits()
 }
 
-func fromHalf(to []float32, from []uint16) {
+// pairLanes gathers, from two vectors of pairs of neighbours of 8 rows, first the even and then the odd ones' rows.
+var pairLanes = [2][16]uint32{
+	{0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23},
+	{8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31},
+}
+
+func fromHalves(to []float32, from []uint16) {
+	first, second := archsimd.LoadUint32x16(&pairLanes[0]), archsimd.LoadUint32x16(&pairLanes[1])
+	odd := archsimd.BroadcastUint32x16(0xffff0000)
 	i := 0
-	for ; i+Lanes <= len(to); i += Lanes {
-		wide := archsimd.LoadUint16x16((*[16]uint16)(from[i:])).ExtendToUint32().ShiftAllLeft(16)
-		store(to[i:], wide.AsFloat32x16())
+	for ; i+32 <= len(from); i += 32 { // two pairs of 8 rows
+		both := archsimd.LoadUint16x32((*[32]uint16)(from[i:])).AsUint32x16()
+		even, odd := both.ShiftAllLeft(16).AsFloat32x16(), both.And(odd).AsFloat32x16()
+		store(to[i:], even.ConcatPermute(odd, first))
+		store(to[i+16:], even.ConcatPermute(odd, second))
 	}
 	archsimd.ClearAVXUpperBits()
-	for ; i < len(to); i++ {
-		to[i] = fromBits(from[i])
+	for ; i < len(from); i += 16 {
+		for r := range 8 {
+			to[i+r], to[i+8+r] = fromBits(from[i+2*r]), fromBits(from[i+2*r+1])
+		}
 	}
+}
+
+func toHalves(to []uint16, from []float32) {
+	half, one, odd := archsimd.BroadcastUint32x16(0x7fff), archsimd.BroadcastUint32x16(1), archsimd.BroadcastUint32x16(0xffff0000)
+	round := func(v vec) archsimd.Uint32x16 {
+		bits := v.AsUint32x16()
+		return bits.Add(half).Add(bits.ShiftAllRight(16).And(one))
+	}
+	i := 0
+	for ; i+2*Lanes <= len(from); i += 2 * Lanes {
+		low, high := round(load(from[i:])), round(load(from[i+Lanes:]))
+		low.ShiftAllRight(16).Or(high.And(odd)).AsUint16x32().Store((*[32]uint16)(to[i:]))
+	}
+	archsimd.ClearAVXUpperBits()
+	for l := 0; i+l < len(from); l++ { // the last row has no neighbour
+		to[i+2*l] = toBits(from[i+l])
+	}
+}
+
+// turnHalfLanes are the elements of an 8x8 block in pairs [4][8][2] as they lie in its transpose.
+var turnHalfLanes = func() (lanes [2][32]uint16) {
+	for o := range 8 {
+		for i := range 8 {
+			at := (o/2*8+i)*2 + o%2
+			lanes[at/32][at%32] = uint16((i/2*8+o)*2 + i%2)
+		}
+	}
+	return lanes
+}()
+
+func turnHalfBlocks(tiles []uint16, stride, n int, to []uint16) {
+	first, second := archsimd.LoadUint16x32(&turnHalfLanes[0]), archsimd.LoadUint16x32(&turnHalfLanes[1])
+	for i := range n {
+		from, to := tiles[i*stride:][:64], to[i*64:][:64]
+		a, b := archsimd.LoadUint16x32((*[32]uint16)(from)), archsimd.LoadUint16x32((*[32]uint16)(from[32:]))
+		a.ConcatPermute(b, first).Store((*[32]uint16)(to))
+		a.ConcatPermute(b, second).Store((*[32]uint16)(to[32:]))
+	}
+	archsimd.ClearAVXUpperBits()
 }

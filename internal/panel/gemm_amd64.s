@@ -1,6 +1,7 @@
 //go:build goexperiment.simd
 
 #include "textflag.h"
+#include "sums_amd64.h"
 
 // One step of the contraction for 8 rows and two panels: row r of A is broadcast and multiplied with the 16 columns of
 // either panel. Z0-Z7 and Z8-Z15 are the sums, Z16 and Z17 the panels, Z18-Z25 the rows.
@@ -20,36 +21,6 @@
 	ROW2(5, offset, Z23, Z5, Z13);  \
 	ROW2(6, offset, Z24, Z6, Z14);  \
 	ROW2(7, offset, Z25, Z7, Z15)
-
-#define LOAD8(at, s0, s1, s2, s3, s4, s5, s6, s7) \
-	VMOVUPS 0(at), s0;   \
-	VMOVUPS 64(at), s1;  \
-	VMOVUPS 128(at), s2; \
-	VMOVUPS 192(at), s3; \
-	VMOVUPS 256(at), s4; \
-	VMOVUPS 320(at), s5; \
-	VMOVUPS 384(at), s6; \
-	VMOVUPS 448(at), s7
-
-#define STORE8(at, s0, s1, s2, s3, s4, s5, s6, s7) \
-	VMOVUPS s0, 0(at);   \
-	VMOVUPS s1, 64(at);  \
-	VMOVUPS s2, 128(at); \
-	VMOVUPS s3, 192(at); \
-	VMOVUPS s4, 256(at); \
-	VMOVUPS s5, 320(at); \
-	VMOVUPS s6, 384(at); \
-	VMOVUPS s7, 448(at)
-
-#define ZERO8(s0, s1, s2, s3, s4, s5, s6, s7) \
-	VPXORQ s0, s0, s0; \
-	VPXORQ s1, s1, s1; \
-	VPXORQ s2, s2, s2; \
-	VPXORQ s3, s3, s3; \
-	VPXORQ s4, s4, s4; \
-	VPXORQ s5, s5, s5; \
-	VPXORQ s6, s6, s6; \
-	VPXORQ s7, s7, s7
 
 // func gemm8x2(k int, a, b0, b1, c0, c1 *float32, add bool)
 TEXT ·gemm8x2(SB), NOSPLIT, $0-49

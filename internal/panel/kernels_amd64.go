@@ -13,6 +13,16 @@ func gemm8x2(k int, a, b0, b1, c0, c1 *float32, add bool)
 //go:noescape
 func gemm8x1(k int, a, b, c *float32, add bool)
 
+// half8x2 is gemm8x2 in bfloat16: a [k][8][2], b0 and b1 [k][16][2], k counting pairs.
+//
+//go:noescape
+func half8x2(k int, a, b0, b1 *uint16, c0, c1 *float32, add bool)
+
+// half8x1 is half8x2 for one panel.
+//
+//go:noescape
+func half8x1(k int, a, b *uint16, c *float32, add bool)
+
 // scores16 is c = Aᵀ b for panels a [k][16] and b [k][16]: c [16][16], a row for every column of a.
 //
 //go:noescape

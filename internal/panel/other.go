@@ -6,6 +6,9 @@ package panel
 // first never gets to the functions below.
 func Available() bool { return false }
 
+// HalfAvailable says the same of products in bfloat16.
+func HalfAvailable() bool { return false }
+
 const missing = "panel: this build has no kernels; ask Available"
 
 func gemm8x2(int, *float32, *float32, *float32, *float32, *float32, bool)           { panic(missing) }
@@ -28,4 +31,8 @@ func scaleRows(_, _ []float32)                                                  
 func addTo(_, _ []float32)                                                          { panic(missing) }
 func scaleBy([]float32, float32)                                                    { panic(missing) }
 func turnBlocks([]float32, int, int, []float32)                                     { panic(missing) }
-func fromHalf([]float32, []uint16)                                                  { panic(missing) }
+func fromHalves([]float32, []uint16)                                                { panic(missing) }
+func toHalves([]uint16, []float32)                                                  { panic(missing) }
+func turnHalfBlocks([]uint16, int, int, []uint16)                                   { panic(missing) }
+func half8x2(int, *uint16, *uint16, *uint16, *float32, *float32, bool)              { panic(missing) }
+func half8x1(int, *uint16, *uint16, *float32, bool)                                 { panic(missing) }

@@ -84,6 +84,17 @@ func (a dense) packed() Matrix {
 	return m
 }
 
+// halved is a rounded to bfloat16.
+func (a dense) halved() dense {
+	b := zeros(len(a), len(a[0]))
+	for i := range a {
+		for j, v := range a[i] {
+			b[i][j] = float64(fromBits(toBits(float32(v))))
+		}
+	}
+	return b
+}
+
 func newMatrix(rows, panels int) Matrix {
 	return Matrix{rows, panels, make([]float32, rows*panels*Lanes)}
 }
@@ -142,10 +153,10 @@ func TestMultiply(t *testing.T) {
 		}{{"float32", NewWeight(c.out, c.in, w.flat()), w}, {"bfloat16", NewHalfWeight(c.out, c.in, half), rounded}} {
 			var s Scratch
 			got := newMatrix(c.out, c.panels)
-			kind.weight.Multiply(&s, x.packed(), got, false)
+			kind.weight.Multiply(&s, Exact(x.packed()), got, false)
 			want := kind.values.times(x)
 			check(t, name+" "+kind.name, got, want, 1e-5)
-			kind.weight.Multiply(&s, x.packed(), got, true)
+			kind.weight.Multiply(&s, Exact(x.packed()), got, true)
 			for i := range want {
 				for j := range want[i] {
 					want[i][j] *= 2
@@ -153,9 +164,27 @@ func TestMultiply(t *testing.T) {
 			}
 			check(t, name+" "+kind.name+" twice", got, want, 1e-5)
 			got = newMatrix(c.in, c.panels)
-			kind.weight.MultiplyTransposed(&s, y.packed(), got, false)
+			kind.weight.MultiplyTransposed(&s, Exact(y.packed()), got, false)
 			check(t, name+" "+kind.name+" transposed", got, kind.values.transposed().times(y), 1e-5)
 		}
+		if !HalfAvailable() {
+			continue
+		}
+		var s Scratch
+		weight := NewRoundedWeight(c.out, c.in, rounded.flat())
+		got := newMatrix(c.out, c.panels)
+		weight.Multiply(&s, Rounded(x.packed()), got, false)
+		weight.Multiply(&s, Rounded(x.packed()), got, true)
+		want := rounded.times(x.halved())
+		for i := range want {
+			for j := range want[i] {
+				want[i][j] *= 2
+			}
+		}
+		check(t, name+" in bfloat16, twice", got, want, 1e-5)
+		got = newMatrix(c.in, c.panels)
+		weight.MultiplyTransposed(&s, Rounded(y.packed()), got, false)
+		check(t, name+" in bfloat16, transposed", got, rounded.transposed().times(y.halved()), 1e-5)
 	}
 }
 

@@ -8,65 +8,111 @@ import (
 // tileRows is the height of a tile: the rows of a weight that one kernel call multiplies.
 const tileRows = 8
 
-// Weight is a matrix [Out, In] that multiplies the columns of a Matrix. It is kept in tiles of 8 rows, [Out/8][In][8],
-// the last filled up with zeros, as float32 or as bfloat16.
+// Weight is a matrix [Out, In] that multiplies the columns of a Matrix. It is kept in tiles of 8 rows, the last filled up
+// with zeros: as float32 [Out/8][In][8], or as bfloat16 in pairs of neighbours, [Out/8][In/2][8][2].
 type Weight struct {
 	Out, In int
 	tiles   []float32
 	half    []uint16 // bfloat16 bits, when tiles is nil
 }
 
-// tileCount is the number of tiles of n rows.
+// tileCount is the number of tiles of n rows, pairs that of pairs of n elements.
 func tileCount(n int) int { return (n + tileRows - 1) / tileRows }
+func pairs(n int) int     { return (n + 1) / 2 }
 
 // place is where element (o, i) lies.
-func (w *Weight) place(o, i int) int { return (o/tileRows*w.In+i)*tileRows + o%tileRows }
+func (w *Weight) place(o, i int) int {
+	if w.tiles != nil {
+		return (o/tileRows*w.In+i)*tileRows + o%tileRows
+	}
+	return ((o/tileRows*pairs(w.In)+i/2)*tileRows+o%tileRows)*2 + i%2
+}
 
-// NewWeight packs values [out, in], row-major. The weight may be changed by Set.
+// NewWeight packs values [out, in], row-major.
 func NewWeight(out, in int, values []float32) *Weight {
 	w := &Weight{Out: out, In: in, tiles: make([]float32, tileCount(out)*tileRows*in)}
 	w.Set(values)
 	return w
 }
 
-// Set replaces all values of a float32 weight.
-func (w *Weight) Set(values []float32) {
-	if len(values) != w.Out*w.In {
-		panic(fmt.Sprintf("panel: %d values for a weight of %d x %d", len(values), w.Out, w.In))
-	}
-	for o := range w.Out {
-		to := w.tiles[w.place(o, 0):]
-		for i, v := range values[o*w.In : (o+1)*w.In] {
-			to[i*tileRows] = v
-		}
-	}
-}
-
 // NewHalfWeight packs bfloat16 bits [out, in], row-major.
 func NewHalfWeight(out, in int, bits []uint16) *Weight {
-	w := &Weight{Out: out, In: in, half: make([]uint16, tileCount(out)*tileRows*in)}
+	w := newHalf(out, in)
 	for o := range out {
-		to := w.half[w.place(o, 0):]
 		for i, v := range bits[o*in : (o+1)*in] {
-			to[i*tileRows] = v
+			w.half[w.place(o, i)] = v
 		}
 	}
 	return w
 }
 
-// fromBits is the value of bfloat16 bits.
+// NewRoundedWeight packs values [out, in], row-major, as bfloat16.
+func NewRoundedWeight(out, in int, values []float32) *Weight {
+	w := newHalf(out, in)
+	w.Set(values)
+	return w
+}
+
+func newHalf(out, in int) *Weight {
+	return &Weight{Out: out, In: in, half: make([]uint16, tileCount(out)*tileRows*pairs(in)*2)}
+}
+
+// Set replaces all values.
+func (w *Weight) Set(values []float32) {
+	if len(values) != w.Out*w.In {
+		panic(fmt.Sprintf("panel: %d values for a weight of %d x %d", len(values), w.Out, w.In))
+	}
+	for o := range w.Out {
+		row := values[o*w.In : (o+1)*w.In]
+		if w.tiles == nil {
+			for i, v := range row {
+				w.half[w.place(o, i)] = toBits(v)
+			}
+			continue
+		}
+		to := w.tiles[w.place(o, 0):]
+		for i, v := range row {
+			to[i*tileRows] = v
+		}
+	}
+}
+
+// fromBits is the value of bfloat16 bits, toBits the nearest bfloat16, of two the even one.
 func fromBits(half uint16) float32 { return math.Float32frombits(uint32(half) << 16) }
+func toBits(v float32) uint16 {
+	bits := math.Float32bits(v)
+	return uint16((bits + 0x7fff + bits>>16&1) >> 16)
+}
 
 // Row copies row o to a slice of In elements.
 func (w *Weight) Row(o int, to []float32) {
-	at := w.place(o, 0)
 	for i := range to {
-		if w.tiles != nil {
-			to[i] = w.tiles[at+i*tileRows]
+		if at := w.place(o, i); w.tiles != nil {
+			to[i] = w.tiles[at]
 		} else {
-			to[i] = fromBits(w.half[at+i*tileRows])
+			to[i] = fromBits(w.half[at])
 		}
 	}
+}
+
+// Operand is a matrix that weights multiply: as it is or, where it has halves, rounded to bfloat16, which weights kept so
+// multiply twice as fast, with sums in float32.
+type Operand struct {
+	Matrix
+	halves []uint16 // [Panels][Rows/2][Lanes][2]
+}
+
+// Exact is m as an operand in float32.
+func Exact(m Matrix) Operand { return Operand{Matrix: m} }
+
+// Rounded is m as an operand in bfloat16. It is not to be changed as long as the operand is used.
+func Rounded(m Matrix) Operand {
+	o := Operand{m, make([]uint16, m.Panels*pairs(m.Rows)*Lanes*2)}
+	n := pairs(m.Rows) * Lanes * 2
+	for p := range m.Panels {
+		toHalves(o.halves[p*n:(p+1)*n], m.Panel(p))
+	}
+	return o
 }
 
 // deepest is the longest stretch of a contraction in one kernel call: that many rows of some twenty panels stay in the
@@ -85,85 +131,116 @@ const widest = 24
 // Scratch is the memory of one goroutine for the functions of this package. The zero value is ready.
 type Scratch struct {
 	tile []float32
+	half []uint16
 	over [2 * tileRows * Lanes]float32 // a tile's product, where only a part of it is wanted
 	attention
 }
 
 // Multiply is y = W x, or y += W x with add: x [In, n], y [Out, n].
-func (w *Weight) Multiply(s *Scratch, x, y Matrix, add bool) {
-	w.check("x", x, w.In)
-	w.check("y", y, w.Out)
+func (w *Weight) Multiply(s *Scratch, x Operand, y Matrix, add bool) {
+	w.check(x, w.In, y, w.Out)
 	deep := stretch(w.In)
 	for from := 0; from < x.Panels; from += widest {
 		to := min(from+widest, x.Panels)
 		for k := 0; k < w.In; k += deep {
 			n := min(deep, w.In-k)
 			for t := range tileCount(w.Out) {
-				multiplyTile(s, w.tile(s, t, k, n), n, x, k, y, t*tileRows, from, to, add || k > 0)
+				if x.halves != nil {
+					multiplyHalves(s, w.halfTile(t, k, n), n, x, k, y, t*tileRows, from, to, add || k > 0)
+				} else {
+					multiplyTile(s, w.tile(s, t, k, n), n, x, k, y, t*tileRows, from, to, add || k > 0)
+				}
 			}
 		}
 	}
 }
 
 // MultiplyTransposed is x = Wᵀ y, or x += Wᵀ y with add: x [In, n], y [Out, n].
-func (w *Weight) MultiplyTransposed(s *Scratch, y, x Matrix, add bool) {
-	w.check("x", x, w.In)
-	w.check("y", y, w.Out)
+func (w *Weight) MultiplyTransposed(s *Scratch, y Operand, x Matrix, add bool) {
+	w.check(y, w.Out, x, w.In)
 	deep := stretch(w.Out)
 	for from := 0; from < x.Panels; from += widest {
 		to := min(from+widest, x.Panels)
 		for k := 0; k < w.Out; k += deep {
 			n := min(deep, w.Out-k)
 			for i := 0; i < w.In; i += tileRows {
-				multiplyTile(s, w.turned(s, i, k, n), n, y, k, x, i, from, to, add || k > 0)
+				if y.halves != nil {
+					multiplyHalves(s, w.turnedHalf(s, i, k, n), n, y, k, x, i, from, to, add || k > 0)
+				} else {
+					multiplyTile(s, w.turned(s, i, k, n), n, y, k, x, i, from, to, add || k > 0)
+				}
 			}
 		}
 	}
 }
 
-func (w *Weight) check(name string, m Matrix, rows int) {
-	if m.Rows != rows || len(m.Data) != m.Rows*m.Panels*Lanes {
-		panic(fmt.Sprintf("panel: weight of %d x %d: %s has %d rows, %d panels and %d elements", w.Out, w.In, name, m.Rows,
-			m.Panels, len(m.Data)))
+func (w *Weight) check(x Operand, in int, y Matrix, out int) {
+	if x.Rows != in || y.Rows != out || x.Panels != y.Panels {
+		panic(fmt.Sprintf("panel: a weight of %d x %d takes %d rows of %d panels to %d of %d", w.Out, w.In, x.Rows, x.Panels,
+			y.Rows, y.Panels))
+	}
+	if x.halves != nil && w.half == nil {
+		panic(fmt.Sprintf("panel: a weight of %d x %d kept as float32 cannot multiply bfloat16", w.Out, w.In))
 	}
 }
 
 // multiplyTile multiplies a tile [n][8] with rows k..k+n of x into rows r..r+8 of y, for panels from..to.
-func multiplyTile(s *Scratch, tile []float32, n int, x Matrix, k int, y Matrix, r, from, to int, add bool) {
-	if r+tileRows > y.Rows {
-		multiplyPart(s, tile, n, x, k, y, r, from, to, add)
-		return
-	}
+func multiplyTile(s *Scratch, tile []float32, n int, x Operand, k int, y Matrix, r, from, to int, add bool) {
+	whole := r+tileRows <= y.Rows
 	p := from
-	for ; p+1 < to; p += 2 {
+	for ; whole && p+1 < to; p += 2 {
 		x0, x1 := (p*x.Rows+k)*Lanes, ((p+1)*x.Rows+k)*Lanes
 		y0, y1 := (p*y.Rows+r)*Lanes, ((p+1)*y.Rows+r)*Lanes
 		gemm8x2(n, &tile[0], &x.Data[x0], &x.Data[x1], &y.Data[y0], &y.Data[y1], add)
 	}
-	if p < to {
-		gemm8x1(n, &tile[0], &x.Data[(p*x.Rows+k)*Lanes], &y.Data[(p*y.Rows+r)*Lanes], add)
+	for ; p < to; p++ {
+		at := &x.Data[(p*x.Rows+k)*Lanes]
+		s.part(y, p, r, func(c *float32) { gemm8x1(n, &tile[0], at, c, add) })
 	}
 }
 
-// multiplyPart is multiplyTile for a last tile of which y has only some rows.
-func multiplyPart(s *Scratch, tile []float32, n int, x Matrix, k int, y Matrix, r, from, to int, add bool) {
-	for p := from; p < to; p++ {
-		rows := y.rows(p, r, y.Rows)
-		copy(s.over[:], rows)
-		gemm8x1(n, &tile[0], &x.Data[(p*x.Rows+k)*Lanes], &s.over[0], add)
-		copy(rows, s.over[:])
+// multiplyHalves is multiplyTile in bfloat16: a tile [n/2][8][2].
+func multiplyHalves(s *Scratch, tile []uint16, n int, x Operand, k int, y Matrix, r, from, to int, add bool) {
+	whole := r+tileRows <= y.Rows
+	n, k = pairs(n), k/2
+	rows := pairs(x.Rows)
+	p := from
+	for ; whole && p+1 < to; p += 2 {
+		x0, x1 := (p*rows+k)*Lanes*2, ((p+1)*rows+k)*Lanes*2
+		y0, y1 := (p*y.Rows+r)*Lanes, ((p+1)*y.Rows+r)*Lanes
+		half8x2(n, &tile[0], &x.halves[x0], &x.halves[x1], &y.Data[y0], &y.Data[y1], add)
+	}
+	for ; p < to; p++ {
+		at := &x.halves[(p*rows+k)*Lanes*2]
+		s.part(y, p, r, func(c *float32) { half8x1(n, &tile[0], at, c, add) })
 	}
 }
 
-// tile is rows k..k+n of the t-th tile, in float32: [n][8].
+// part lets multiply work on 8 rows of a panel from row r on, of which y may have only the first.
+func (s *Scratch) part(y Matrix, p, r int, multiply func(c *float32)) {
+	rows := y.rows(p, r, min(r+tileRows, y.Rows))
+	if r+tileRows <= y.Rows {
+		multiply(&rows[0])
+		return
+	}
+	copy(s.over[:], rows)
+	multiply(&s.over[0])
+	copy(rows, s.over[:])
+}
+
+// tile is rows k..k+n of the t-th tile, in float32: [n][8]. k is a multiple of 8.
 func (w *Weight) tile(s *Scratch, t, k, n int) []float32 {
-	at := (t*w.In + k) * tileRows
 	if w.tiles != nil {
-		return w.tiles[at : at+n*tileRows]
+		return w.tiles[w.place(t*tileRows, k):][:n*tileRows]
 	}
-	to := s.space(n * tileRows)
-	fromHalf(to, w.half[at:at+n*tileRows])
+	to := s.space(pairs(n) * 2 * tileRows)
+	fromHalves(to, w.halfTile(t, k, n))
 	return to
+}
+
+// halfTile is tile as it is kept: [n/2][8][2].
+func (w *Weight) halfTile(t, k, n int) []uint16 {
+	return w.half[w.place(t*tileRows, k):][:pairs(n)*2*tileRows]
 }
 
 func (s *Scratch) space(n int) []float32 {
@@ -174,39 +251,46 @@ func (s *Scratch) space(n int) []float32 {
 }
 
 // turned is a tile of the transposed weight: its rows i..i+8, which are columns of w, over the outputs k..k+n: [n][8].
-// k is a multiple of 8.
+// i and k are multiples of 8.
 func (w *Weight) turned(s *Scratch, i, k, n int) []float32 {
-	to := s.space((n+tileRows-1)/tileRows*tileRows*tileRows + tileRows*tileRows)
+	const block = tileRows * tileRows
 	first, count := k/tileRows, tileCount(n)
+	to := s.space(count * block)
 	switch {
-	case i+tileRows > w.In:
-		w.turnSlowly(to, i, first, count)
-	case w.tiles != nil:
-		turnBlocks(w.tiles[(first*w.In+i)*tileRows:], w.In*tileRows, count, to)
+	case w.tiles == nil:
+		fromHalves(to, w.turnedHalf(s, i, k, n))
+	case i+tileRows <= w.In:
+		turnBlocks(w.tiles[w.place(k, i):], w.In*tileRows, count, to)
 	default:
-		block := to[count*tileRows*tileRows:]
-		for t := range count {
-			at := ((first+t)*w.In + i) * tileRows
-			fromHalf(block, w.half[at:at+tileRows*tileRows])
-			turnBlocks(block, 0, 1, to[t*tileRows*tileRows:])
-		}
-	}
-	return to[:n*tileRows]
-}
-
-// turnSlowly is turned where fewer than 8 columns are left.
-func (w *Weight) turnSlowly(to []float32, i, first, count int) {
-	clear(to[:count*tileRows*tileRows])
-	for o := range count * tileRows {
-		for j := i; j < w.In; j++ {
-			at := ((first+o/tileRows)*w.In+j)*tileRows + o%tileRows
-			if w.tiles != nil {
-				to[o*tileRows+j-i] = w.tiles[at]
-			} else {
-				to[o*tileRows+j-i] = fromBits(w.half[at])
+		clear(to)
+		for o := range min(count*tileRows, w.Out-k) {
+			for j := i; j < w.In; j++ {
+				to[o*tileRows+j-i] = w.tiles[w.place(first*tileRows+o, j)]
 			}
 		}
 	}
+	return to
+}
+
+// turnedHalf is turned in bfloat16: [n/2][8][2].
+func (w *Weight) turnedHalf(s *Scratch, i, k, n int) []uint16 {
+	const block = tileRows * tileRows
+	count := tileCount(n)
+	if len(s.half) < count*block {
+		s.half = make([]uint16, count*block)
+	}
+	to := s.half[:count*block]
+	if i+tileRows <= w.In {
+		turnHalfBlocks(w.half[w.place(k, i):], pairs(w.In)*2*tileRows, count, to)
+		return to
+	}
+	clear(to)
+	for o := range min(count*tileRows, w.Out-k) {
+		for j := i; j < w.In; j++ {
+			to[(o/2*tileRows+j-i)*2+o%2] = w.half[w.place(k+o, j)]
+		}
+	}
+	return to
 }
 
 // AddProduct is c += a bᵀ, the sum over all columns: a [n rows], b [m rows], c [n, m] row-major.
