@@ -36,6 +36,7 @@ type Engine struct {
 	clerk *clerk
 
 	panels *panelModel // nil: graphs compute
+	memory panelMemory
 
 	mu    sync.Mutex
 	execs map[string]*graph.Exec

@@ -145,5 +145,6 @@ func (s *panelStream) allLogits() []float32 {
 	for i := range columns {
 		logits.Column(i, all[i*logits.Rows:(i+1)*logits.Rows])
 	}
+	s.settle(nil)
 	return all
 }

@@ -19,7 +19,7 @@ func (s *panelStream) linearGradient(layer int, proj string, x func() panel.Oper
 	}
 	input, sum := x(), g.of(proj, e)
 	panel.AddProduct(dy.Matrix, s.inner(e, input), sum.b)
-	du := newMatrix(e.A.Out, dy.Panels)
+	du := s.matrix(e.A.Out, dy.Panels)
 	e.B.MultiplyTransposed(&s.scratch, dy, du, false)
 	panel.Scale(du, e.Scale)
 	panel.AddProduct(du, input.Matrix, sum.a)
@@ -54,7 +54,10 @@ func (s *panelStream) values(layer int, g gradientsOf) [][]float32 {
 // returned is the gradient of what was exported, or nil. The gradient of what was moved in is returned, if anything was.
 func (s *panelStream) backward(layer int, returned *panelKV, toInput bool) (values [][]float32, moved *panelKV) {
 	l, g := &s.layers[layer], gradientsOf{}
-	defer s.release(layer)
+	defer func() {
+		s.release(layer)
+		s.settle(nil)
+	}()
 	if l.keysValuesOnly {
 		s.backwardKeysValues(layer, s.spread(l.x.Panels, returned), panel.Wide{}, toInput, g)
 		return s.values(layer, g), nil
@@ -63,8 +66,8 @@ func (s *panelStream) backward(layer int, returned *panelKV, toInput bool) (valu
 		s.again(layer)
 	}
 	dMid := s.backwardFeed(layer, l, g)
-	dz := newMatrix(l.z.Rows, l.z.Panels)
-	narrow := newMatrix(dMid.Rows, dMid.Panels)
+	dz := s.matrix(l.z.Rows, l.z.Panels)
+	narrow := s.matrix(dMid.Rows, dMid.Panels)
 	dMid.Narrow(narrow)
 	s.linearGradient(layer, "o_proj", func() panel.Operand { return s.operand(l.z) }, s.operand(narrow), dz, false, g)
 	dq, own, moved := s.attendGradient(layer, l, dz)
@@ -80,11 +83,11 @@ func (s *panelStream) backward(layer int, returned *panelKV, toInput bool) (valu
 // backwardFeed goes back through the feed-forward half and returns the gradient of the stream in the middle of the layer.
 func (s *panelStream) backwardFeed(layer int, l *panelLayer, g gradientsOf) (dMid panel.Wide) {
 	block := &s.model.layers[layer]
-	dy := newMatrix(s.dy.Rows, s.dy.Panels)
+	dy := s.matrix(s.dy.Rows, s.dy.Panels)
 	s.dy.Narrow(dy)
-	dh := newMatrix(l.gate.Rows, l.gate.Panels)
+	dh := s.matrix(l.gate.Rows, l.gate.Panels)
 	s.linearGradient(layer, "down_proj", func() panel.Operand {
-		h := newMatrix(l.gate.Rows, l.gate.Panels)
+		h := s.matrix(l.gate.Rows, l.gate.Panels)
 		panel.SwiGLU(l.gate, l.up, h)
 		return s.operand(h)
 	}, s.operand(dy), dh, false, g)
@@ -102,8 +105,8 @@ func (s *panelStream) backwardFeed(layer int, l *panelLayer, g gradientsOf) (dMi
 func (s *panelStream) attendGradient(layer int, l *panelLayer, dz panel.Matrix) (dq panel.Matrix, own panelKV, moved *panelKV) {
 	cfg := s.engine.Weights.Config
 	heads, groups, dim := cfg.NumAttentionHeads, cfg.NumKeyValueHeads, cfg.HeadDim
-	dq = newMatrix(l.q.Rows, l.q.Panels)
-	own = panelKV{newMatrix(l.k.Rows, l.k.Panels), newMatrix(l.v.Rows, l.v.Panels)}
+	dq = s.matrix(l.q.Rows, l.q.Panels)
+	own = panelKV{s.matrix(l.k.Rows, l.k.Panels), s.matrix(l.v.Rows, l.v.Panels)}
 	if l.moved != nil {
 		moved = &panelKV{newMatrix(l.k.Rows, l.moved.k.Panels), newMatrix(l.v.Rows, l.moved.k.Panels)}
 	}
@@ -115,7 +118,7 @@ func (s *panelStream) attendGradient(layer int, l *panelLayer, dz panel.Matrix) 
 			if l.moved != nil {
 				n += s.moved
 			}
-			dk, dv := make([]float32, n*panel.Lanes*panel.Padded(dim)), make([]float32, n*panel.Lanes*panel.Padded(dim))
+			dk, dv := s.zeros(n, panel.Padded(dim)).Data, s.zeros(n, panel.Padded(dim)).Data // [n*Lanes keys][Padded(dim)]
 			for h := group * (heads / groups); h < (group+1)*(heads/groups); h++ {
 				for p := b * perSequence; p < (b+1)*perSequence; p++ {
 					maximum, inverse := stats(l, h, p, l.q.Panels*panel.Lanes)
@@ -159,7 +162,7 @@ func (s *panelStream) backwardIn(layer int, l *panelLayer, dMid panel.Wide, dq p
 	normed, inverse := s.norm(l.xq, block.attention)
 	var dNormed panel.Matrix
 	if toInput {
-		dNormed = newMatrix(normed.Rows, normed.Panels)
+		dNormed = s.matrix(normed.Rows, normed.Panels)
 	}
 	s.linearGradient(layer, "q_proj", func() panel.Operand { return normed }, s.operand(dq), dNormed, false, g)
 	if !toInput {
@@ -167,7 +170,7 @@ func (s *panelStream) backwardIn(layer int, l *panelLayer, dMid panel.Wide, dq p
 		return
 	}
 	panel.NormalizeGradient(dNormed, block.attention, l.xq, inverse, dMid)
-	dx := newWide(l.x.Rows, l.x.Panels)
+	dx := s.wideZeros(l.x.Rows, l.x.Panels)
 	for b, c := range s.last {
 		dx.AddColumn(c, dMid, b*panel.Lanes)
 	}
@@ -185,7 +188,7 @@ func (s *panelStream) backwardKeysValuesAnd(layer int, own panelKV, dq *panel.Ma
 	input := func() panel.Operand { return normed }
 	var dNormed panel.Matrix
 	if toInput {
-		dNormed = newMatrix(normed.Rows, normed.Panels)
+		dNormed = s.matrix(normed.Rows, normed.Panels)
 	}
 	s.linearGradient(layer, "k_proj", input, s.operand(own.k), dNormed, false, g)
 	s.linearGradient(layer, "v_proj", input, s.operand(own.v), dNormed, true, g)
@@ -197,7 +200,7 @@ func (s *panelStream) backwardKeysValuesAnd(layer int, own panelKV, dq *panel.Ma
 		return
 	}
 	if dx.Rows == 0 {
-		dx = newWide(l.x.Rows, l.x.Panels)
+		dx = s.wideZeros(l.x.Rows, l.x.Panels)
 	}
 	panel.NormalizeGradient(dNormed, block.attention, l.x, inverse, dx)
 	s.dy = dx
@@ -205,7 +208,7 @@ func (s *panelStream) backwardKeysValuesAnd(layer int, own panelKV, dq *panel.Ma
 
 // spread puts the gradients of exported states back to the positions they came from, among panels columns.
 func (s *panelStream) spread(panels int, returned *panelKV) panelKV {
-	own := panelKV{newMatrix(returned.k.Rows, panels), newMatrix(returned.v.Rows, panels)}
+	own := panelKV{s.zeros(returned.k.Rows, panels), s.zeros(returned.v.Rows, panels)}
 	for i, flat := range s.options.Export.Source {
 		from, to := s.route(i, flat)
 		own.k.AddColumn(to, returned.k, from)
@@ -214,4 +217,16 @@ func (s *panelStream) spread(panels int, returned *panelKV) panelKV {
 	return own
 }
 
-func (s *panelStream) release(layer int) { s.layers[layer] = panelLayer{} }
+// release gives back what is held of a layer.
+func (s *panelStream) release(layer int) {
+	s.layers[layer].lent.giveBack(&s.engine.memory)
+	s.layers[layer] = panelLayer{}
+}
+
+// close gives back everything.
+func (s *panelStream) close() {
+	for layer := range s.layers {
+		s.release(layer)
+	}
+	s.lent.giveBack(&s.engine.memory)
+}

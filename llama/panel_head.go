@@ -28,14 +28,14 @@ func (s *panelStream) final() []int {
 
 // logits are those of the given columns: the stream there, its norm, and the logits [V].
 func (s *panelStream) logits(columns []int) (x panel.Wide, inverse []float64, logits panel.Matrix) {
-	x = newWide(s.x.Rows, panelsOf(len(columns)))
+	x = s.wideZeros(s.x.Rows, panelsOf(len(columns)))
 	for i, c := range columns {
 		if c >= 0 {
 			x.Copy(i, s.x, c)
 		}
 	}
 	normed, inverse := s.norm(x, s.model.finalNorm)
-	logits = newMatrix(s.model.head.Out, x.Panels)
+	logits = s.matrix(s.model.head.Out, x.Panels)
 	s.model.head.Multiply(&s.scratch, normed, logits, false)
 	return x, inverse, logits
 }
@@ -68,6 +68,7 @@ func (s *panelStream) score(t Targets, gradient bool) Scores {
 	if gradient {
 		s.scoreGradient(columns, x, inverse, logits)
 	}
+	s.settle(nil)
 	return out
 }
 
@@ -89,11 +90,11 @@ func softmaxColumn(logits []float32, p []float64) (logSum float64) {
 }
 
 func (s *panelStream) scoreGradient(columns []int, x panel.Wide, inverse []float64, dLogits panel.Matrix) {
-	dNormed := newMatrix(x.Rows, x.Panels)
+	dNormed := s.matrix(x.Rows, x.Panels)
 	s.model.head.MultiplyTransposed(&s.scratch, s.operand(dLogits), dNormed, false)
-	dx := newWide(x.Rows, x.Panels)
+	dx := s.wideZeros(x.Rows, x.Panels)
 	panel.NormalizeGradient(dNormed, s.model.finalNorm, x, inverse, dx)
-	s.dy = newWide(s.x.Rows, s.x.Panels)
+	s.dy = s.wideZeros(s.x.Rows, s.x.Panels)
 	for i, c := range columns {
 		if c >= 0 {
 			s.dy.Copy(c, dx, i)

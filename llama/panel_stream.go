@@ -35,6 +35,7 @@ type panelStream struct {
 	last               []int         // columns of the positions read after the last layer, one a sequence
 	dy                 panel.Wide    // on the way back: of the residual stream after the next layer
 	layers             []panelLayer
+	lent               loans // since the last settle, and x and dy
 	layersDone         bool
 	scratch            panel.Scratch
 }
@@ -46,6 +47,8 @@ type panelLayer struct {
 	gate, up         panel.Matrix
 	maximum, inverse []float32 // [H][query columns] of the softmax
 	moved            *panelKV  // keys rotated to their places here
+	exported         *panelKV
+	lent             loans
 	keysValuesOnly   bool
 }
 
@@ -54,10 +57,6 @@ type panelKV struct{ k, v panel.Matrix }
 
 func newMatrix(rows, panels int) panel.Matrix {
 	return panel.Matrix{Rows: rows, Panels: panels, Data: make([]float32, rows*panels*panel.Lanes)}
-}
-
-func newWide(rows, panels int) panel.Wide {
-	return panel.Wide{Rows: rows, Panels: panels, Data: make([]float64, rows*panels*panel.Lanes)}
 }
 
 func panelsOf(n int) int { return (n + panel.Lanes - 1) / panel.Lanes }
@@ -76,7 +75,7 @@ func (e *Engine) newPanelStream(seq Sequences, o StreamOptions) (*panelStream, e
 		}
 	}
 	s.own = panelsOf(longest)
-	s.x = newWide(e.Weights.Config.HiddenSize, s.rows*s.own)
+	s.x = s.wideZeros(e.Weights.Config.HiddenSize, s.rows*s.own)
 	row := make([]float32, s.x.Rows)
 	own := newPlaces(s.rows, s.own)
 	for i, id := range seq.Token {
@@ -204,7 +203,7 @@ func (s *panelStream) extra(layer int, proj string) *LowRank {
 // operand is m as the engine multiplies it.
 func (s *panelStream) operand(m panel.Matrix) panel.Operand {
 	if s.engine.Options.Compute == dtypes.BFloat16 {
-		return panel.Rounded(m)
+		return panel.Rounded(m, s.halves(m))
 	}
 	return panel.Exact(m)
 }
@@ -212,7 +211,7 @@ func (s *panelStream) operand(m panel.Matrix) panel.Operand {
 // linear is the named projection of x: [out].
 func (s *panelStream) linear(layer int, proj string, x panel.Operand) panel.Matrix {
 	w := s.model.layers[layer].projections[proj]
-	y := newMatrix(w.Out, x.Panels)
+	y := s.matrix(w.Out, x.Panels)
 	w.Multiply(&s.scratch, x, y, false)
 	if e := s.extra(layer, proj); e != nil {
 		e.B.Multiply(&s.scratch, s.operand(s.inner(e, x)), y, true)
@@ -222,7 +221,7 @@ func (s *panelStream) linear(layer int, proj string, x panel.Operand) panel.Matr
 
 // inner is Scale A x: [r].
 func (s *panelStream) inner(e *LowRank, x panel.Operand) panel.Matrix {
-	u := newMatrix(e.A.Out, x.Panels)
+	u := s.matrix(e.A.Out, x.Panels)
 	e.A.Multiply(&s.scratch, x, u, false)
 	panel.Scale(u, e.Scale)
 	return u
@@ -230,7 +229,7 @@ func (s *panelStream) inner(e *LowRank, x panel.Operand) panel.Matrix {
 
 // norm is the RMSNorm of x with the given gain: [M], and what its gradient needs.
 func (s *panelStream) norm(x panel.Wide, gain []float32) (y panel.Operand, inverse []float64) {
-	normed, inverse := newMatrix(x.Rows, x.Panels), make([]float64, x.Panels*panel.Lanes)
+	normed, inverse := s.matrix(x.Rows, x.Panels), make([]float64, x.Panels*panel.Lanes)
 	panel.Normalize(x, gain, s.engine.Weights.Config.RMSNormEps, normed, inverse)
 	return s.operand(normed), inverse
 }
@@ -244,7 +243,7 @@ func (s *panelStream) readers(layer int, x panel.Wide) panel.Wide {
 	if !s.isLast(layer) {
 		return x
 	}
-	xq := newWide(x.Rows, s.rows)
+	xq := s.wideZeros(x.Rows, s.rows)
 	for b, c := range s.last {
 		xq.Copy(b*panel.Lanes, x, c)
 	}
@@ -266,20 +265,23 @@ func (s *panelStream) forward(layer int, moved *panelKV, export bool) (exported 
 		exported = s.export(own)
 	}
 	if moved != nil {
-		l.moved = &panelKV{newMatrix(moved.k.Rows, moved.k.Panels), moved.v}
+		l.moved = &panelKV{s.matrix(moved.k.Rows, moved.k.Panels), moved.v}
 		copy(l.moved.k.Data, moved.k.Data)
 		panel.Rotate(l.moved.k, s.movedCos, s.movedSin, s.engine.Weights.Config.HeadDim, false)
 	}
 	h := s.run(layer, &l, normed, own)
-	y := copyWide(l.mid)
+	y := s.copyWide(l.mid)
 	y.Add(s.linear(layer, "down_proj", h))
-	switch {
-	case s.options.Keep && s.options.Remat:
-		s.layers[layer] = panelLayer{x: l.x, moved: l.moved}
-	case s.options.Keep:
-		s.layers[layer] = l
-	}
 	s.x, s.layersDone = y, layer == len(s.layers)-1
+	switch {
+	case !s.options.Keep:
+		l = panelLayer{}
+	case s.options.Remat:
+		l = panelLayer{x: l.x, moved: l.moved}
+	}
+	l.exported = exported
+	s.settle(&l)
+	s.layers[layer] = l
 	return exported
 }
 
@@ -296,11 +298,11 @@ func (s *panelStream) run(layer int, l *panelLayer, normed panel.Operand, own pa
 	cos, sin := s.queryTables(layer)
 	panel.Rotate(l.q, cos, sin, dim, false)
 	s.attend(layer, l)
-	l.mid = copyWide(l.xq)
+	l.mid = s.copyWide(l.xq)
 	l.mid.Add(s.linear(layer, "o_proj", s.operand(l.z)))
 	normed, _ = s.norm(l.mid, block.feed)
 	l.gate, l.up = s.linear(layer, "gate_proj", normed), s.linear(layer, "up_proj", normed)
-	product := newMatrix(l.gate.Rows, l.gate.Panels)
+	product := s.matrix(l.gate.Rows, l.gate.Panels)
 	panel.SwiGLU(l.gate, l.up, product)
 	return s.operand(product)
 }
@@ -312,8 +314,10 @@ func (s *panelStream) again(layer int) {
 	s.run(layer, l, normed, s.keysValues(layer, normed))
 }
 
-func copyWide(x panel.Wide) panel.Wide {
-	return panel.Wide{Rows: x.Rows, Panels: x.Panels, Data: append([]float64(nil), x.Data...)}
+func (s *panelStream) copyWide(x panel.Wide) panel.Wide {
+	y := s.wide(x.Rows, x.Panels)
+	copy(y.Data, x.Data)
+	return y
 }
 
 // queryTables are the rotary tables of a layer's queries.
@@ -321,7 +325,7 @@ func (s *panelStream) queryTables(layer int) (cos, sin panel.Matrix) {
 	if !s.isLast(layer) {
 		return s.cos, s.sin
 	}
-	cos, sin = newMatrix(s.cos.Rows, s.rows), newMatrix(s.sin.Rows, s.rows)
+	cos, sin = s.zeros(s.cos.Rows, s.rows), s.zeros(s.sin.Rows, s.rows)
 	for b, c := range s.last {
 		cos.Copy(b*panel.Lanes, s.cos, c)
 		sin.Copy(b*panel.Lanes, s.sin, c)
@@ -333,7 +337,7 @@ func (s *panelStream) queryTables(layer int) (cos, sin panel.Matrix) {
 func (s *panelStream) attend(layer int, l *panelLayer) {
 	cfg := s.engine.Weights.Config
 	heads, dim := cfg.NumAttentionHeads, cfg.HeadDim
-	l.z = newMatrix(l.q.Rows, l.q.Panels)
+	l.z = s.matrix(l.q.Rows, l.q.Panels)
 	columns := l.q.Panels * panel.Lanes
 	l.maximum, l.inverse = make([]float32, heads*columns), make([]float32, heads*columns)
 	for p := range l.q.Panels {
@@ -396,7 +400,7 @@ func (s *panelStream) sight(layer int, l *panelLayer, p int) panel.Sight {
 func (s *panelStream) export(own panelKV) *panelKV {
 	o := s.options.Export
 	panels := panelsOf(o.Count)
-	out := &panelKV{newMatrix(own.k.Rows, s.rows*panels), newMatrix(own.v.Rows, s.rows*panels)}
+	out := &panelKV{s.zeros(own.k.Rows, s.rows*panels), s.zeros(own.v.Rows, s.rows*panels)}
 	for i, flat := range o.Source {
 		to, from := s.route(i, flat)
 		out.k.Copy(to, own.k, from)
@@ -416,9 +420,12 @@ func (s *panelStream) route(i int, flat int32) (exported, own int) {
 func (s *panelStream) exportKeysValues(layer int) *panelKV {
 	normed, _ := s.norm(s.x, s.model.layers[layer].attention)
 	out := s.export(s.keysValues(layer, normed))
+	l := panelLayer{exported: out, keysValuesOnly: true}
 	if s.options.Keep {
-		s.layers[layer] = panelLayer{x: s.x, keysValuesOnly: true}
+		l.x = s.x
 	}
 	s.x = panel.Wide{}
+	s.settle(&l)
+	s.layers[layer] = l
 	return out
 }

@@ -460,6 +460,9 @@ func (s *Stream) Release(layer int) {
 
 // Close frees everything the stream still holds.
 func (s *Stream) Close() {
+	if s.panels != nil {
+		s.panels.close()
+	}
 	for layer := range s.layers {
 		s.Release(layer)
 	}

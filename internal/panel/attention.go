@@ -77,6 +77,10 @@ type attention struct {
 // and group..group+dim of the keys and values. maximum and inverse [Lanes] receive what the gradient needs of the
 // softmax: its largest score and the inverse of its sum.
 func Attend(s *Scratch, q, z []float32, dim, group int, keys []Keys, sight Sight, scale float32, maximum, inverse []float32) {
+	if len(sight.Panels) == 0 { // padding
+		clear(z)
+		return
+	}
 	s.room(len(sight.Panels))
 	s.score(keys, sight, dim, group, q, s.scores, Keys.keys)
 	n := len(sight.Panels) * Lanes
@@ -140,6 +144,10 @@ func (s *Scratch) mix(keys []Keys, sight Sight, dim, group int, b, to []float32,
 // weights and dp = Vᵀ dz, ds = p (dp - Σ dp p) (FlashAttention, Dao et al. 2022, appendix B.2).
 func AttendGradient(s *Scratch, q, dz []float32, dim, group int, keys []Keys, sight Sight, scale float32,
 	maximum, inverse, dq, dk, dv []float32) {
+	if len(sight.Panels) == 0 {
+		clear(dq)
+		return
+	}
 	s.room(len(sight.Panels))
 	s.score(keys, sight, dim, group, q, s.scores, Keys.keys)
 	s.score(keys, sight, dim, group, dz, s.dp, Keys.values)

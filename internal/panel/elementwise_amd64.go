@@ -202,28 +202,17 @@ func scaleBy(x []float32, by float32) {
 	archsimd.ClearAVXUpperBits()
 }
 
-// The 8x8 block of a tile [k][8] is turned in two rounds: halves of rows are gathered from pairs of vectors, then joined.
-var (
-	turnLow   = [16]uint32{0, 8, 16, 24, 1, 9, 17, 25, 2, 10, 18, 26, 3, 11, 19, 27}
-	turnHigh  = [16]uint32{4, 12, 20, 28, 5, 13, 21, 29, 6, 14, 22, 30, 7, 15, 23, 31}
-	joinFirst = [16]uint32{0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23}
-	joinLast  = [16]uint32{8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31}
-)
+// turnTile are the lanes of the two rounds in which an 8x8 block of a tile [k][8] is turned: quarters of four rows are
+// gathered from either half of the block, then those that belong to a row are joined.
+var turnTile = [4][16]uint32{
+	{0, 8, 16, 24, 1, 9, 17, 25, 2, 10, 18, 26, 3, 11, 19, 27},
+	{4, 12, 20, 28, 5, 13, 21, 29, 6, 14, 22, 30, 7, 15, 23, 31},
+	{0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23},
+	{8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31},
+}
 
 func turnBlocks(tiles []float32, stride, n int, to []float32) {
-	low, high := archsimd.LoadUint32x16(&turnLow), archsimd.LoadUint32x16(&turnHigh)
-	first, last := archsimd.LoadUint32x16(&joinFirst), archsimd.LoadUint32x16(&joinLast)
-	for i := range n {
-		from, to := tiles[i*stride:][:64], to[i*64:][:64]
-		a, b, c, d := load(from), load(from[16:]), load(from[32:]), load(from[48:])
-		ab, cd := a.ConcatPermute(b, low), c.ConcatPermute(d, low)
-		store(to, ab.ConcatPermute(cd, first))
-		store(to[16:], ab.ConcatPermute(cd, last))
-		ab, cd = a.ConcatPermute(b, high), c.ConcatPermute(d, high)
-		store(to[32:], ab.ConcatPermute(cd, first))
-		store(to[48:], ab.ConcatPermute(cd, last))
-	}
-	archsimd.ClearAVXUpperBits()
+	turnBlocks8(&tiles[0], stride, n, &to[0], &turnTile)
 }
 
 // pairLanes gathers, from two vectors of pairs of neighbours of 8 rows, first the even and then the odd ones' rows.
@@ -263,7 +252,7 @@ func toHalves(to []uint16, from []float32) {
 	}
 	archsimd.ClearAVXUpperBits()
 	for l := 0; i+l < len(from); l++ { // the last row has no neighbour
-		to[i+2*l] = toBits(from[i+l])
+		to[i+2*l], to[i+2*l+1] = toBits(from[i+l]), 0
 	}
 }
 
@@ -279,12 +268,5 @@ var turnHalfLanes = func() (lanes [2][32]uint16) {
 }()
 
 func turnHalfBlocks(tiles []uint16, stride, n int, to []uint16) {
-	first, second := archsimd.LoadUint16x32(&turnHalfLanes[0]), archsimd.LoadUint16x32(&turnHalfLanes[1])
-	for i := range n {
-		from, to := tiles[i*stride:][:64], to[i*64:][:64]
-		a, b := archsimd.LoadUint16x32((*[32]uint16)(from)), archsimd.LoadUint16x32((*[32]uint16)(from[32:]))
-		a.ConcatPermute(b, first).Store((*[32]uint16)(to))
-		a.ConcatPermute(b, second).Store((*[32]uint16)(to[32:]))
-	}
-	archsimd.ClearAVXUpperBits()
+	turnHalfBlocks8(&tiles[0], stride, n, &to[0], &turnHalfLanes)
 }

@@ -51,3 +51,13 @@ func dot4x4(n int, a *float32, aStride int, b *float32, bStride int, c *[16]floa
 //
 //go:noescape
 func turn16(from *float32, fromStride int, to *float32, toStride int, lanes *[8][16]uint32)
+
+// turnBlocks8 turns n 8x8 blocks, stride elements apart, and writes them side by side.
+//
+//go:noescape
+func turnBlocks8(tiles *float32, stride, n int, to *float32, lanes *[4][16]uint32)
+
+// turnHalfBlocks8 is turnBlocks8 for blocks of pairs of bfloat16.
+//
+//go:noescape
+func turnHalfBlocks8(tiles *uint16, stride, n int, to *uint16, lanes *[2][32]uint16)

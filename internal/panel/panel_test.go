@@ -84,6 +84,15 @@ func (a dense) packed() Matrix {
 	return m
 }
 
+func rounding(a dense) Operand {
+	m := a.packed()
+	to := make([]uint16, Halves(m))
+	for i := range to {
+		to[i] = 0x7fc0 // NaN
+	}
+	return Rounded(m, to)
+}
+
 // halved is a rounded to bfloat16.
 func (a dense) halved() dense {
 	b := zeros(len(a), len(a[0]))
@@ -173,8 +182,8 @@ func TestMultiply(t *testing.T) {
 		var s Scratch
 		weight := NewRoundedWeight(c.out, c.in, rounded.flat())
 		got := newMatrix(c.out, c.panels)
-		weight.Multiply(&s, Rounded(x.packed()), got, false)
-		weight.Multiply(&s, Rounded(x.packed()), got, true)
+		weight.Multiply(&s, rounding(x), got, false)
+		weight.Multiply(&s, rounding(x), got, true)
 		want := rounded.times(x.halved())
 		for i := range want {
 			for j := range want[i] {
@@ -183,7 +192,7 @@ func TestMultiply(t *testing.T) {
 		}
 		check(t, name+" in bfloat16, twice", got, want, 1e-5)
 		got = newMatrix(c.in, c.panels)
-		weight.MultiplyTransposed(&s, Rounded(y.packed()), got, false)
+		weight.MultiplyTransposed(&s, rounding(y), got, false)
 		check(t, name+" in bfloat16, transposed", got, rounded.transposed().times(y.halved()), 1e-5)
 	}
 }

@@ -105,9 +105,12 @@ type Operand struct {
 // Exact is m as an operand in float32.
 func Exact(m Matrix) Operand { return Operand{Matrix: m} }
 
-// Rounded is m as an operand in bfloat16. It is not to be changed as long as the operand is used.
-func Rounded(m Matrix) Operand {
-	o := Operand{m, make([]uint16, m.Panels*pairs(m.Rows)*Lanes*2)}
+// Halves is the number of elements that Rounded needs for m.
+func Halves(m Matrix) int { return m.Panels * pairs(m.Rows) * Lanes * 2 }
+
+// Rounded is m as an operand in bfloat16, held in to. m is not to be changed as long as the operand is used.
+func Rounded(m Matrix, to []uint16) Operand {
+	o := Operand{m, to}
 	n := pairs(m.Rows) * Lanes * 2
 	for p := range m.Panels {
 		toHalves(o.halves[p*n:(p+1)*n], m.Panel(p))
