@@ -33,7 +33,8 @@ type Engine struct {
 	Options Options
 	backend compute.Backend
 
-	clerk *clerk
+	clerk     *clerk
+	rehearsal *Rehearsal // nil: calls are really run
 
 	panels *panelModel // nil: graphs compute
 
@@ -145,6 +146,9 @@ func (in *inputs) optional(passed bool) *graph.Node {
 // run calls the executable named key, building it first if need be; equal keys must come with equal build functions.
 // Work is under what the call is booked.
 func (e *Engine) run(work Work, key string, build func(in *inputs) []*graph.Node, args ...*tensors.Tensor) ([]*tensors.Tensor, error) {
+	if e.rehearsal != nil {
+		return e.rehearsal.run(work, key, build, args)
+	}
 	exec, err := e.exec(key, build)
 	if err != nil {
 		return nil, err

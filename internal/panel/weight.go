@@ -29,6 +29,9 @@ func NewWeight(out, in int, values []float32) *Weight {
 	return w
 }
 
+// Bytes is the memory that the values take.
+func (w *Weight) Bytes() int64 { return int64(4*len(w.tiles) + 2*len(w.half)) }
+
 // Set replaces all values of a float32 weight.
 func (w *Weight) Set(values []float32) {
 	if len(values) != w.Out*w.In {
