@@ -33,7 +33,9 @@ type Engine struct {
 	Options Options
 	backend compute.Backend
 
-	clerk *clerk
+	clerk     *clerk
+	rehearsal *Rehearsal // nil: calls are really run
+	compiles  *Engine    // nil, or the engine whose executables a rehearsal compiles
 
 	panels *panelModel // nil: graphs compute
 	memory panelMemory
@@ -146,6 +148,14 @@ func (in *inputs) optional(passed bool) *graph.Node {
 // run calls the executable named key, building it first if need be; equal keys must come with equal build functions.
 // Work is under what the call is booked.
 func (e *Engine) run(work Work, key string, build func(in *inputs) []*graph.Node, args ...*tensors.Tensor) ([]*tensors.Tensor, error) {
+	if e.compiles != nil {
+		if err := e.compiles.compile(key, build, args); err != nil {
+			return nil, err
+		}
+	}
+	if e.rehearsal != nil {
+		return e.rehearsal.run(work, key, build, args)
+	}
 	exec, err := e.exec(key, build)
 	if err != nil {
 		return nil, err

@@ -1,144 +1,62 @@
 package llama
 
-import (
-	"math/bits"
-	"sync"
+import "gotransplant/internal/panel"
 
-	"gotransplant/internal/panel"
-)
-
-// panelMemory hands out slices and takes them back: fresh memory costs page faults and zeroing, which together are a
-// tenth of a training step. Slices come back with what was last in them.
-type panelMemory struct {
-	wide    sync.Map // by capacity, of *sync.Pool of []float64
-	narrow  sync.Map // of []float32
-	rounded sync.Map // of []uint16
-}
-
-// capacity rounds n up to one of eight sizes in every octave, so that slices for lengths that differ a little are the same.
-func capacity(n int) int {
-	step := 1 << max(0, bits.Len(uint(n))-4)
-	return (n + step - 1) / step * step
-}
-
-func borrow[T any](shelf *sync.Map, n int) []T {
-	size := capacity(n)
-	pool, _ := shelf.LoadOrStore(size, &sync.Pool{})
-	if s, ok := pool.(*sync.Pool).Get().(*[]T); ok {
-		return (*s)[:n]
+// bytes are those of all weights.
+func (m *panelModel) bytes() int64 {
+	total := m.embedding.Bytes() + 4*int64(len(m.finalNorm))
+	if m.head != m.embedding {
+		total += m.head.Bytes()
 	}
-	return make([]T, n, size)
-}
-
-func giveBack[T any](shelf *sync.Map, s []T) {
-	if pool, ok := shelf.Load(cap(s)); ok {
-		s = s[:cap(s)]
-		pool.(*sync.Pool).Put(&s)
-	}
-}
-
-// loans are slices of a panelMemory in use.
-type loans struct {
-	wide    [][]float64
-	narrow  [][]float32
-	rounded [][]uint16
-}
-
-// giveBack returns all that was lent; nobody may use it any more.
-func (l *loans) giveBack(m *panelMemory) {
-	for _, s := range l.wide {
-		giveBack(&m.wide, s)
-	}
-	for _, s := range l.narrow {
-		giveBack(&m.narrow, s)
-	}
-	for _, s := range l.rounded {
-		giveBack(&m.rounded, s)
-	}
-	*l = loans{}
-}
-
-// part moves the loans of which keep says so to another list. Those for rounding are never kept.
-func (l *loans) part(to *loans, keep func(first any) bool) {
-	var rest loans
-	for _, s := range l.wide {
-		list := &rest
-		if keep(&s[0]) {
-			list = to
+	for _, b := range m.layers {
+		total += 4 * int64(len(b.attention)+len(b.feed))
+		for _, w := range b.projections {
+			total += w.Bytes()
 		}
-		list.wide = append(list.wide, s)
 	}
-	for _, s := range l.narrow {
-		list := &rest
-		if keep(&s[0]) {
-			list = to
-		}
-		list.narrow = append(list.narrow, s)
+	return total
+}
+
+// Bytes is the memory that the factors take.
+func (l *LowRank) Bytes() int64 { return l.A.Bytes() + l.B.Bytes() }
+
+// PanelNeeds are the bytes that a stream computed on panels holds, for as many positions as it has.
+type PanelNeeds struct {
+	Tables        int64 // rotary tables
+	Residual      int64 // the residual stream
+	Kept          int64 // by a layer for its backward pass, its input included
+	KeptLast      int64 // by the last layer, of which one position a row goes on
+	Rotated       int64 // of what is moved in: a layer's keys, turned to their places
+	Moved         int64 // of what is moved out: a layer's keys and values
+	Forward       int64 // by a layer while it runs, beside what it keeps
+	Score         int64 // by the head
+	Backward      int64 // by a layer on the way back, beside the gradient of the stream
+	BackwardInput int64 // by a layer of which keys and values alone were used
+}
+
+// PanelNeeds counts what the functions of panel_stream.go and panel_gradient.go allocate for rows sequences of up to
+// length tokens; movedIn and movedOut are the states that each may take in or hand over. Go's collector frees what is no
+// longer reachable when it comes to it; garbage is not counted.
+func (e *Engine) PanelNeeds(rows, length, movedIn, movedOut int) PanelNeeds {
+	c := e.Weights.Config
+	columns := func(n int) int64 { return int64(rows * panelsOf(n) * panel.Lanes) }
+	width, feed := int64(c.HiddenSize), int64(c.IntermediateSize)
+	heads, queries, keys := int64(c.NumAttentionHeads), int64(c.NumAttentionHeads*c.HeadDim), int64(c.NumKeyValueHeads*c.HeadDim)
+	own, in, out, last := columns(length), columns(movedIn), columns(movedOut), columns(1)
+
+	// of a position: mid, q, z, gate, up, maximum and inverse; and x, k, v
+	reader, read := 8*width+8*queries+8*feed+8*heads, 8*width+8*keys
+	feedBack := 8*width + 4*feed        // dy narrowed, the norm again, dh
+	attentionBack := 8*queries + 8*keys // dz, dq, dk, dv
+	returned := 8 * keys * own          // what came back, spread over the positions
+	words := int64(c.VocabSize)
+	return PanelNeeds{
+		Tables: 4 * int64(c.HeadDim) * (own + in), Residual: 8 * width * own,
+		Kept: (reader + read) * own, KeptLast: read*own + (reader+8*width)*last,
+		Rotated: 4 * keys * in, Moved: 8 * keys * out,
+		Forward:       (4*feed + 4*width) * own,           // the input of down_proj and its product
+		Score:         (4*words+28*width)*last + 12*words, // logits; the stream there, its norm and their gradients
+		Backward:      max(feedBack*own, attentionBack*own+8*keys*in+returned),
+		BackwardInput: 8*width*own + 2*returned,
 	}
-	rest.rounded = l.rounded
-	*l = rest
-}
-
-// matrix borrows a matrix that holds anything; it is given back at the end of the stream's call unless it is kept.
-func (s *panelStream) matrix(rows, panels int) panel.Matrix {
-	m := panel.Matrix{Rows: rows, Panels: panels, Data: borrow[float32](&s.engine.memory.narrow, rows*panels*panel.Lanes)}
-	s.lent.narrow = append(s.lent.narrow, m.Data)
-	return m
-}
-
-// zeros is matrix with zeros in it.
-func (s *panelStream) zeros(rows, panels int) panel.Matrix {
-	m := s.matrix(rows, panels)
-	clear(m.Data)
-	return m
-}
-
-// wide and wideZeros are matrix and zeros in float64.
-func (s *panelStream) wide(rows, panels int) panel.Wide {
-	m := panel.Wide{Rows: rows, Panels: panels, Data: borrow[float64](&s.engine.memory.wide, rows*panels*panel.Lanes)}
-	s.lent.wide = append(s.lent.wide, m.Data)
-	return m
-}
-
-func (s *panelStream) wideZeros(rows, panels int) panel.Wide {
-	m := s.wide(rows, panels)
-	clear(m.Data)
-	return m
-}
-
-// halves is the memory of an operand in bfloat16.
-func (s *panelStream) halves(m panel.Matrix) []uint16 {
-	h := borrow[uint16](&s.engine.memory.rounded, panel.Halves(m))
-	s.lent.rounded = append(s.lent.rounded, h)
-	return h
-}
-
-// settle gives back what was borrowed since the last call, but for the stream itself, its gradient, and what a layer keeps.
-func (s *panelStream) settle(l *panelLayer) {
-	if l != nil {
-		kept := make(map[any]bool)
-		for _, m := range []panel.Wide{l.x, l.xq, l.mid} {
-			if len(m.Data) > 0 {
-				kept[&m.Data[0]] = true
-			}
-		}
-		narrow := []panel.Matrix{l.q, l.k, l.v, l.z, l.gate, l.up}
-		for _, kv := range []*panelKV{l.moved, l.exported} {
-			if kv != nil {
-				narrow = append(narrow, kv.k, kv.v)
-			}
-		}
-		for _, m := range narrow {
-			if len(m.Data) > 0 {
-				kept[&m.Data[0]] = true
-			}
-		}
-		s.lent.part(&l.lent, func(first any) bool { return kept[first] })
-	}
-	var live loans
-	s.lent.part(&live, func(first any) bool {
-		return len(s.x.Data) > 0 && first == any(&s.x.Data[0]) || len(s.dy.Data) > 0 && first == any(&s.dy.Data[0])
-	})
-	s.lent.giveBack(&s.engine.memory)
-	s.lent = live
 }

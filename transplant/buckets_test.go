@@ -116,10 +116,11 @@ func TestGroups(t *testing.T) {
 	m := g.method(t, dtypes.Float32)
 	for _, count := range []int{0, 1, 3} {
 		m.Buckets = m.PlanBuckets(g.cases, count)
-		var places []int
+		var places, levels []int
 		for _, got := range m.groups(g.cases, 4) {
 			places = append(places, got.index...)
 			for i, at := range got.index {
+				levels = append(levels, -m.Buckets.level(m.need(got.cases[i])))
 				if got.cases[i].Row != g.cases[at].Row {
 					t.Errorf("%d buckets: row %d has the place of row %d", count, got.cases[i].Row, g.cases[at].Row)
 				}
@@ -130,6 +131,9 @@ func TestGroups(t *testing.T) {
 			if count > 0 && (got.rows != 4 || !slices.Contains(m.Buckets, got.shape)) {
 				t.Errorf("%d buckets: %d rows of %+v, want 4 of one of %v", count, got.rows, got.shape, m.Buckets)
 			}
+		}
+		if count > 0 && !slices.IsSorted(levels) {
+			t.Errorf("%d buckets: the rows' buckets are, negative, %v; want the largest first", count, levels)
 		}
 		if count == 0 && !slices.IsSorted(places) {
 			t.Errorf("without buckets the order is %v, want it kept", places)
@@ -245,5 +249,24 @@ func TestCovering(t *testing.T) {
 		if wider.Buckets.level(m.need(c)) == len(wider.Buckets) {
 			t.Errorf("row %d: %v does not cover %+v", c.Row, wider.Buckets, m.need(c))
 		}
+	}
+}
+
+// TestPredictOfUncoveredCases: cases beyond the buckets cost one more shape, and not one a micro-batch.
+func TestPredictOfUncoveredCases(t *testing.T) {
+	g := small(t)
+	compilations := func(buckets func(m *Method) Buckets) int {
+		m := g.method(t, dtypes.Float32)
+		m.Buckets = buckets(m)
+		m.NoTransplant = true
+		if _, err := m.Predict(context.Background(), g.cases, Pace{Workers: 1, MicroBatch: 1}, nil); err != nil {
+			t.Fatal(err)
+		}
+		return m.Engine.Ledger().Compilations
+	}
+	got := compilations(func(m *Method) Buckets { return m.PlanBuckets(g.cases, 1) })
+	want := compilations(func(*Method) Buckets { return Buckets{{200, 400, 200}} })
+	if got != want {
+		t.Errorf("%d compilations, want the %d of one shape", got, want)
 	}
 }

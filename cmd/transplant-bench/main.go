@@ -56,7 +56,7 @@ type options struct {
 	parts        []string
 	rows, trials int
 	lengths      lengths
-	weights      string // float32, bfloat16, int8 or nf4; "": as the compute dtype
+	weights      string // float32 or bfloat16, in which weights are made; "": the compute dtype
 	asJSON       bool
 	peer, check  bool
 	python       string
@@ -74,6 +74,9 @@ func parse(args []string, stdout io.Writer) (s setup.Settings, o options, err er
 		}
 		return s, o, err
 	}
+	if err := s.Validate(); err != nil {
+		return s, o, err
+	}
 	if o.weights == "" {
 		o.weights = s.DType
 	}
@@ -84,10 +87,7 @@ func parse(args []string, stdout io.Writer) (s setup.Settings, o options, err er
 		}
 	}
 	s.BatchSize, s.EvalEvery, s.SaveEvery = o.rows, 0, 0
-	if err := o.validate(); err != nil {
-		return s, o, err
-	}
-	return s, o, s.Validate()
+	return s, o, o.validate()
 }
 
 // bind gives every flag its place in s and o.
@@ -101,7 +101,7 @@ func bind(s *setup.Settings, o *options) []program.Group {
 	f.IntVar(&o.lengths.chooser, "chooser", o.lengths.chooser, "length of the chooser's prompt with both arguments, in `tokens`")
 	f.IntVar(&o.lengths.argument, "argument", o.lengths.argument, "length of an argument, with which the arguer's prompt ends, in `tokens`")
 	f.IntVar(&s.LoraRank, "lora-rank", s.LoraRank, "`rank` of both adapters, on "+s.LoraTargets)
-	f.StringVar(&o.weights, "weights-dtype", o.weights, "`type` of the stored weights: float32, bfloat16, or the blocks' in int8, nf4 (none: as --dtype)")
+	f.StringVar(&o.weights, "weights-dtype", o.weights, "`type` in which the weights are made, as in a checkpoint: float32, bfloat16 (none: --dtype)")
 	f.Uint64Var(&s.Seed, "seed", s.Seed, "seed of weights, tokens and adapters, a whole `number`")
 	f.IntVar(&o.trials, "trials", o.trials, "timed `runs` of each part, after the first and a second to warm up")
 	f.BoolVar(&o.asJSON, "json", o.asJSON, "print one JSON object a line for each figure instead of a table")
@@ -109,7 +109,7 @@ func bind(s *setup.Settings, o *options) []program.Group {
 	f.BoolVar(&o.peer, "peer", o.peer, "measure the same parts in PyTorch as well, before, and print the ratios")
 	f.StringVar(&o.python, "peer-python", o.python, "Python `program` that has torch")
 	f.StringSliceVar(&o.peerDTypes, "peer-dtype", o.peerDTypes, "`types` for PyTorch: float32, bfloat16 (none: both on the go backend, else bfloat16)")
-	f.BoolVar(&o.check, "check", o.check, "instead of measuring, compare loss and gradients with PyTorch's on these rows")
+	f.BoolVar(&o.check, "check", o.check, "instead of measuring, compare loss and gradients in float32 with PyTorch's on these rows")
 	return []program.Group{what, peer, running}
 }
 
@@ -131,12 +131,11 @@ func (o options) validate() error {
 			return fmt.Errorf("--part %s: there are train and eval", p)
 		}
 	}
-	if !slices.Contains([]string{"float32", "bfloat16", "int8", "nf4"}, o.weights) {
-		return fmt.Errorf("--weights-dtype %s: there are float32, bfloat16, int8 and nf4", o.weights)
-	}
-	for _, t := range o.peerDTypes {
-		if t != "float32" && t != "bfloat16" {
-			return fmt.Errorf("--peer-dtype %s: there are float32 and bfloat16", t)
+	for flag, types := range map[string][]string{"weights-dtype": {o.weights}, "peer-dtype": o.peerDTypes} {
+		for _, t := range types {
+			if t != "float32" && t != "bfloat16" {
+				return fmt.Errorf("--%s %s: there are float32 and bfloat16", flag, t)
+			}
 		}
 	}
 	return o.lengths.validate()

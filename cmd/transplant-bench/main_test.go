@@ -72,7 +72,8 @@ func TestRefusals(t *testing.T) {
 		{"arguments do not fit", []string{"--chooser", "175"}, []string{"--chooser 175", "--argument 87"}},
 		{"longer than the context", []string{"--shape", "tiny", "--chooser", "4000"}, []string{"4000", "2048", "tiny"}},
 		{"compute type", []string{"--dtype", "int8"}, []string{"--dtype int8"}},
-		{"stored type", []string{"--weights-dtype", "float16"}, []string{"--weights-dtype float16", "nf4"}},
+		{"stored type", []string{"--weights-dtype", "float16"}, []string{"--weights-dtype float16"}},
+		{"storage", []string{"--weights", "int4"}, []string{"--weights", "int4"}},
 		{"PyTorch's type", []string{"--peer-dtype", "int8"}, []string{"--peer-dtype int8"}},
 		{"rank", []string{"--lora-rank", "0"}, []string{"--lora-rank 0"}},
 		{"backend", []string{"--shape", "tiny", "--backend", "abacus"}, []string{"--backend abacus"}},
@@ -195,7 +196,7 @@ func checkShares(t *testing.T, part string, shares any) {
 // TestTable: without --json the same is told to people.
 func TestTable(t *testing.T) {
 	status, stdout, stderr := do(t, append(slices.Clone(short), "--trials", "1", "--part", "train", "--dtype", "bfloat16",
-		"--weights-dtype", "int8")...)
+		"--weights", "int8")...)
 	if status != 0 {
 		t.Fatal(stderr)
 	}

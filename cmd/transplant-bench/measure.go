@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"runtime"
 	"slices"
@@ -61,16 +62,12 @@ func open(s setup.Settings, o options, c model.Config, stderr io.Writer) (*bench
 		return nil, err
 	}
 	start := time.Now()
-	kind, as := safetensors.BF16, llama.AsStored
-	switch o.weights {
-	case "float32":
-		kind = safetensors.F32
-	case "int8", "nf4":
-		if as, err = llama.ParseStorage(o.weights); err != nil {
-			return nil, err
-		}
+	made := map[string]safetensors.DType{"float32": safetensors.F32, "bfloat16": safetensors.BF16}[o.weights]
+	kept, err := llama.ParseStorage(s.Weights)
+	if err != nil {
+		return nil, fmt.Errorf("--weights: %w", err)
 	}
-	weights, err := llama.MakeWeightsAs(backend, c, kind, as, func(i int, spec safetensors.Spec) ([]byte, error) {
+	weights, err := llama.MakeWeightsAs(backend, c, made, kept, func(i int, spec safetensors.Spec) ([]byte, error) {
 		return standin.Fill(spec, s.Seed+uint64(i))
 	})
 	if err != nil {
@@ -84,9 +81,13 @@ func open(s setup.Settings, o options, c model.Config, stderr io.Writer) (*bench
 	if b.session, err = setup.New(s, backend, weights, cases, labels(c)); err != nil {
 		return nil, err
 	}
+	stored := o.weights
+	if kept != llama.AsStored {
+		stored = kept.String()
+	}
 	pace := b.session.Pace
 	b.facts = facts{Shape: o.shape, Rows: o.rows, Arguer: o.lengths.arguer, Chooser: o.lengths.chooser,
-		Argument: o.lengths.argument, LoraRank: s.LoraRank, DType: s.DType, Weights: o.weights, Residual: s.Residual,
+		Argument: o.lengths.argument, LoraRank: s.LoraRank, DType: s.DType, Weights: stored, Residual: s.Residual,
 		MicroBatch: pace.MicroBatch, Workers: pace.Workers, Backend: s.Backend, Device: device(backend),
 		Cores: runtime.GOMAXPROCS(0), Go: runtime.Version(), Commit: program.Revision()}
 	return b, nil

@@ -88,6 +88,9 @@ func evaluate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if !o.jsonTable {
 		fmt.Fprint(stdout, session.Describe())
 	}
+	if err := session.Compile(ctx, stderr); err != nil {
+		return err
+	}
 	progress := program.NewProgress(stderr)
 	report, err := session.Evaluate(ctx, setup.Controls{
 		MainOtherRow: o.donor == "other-row", OtherRow: o.controls && o.donor == "own", FlipOrder: o.controls || o.flip,

@@ -113,6 +113,9 @@ func train(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	defer record.Close()
 	fmt.Fprint(stdout, session.Describe(), trainer.Describe())
+	if err := session.Compile(ctx, stdout); err != nil {
+		return err
+	}
 	progress := program.NewProgress(stderr)
 	record.Watch(progress.Update, progress.Line)
 	if err := trainer.Run(ctx, record); err != nil {

@@ -35,6 +35,9 @@ func NewWeight(out, in int, values []float32) *Weight {
 	return w
 }
 
+// Bytes is the memory that the values take.
+func (w *Weight) Bytes() int64 { return int64(4*len(w.tiles) + 2*len(w.half)) }
+
 // NewHalfWeight packs bfloat16 bits [out, in], row-major.
 func NewHalfWeight(out, in int, bits []uint16) *Weight {
 	w := newHalf(out, in)

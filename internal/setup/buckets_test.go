@@ -2,9 +2,12 @@ package setup
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
+
+	"gotransplant/transplant"
 )
 
 // TestBucketsFollowTheBackend: none on the Go backend unless asked for, a few on devices.
@@ -43,6 +46,27 @@ func TestEvaluateWithBuckets(t *testing.T) {
 			if p.Row != q.Row || math.Abs(p.Loss-q.Loss) > 1e-5*q.Loss {
 				t.Errorf("%s: row %d has loss %v, want row %d with %v", c.Name, p.Row, p.Loss, q.Row, q.Loss)
 			}
+		}
+	}
+}
+
+// TestCompileTellsHowMuch: with buckets a line about what was built, without them nothing.
+func TestCompileTellsHowMuch(t *testing.T) {
+	for _, buckets := range []int{0, 2} {
+		s := goldenSettings()
+		s.Training = Defaults().Training
+		s.Buckets, s.Kernels = buckets, transplant.Graphs
+		o := session(t, s)
+		var said strings.Builder
+		if err := o.Compile(context.Background(), &said); err != nil {
+			t.Fatal(err)
+		}
+		compiled := o.Method.Engine.Ledger().Compilations
+		if (compiled > 0) != (buckets > 0) || (said.Len() > 0) != (buckets > 0) {
+			t.Errorf("%d buckets: %d compilations, said %q", buckets, compiled, said.String())
+		}
+		if want := fmt.Sprintf("%d executables", compiled); buckets > 0 && !strings.Contains(said.String(), want) {
+			t.Errorf("said %q, want %q in it", said.String(), want)
 		}
 	}
 }

@@ -1,0 +1,115 @@
+package transplant
+
+import "gotransplant/llama"
+
+// panelSweep follows a micro-batch through the layers, forward and back, adding and taking off what streams computed on
+// panels hold.
+type panelSweep struct {
+	*Method
+	train           bool
+	arguer, chooser llama.PanelNeeds
+	tables          int64
+	streams         int64 // residual streams, or their gradients
+	kept, moved     int64
+	peak            llama.Peak
+}
+
+// rehearsePanels is rehearse for an engine that computes on panels.
+func (m *Method) rehearsePanels(g group, train bool) (begun, peak llama.Peak) {
+	var need Shape
+	for _, c := range g.cases {
+		need = need.join(m.need(c))
+	}
+	s := &panelSweep{Method: m, train: train, chooser: m.Engine.PanelNeeds(g.rows, need.Chooser, g.shape.Moved, 0)}
+	if last, _ := m.span(); last >= 0 {
+		s.arguer = m.Engine.PanelNeeds(g.rows, need.Arguer, 0, g.shape.Moved)
+	}
+	s.tables, s.streams = s.arguer.Tables+s.chooser.Tables, s.arguer.Residual+s.chooser.Residual
+	begun = s.now(0)
+	for layer := range m.layers() {
+		s.forward(layer)
+	}
+	s.note(s.chooser.Score)
+	if train {
+		s.streams = s.chooser.Residual
+		for layer := m.layers() - 1; layer >= 0; layer-- {
+			s.backward(layer)
+		}
+	}
+	return begun, s.peak
+}
+
+// now is what is held, with so much in use by a layer.
+func (s *panelSweep) now(work int64) llama.Peak {
+	return llama.Peak{Workspace: work, Held: map[string]int64{llama.Preparing: s.tables, llama.ForwardPass: s.kept + s.moved,
+		llama.Embedding: s.streams}}
+}
+
+func (s *panelSweep) note(work int64) {
+	if now := s.now(work); now.Bytes() > s.peak.Bytes() {
+		s.peak = now
+	}
+}
+
+// keeps is what a layer leaves for its way back, of all that it makes.
+func (s *panelSweep) keeps(n llama.PanelNeeds, all int64, trained bool) int64 {
+	switch {
+	case !s.train || !trained:
+		return 0
+	case s.Remat:
+		return n.Residual // the stream before the layer
+	}
+	return all
+}
+
+// made is all that a layer of the chooser makes and may keep.
+func (s *panelSweep) made(layer int) int64 {
+	if layer == s.layers()-1 {
+		return s.chooser.KeptLast
+	}
+	return s.chooser.Kept
+}
+
+func (s *panelSweep) forward(layer int) {
+	last, _ := s.span()
+	if layer < last {
+		s.note(s.arguer.Kept + s.arguer.Forward)
+		s.kept += s.keeps(s.arguer, s.arguer.Kept, s.TrainsArguer())
+	}
+	if layer == last {
+		s.note(s.arguer.BackwardInput)
+		s.kept += s.keeps(s.arguer, s.arguer.Residual, s.TrainsArguer())
+		s.streams -= s.arguer.Residual
+	}
+	inserted := int64(0)
+	if s.transplants(layer) {
+		inserted = s.arguer.Moved + s.chooser.Rotated
+	}
+	all := s.made(layer)
+	s.note(inserted + all + s.chooser.Forward)
+	s.kept += s.keeps(s.chooser, all, true)
+	if s.train && s.transplants(layer) {
+		s.moved += s.arguer.Moved/2 + s.chooser.Rotated // values are shared, keys were turned
+	}
+}
+
+func (s *panelSweep) backward(layer int) {
+	last, _ := s.span()
+	kept := s.keeps(s.chooser, s.made(layer), true)
+	s.note(s.made(layer) - kept + s.chooser.Backward)
+	s.kept -= kept
+	if s.transplants(layer) {
+		s.moved -= s.arguer.Moved/2 + s.chooser.Rotated
+	}
+	switch {
+	case layer > last || !s.TrainsArguer():
+	case layer == last:
+		s.streams += s.arguer.Residual
+		s.note(s.arguer.BackwardInput + s.arguer.Moved)
+		s.kept -= s.arguer.Residual
+	default:
+		kept := s.keeps(s.arguer, s.arguer.Kept, true)
+		s.note(s.arguer.Kept - kept + s.arguer.Backward + s.arguer.Moved)
+		s.kept -= kept
+	}
+}
