@@ -29,3 +29,14 @@ func addTo(_, _ []float32)                                                      
 func scaleBy([]float32, float32)                                                    { panic(missing) }
 func turnBlocks([]float32, int, int, []float32)                                     { panic(missing) }
 func fromHalf([]float32, []uint16)                                                  { panic(missing) }
+
+func row1x4(int, *float32, int, *float32, *float32, bool)              { panic(missing) }
+func row1x1(int, *float32, int, *float32, *float32, bool)              { panic(missing) }
+func row4x4(int, *float32, int, *float32, int, *float32, int, bool)    { panic(missing) }
+func row4x1(int, *float32, int, *float32, int, *float32, int, bool)    { panic(missing) }
+func row1x4Half(int, *uint16, int, *float32, *float32, bool)           { panic(missing) }
+func row1x1Half(int, *uint16, int, *float32, *float32, bool)           { panic(missing) }
+func row4x4Half(int, *uint16, int, *float32, int, *float32, int, bool) { panic(missing) }
+func row4x1Half(int, *uint16, int, *float32, int, *float32, int, bool) { panic(missing) }
+func exponentials([]float32, float32, float32)                         { panic(missing) }
+func largest([]float32) float32                                        { panic(missing) }
