@@ -38,7 +38,7 @@ func (s Shape) round(up func(n int) int) Shape {
 }
 
 // work is the cost of a row of this shape in tokens of a model of the given hidden size M. A block has about 12 M²
-// weights and its attention takes 2 M multiplications a key, so that a query with 6 M keys costs twice a token's products.
+// weights and its attention takes 2 M multiplications a key: a query with 6 M keys costs twice a token's products.
 func (s Shape) work(hidden int) float64 {
 	attended := s.Arguer*s.Arguer + s.Chooser*(s.Chooser+s.Moved)
 	return float64(s.Arguer+s.Chooser) + float64(attended)/float64(6*hidden)
@@ -110,7 +110,8 @@ func planBuckets(needs []Shape, count, hidden int) Buckets {
 		all = append(all, rowsOfShape{s, n})
 	}
 	slices.SortFunc(all, func(a, b rowsOfShape) int { // a map has no order, and a run must have one
-		return cmp.Or(cmp.Compare(a.work(hidden), b.work(hidden)), cmp.Compare(a.Arguer, b.Arguer), cmp.Compare(a.Moved, b.Moved))
+		return cmp.Or(cmp.Compare(a.work(hidden), b.work(hidden)), cmp.Compare(a.Arguer, b.Arguer),
+			cmp.Compare(a.Chooser, b.Chooser), cmp.Compare(a.Moved, b.Moved))
 	})
 	best := equalWidth(largest, count)
 	try := func(b Buckets) {

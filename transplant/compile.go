@@ -51,7 +51,8 @@ func (m *Method) pass(g group, train bool) error {
 		_, err = p.evaluate()
 	}
 	if err != nil {
-		return fmt.Errorf("compile for micro-batches of %d rows of %d+%d tokens: %w", g.rows, g.shape.Arguer, g.shape.Chooser, err)
+		return fmt.Errorf("compile for micro-batches of %d rows of %d+%d tokens: %w",
+			g.rows, g.shape.Arguer, g.shape.Chooser, err)
 	}
 	return nil
 }

@@ -36,3 +36,14 @@ func toHalves([]uint16, []float32)                                              
 func turnHalfBlocks([]uint16, int, int, []uint16)                                   { panic(missing) }
 func half8x2(int, *uint16, *uint16, *uint16, *float32, *float32, bool)              { panic(missing) }
 func half8x1(int, *uint16, *uint16, *float32, bool)                                 { panic(missing) }
+
+func row1x4(int, *float32, int, *float32, *float32, bool)              { panic(missing) }
+func row1x1(int, *float32, int, *float32, *float32, bool)              { panic(missing) }
+func row4x4(int, *float32, int, *float32, int, *float32, int, bool)    { panic(missing) }
+func row4x1(int, *float32, int, *float32, int, *float32, int, bool)    { panic(missing) }
+func row1x4Half(int, *uint16, int, *float32, *float32, bool)           { panic(missing) }
+func row1x1Half(int, *uint16, int, *float32, *float32, bool)           { panic(missing) }
+func row4x4Half(int, *uint16, int, *float32, int, *float32, int, bool) { panic(missing) }
+func row4x1Half(int, *uint16, int, *float32, int, *float32, int, bool) { panic(missing) }
+func exponentials([]float32, float32, float32)                         { panic(missing) }
+func largest([]float32) float32                                        { panic(missing) }

@@ -95,8 +95,8 @@ func (s cudaSystem) check(path string) (device string, err error) {
 		return "", err
 	}
 	if needed := cudaOfPlugin(path); version/1000 < needed {
-		return "", fmt.Errorf("the driver supports CUDA up to %s, the plugin %s needs CUDA %d: update the driver, or take a plugin "+
-			"for CUDA %d", cudaVersion(version), path, needed, version/1000)
+		return "", fmt.Errorf("the driver supports CUDA up to %s, the plugin %s needs CUDA %d: update the driver, or take a "+
+			"plugin for CUDA %d", cudaVersion(version), path, needed, version/1000)
 	}
 	return fmt.Sprintf("%s, driver for CUDA %s%s", name, cudaVersion(version), found(path, cuDNN)), nil
 }
@@ -109,7 +109,8 @@ func (l library) cuda() (name string, version int, err error) {
 		return "", 0, errors.New("NVIDIA's driver library lacks functions of CUDA: install the driver anew")
 	}
 	if code := C.init(start); code != 0 {
-		return "", 0, fmt.Errorf("NVIDIA's driver does not start: CUDA error %d%s; nvidia-smi may tell more", int(code), l.cudaText(code))
+		return "", 0, fmt.Errorf("NVIDIA's driver does not start: CUDA error %d%s; nvidia-smi may tell more", int(code),
+			l.cudaText(code))
 	}
 	var count, v C.int
 	if code := C.get_int(getCount, &count); code != 0 || count == 0 {

@@ -152,10 +152,11 @@ func existing(plugin string) (string, error) {
 
 func howToGet(plugin string) string {
 	if plugin == "cuda" {
-		return "pip install \"jax[cuda13]\" brings one, jax_plugins/xla_cuda13/xla_cuda_plugin.so, to be named by its absolute path " +
-			"(--backend xla:/path/to/xla_cuda_plugin.so); or --backend xla:cuda --install-plugin downloads it"
+		return "pip install \"jax[cuda13]\" brings one, jax_plugins/xla_cuda13/xla_cuda_plugin.so, to be named by its absolute " +
+			"path (--backend xla:/path/to/xla_cuda_plugin.so); or --backend xla:cuda --install-plugin downloads it"
 	}
-	return "add --install-plugin, which downloads the usual ones, or name the file by its absolute path (--backend xla:/path/to/plugin.so)"
+	return "add --install-plugin, which downloads the usual ones, or name the file by its absolute path " +
+		"(--backend xla:/path/to/plugin.so)"
 }
 
 // aroundPlugin are the directories in which libraries of NVIDIA lie beside a plugin: those that pip makes for the wheels
@@ -181,7 +182,8 @@ func explainLoad(path, message string) error {
 	library := match[1]
 	for _, dir := range aroundPlugin(path) {
 		if _, err := os.Stat(filepath.Join(dir, library)); err == nil {
-			return fmt.Errorf("%s cannot be loaded without %s, which lies in %s: start again with LD_LIBRARY_PATH=%[3]s", path, library, dir)
+			return fmt.Errorf("%s cannot be loaded without %s, which lies in %s: start again with LD_LIBRARY_PATH=%[3]s",
+				path, library, dir)
 		}
 	}
 	return fmt.Errorf("%s cannot be loaded: %s; install what holds %s (%s) and put its directory into LD_LIBRARY_PATH",
@@ -190,9 +192,11 @@ func explainLoad(path, message string) error {
 
 // holder names the pip package of a library of NVIDIA.
 func holder(library string) string {
-	for part, pip := range map[string]string{"cudnn": "nvidia-cudnn-cu13", "cublas": "nvidia-cublas", "cudart": "nvidia-cuda-runtime",
-		"cusolver": "nvidia-cusolver", "cusparse": "nvidia-cusparse", "cufft": "nvidia-cufft", "nccl": "nvidia-nccl-cu13",
-		"nvJitLink": "nvidia-nvjitlink", "cupti": "nvidia-cuda-cupti"} {
+	for part, pip := range map[string]string{
+		"cudnn": "nvidia-cudnn-cu13", "cublas": "nvidia-cublas", "cudart": "nvidia-cuda-runtime",
+		"cusolver": "nvidia-cusolver", "cusparse": "nvidia-cusparse", "cufft": "nvidia-cufft",
+		"nccl": "nvidia-nccl-cu13", "nvJitLink": "nvidia-nvjitlink", "cupti": "nvidia-cuda-cupti",
+	} {
 		if strings.Contains(library, part) {
 			return "pip install " + pip
 		}

@@ -126,12 +126,13 @@ func TestCheckVersion(t *testing.T) {
 	for _, c := range cases {
 		got, err := checkVersion("/p", c.version, c.table)
 		if got != c.want || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
-			t.Errorf("version %s, table of %d bytes: got %q, error %v; want %q, error %q", c.version, c.table, got, err, c.want, c.err)
+			t.Errorf("version %s, table of %d bytes: got %q, error %v; want %q, error %q",
+				c.version, c.table, got, err, c.want, c.err)
 		}
 	}
 }
 
-// TestHelpNamesPlugins: the two ways to a plugin are in the message, whatever is missing.
+// TestHowToGet: the two ways to a plugin are in the message, whatever is missing.
 func TestHowToGet(t *testing.T) {
 	for plugin, parts := range map[string][]string{
 		"cuda": {"jax[cuda13]", "xla_cuda_plugin.so", "--install-plugin"}, "cpu": {"--install-plugin", "xla:/path"},

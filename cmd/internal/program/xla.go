@@ -26,21 +26,9 @@ func openXLA(config string, w io.Writer) (compute.Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	var device string
-	cuda := namesCUDA(path)
-	if cuda {
-		if device, err = systemCUDA().check(path); err != nil {
-			return nil, err
-		}
-		if free, ok := mostFree(deviceMemory()); ok && free < leastFree {
-			return nil, fmt.Errorf("no device has the %d MiB free that CUDA and its libraries alone take: %s; end what else runs there",
-				leastFree, deviceMemory())
-		}
-		if os.Getenv("GOPJRT_CUDA_CHECKS") == "" { // go-xla's warning is about its own directories
-			if _, err := os.Stat(filepath.Join(filepath.Dir(filepath.Dir(path)), "nvidia")); err != nil {
-				os.Setenv("GOPJRT_CUDA_CHECKS", "0")
-			}
-		}
+	device, err := checkCUDA(path)
+	if err != nil {
+		return nil, err
 	}
 	version, err := checkPlugin(path)
 	if err != nil {
@@ -58,17 +46,39 @@ func openXLA(config string, w io.Writer) (compute.Backend, error) {
 		backend.Finalize()
 		return nil, explainOpen(path, err)
 	}
-	if device == "" {
-		device = backend.DeviceDescription(0)
-	}
-	fmt.Fprintf(w, "device   %s; %d in all; %s, %s\n", device, backend.NumDevices(), path, version)
-	if !cuda && strings.Contains(strings.ToLower(backend.DeviceDescription(0)), "cuda") {
-		fmt.Fprintf(w, "note     go-xla takes a plugin for CUDA's by its path: without cuda in it there is no fused attention, and memory "+
-			"is allocated ahead; make a link beside it, such as ln -s %s %s, and name that\n",
+	name := backend.DeviceDescription(0)
+	fmt.Fprintf(w, "device   %s%s; %d in all; %s, %s\n", device, name, backend.NumDevices(), path, version)
+	if !namesCUDA(path) && strings.Contains(strings.ToLower(name), "cuda") {
+		fmt.Fprintf(w, "note     go-xla takes a plugin for CUDA's by its path: without cuda in it there is no fused attention, and "+
+			"memory is allocated ahead; make a link beside it, such as ln -s %s %s, and name that\n",
 			filepath.Base(path), filepath.Join(filepath.Dir(path), "xla_cuda_plugin.so"))
 	}
 	return backend, nil
 }
+
+// checkCUDA looks for what a plugin for CUDA needs from the system, if path is one, and describes the device for people,
+// to be followed by what the plugin calls it.
+func checkCUDA(path string) (device string, err error) {
+	if !namesCUDA(path) {
+		return "", nil
+	}
+	if device, err = systemCUDA().check(path); err != nil {
+		return "", err
+	}
+	memory := deviceMemory()
+	if free, ok := mostFree(memory); ok && free < leastFree {
+		return "", fmt.Errorf("no device has the %d MiB free that CUDA and its libraries alone take: %s; end what else runs "+
+			"there", leastFree, memory)
+	}
+	// go-xla warns of a missing directory nvidia where its own installation has it; wheels have it elsewhere.
+	if _, err := os.Stat(filepath.Join(filepath.Dir(filepath.Dir(path)), "nvidia")); err != nil && os.Getenv(checksVariable) == "" {
+		os.Setenv(checksVariable, "0")
+	}
+	return device + "; ", nil
+}
+
+// checksVariable turns go-xla's own checks off.
+const checksVariable = "GOPJRT_CUDA_CHECKS"
 
 // tryOut compiles and runs a product, so that a library that the plugin loads only then is missed before the model is
 // read.
@@ -102,37 +112,58 @@ func tryOut(backend compute.Backend) error {
 
 // explainOpen adds to an error of the plugin what can be done about it.
 func explainOpen(path string, err error) error {
-	hint := ""
-	switch text := strings.ToLower(err.Error()); {
-	case strings.Contains(text, "resource_exhausted") || strings.Contains(text, "out_of_memory") || strings.Contains(text, "out of memory"):
-		hint = "the device has too little free memory even to start: " + deviceMemory() +
-			"; end what else runs on it, or choose another device with the option visible_devices"
-	case strings.Contains(text, "cudnn") || strings.Contains(text, "dnn library") || strings.Contains(text, "dnn_support"):
-		hint = "cuDNN does not work: pip install nvidia-cudnn-cu13 (for CUDA 12: nvidia-cudnn-cu12) beside the plugin, or put the " +
-			"directory of " + cuDNN + " into LD_LIBRARY_PATH" + found(path, cuDNN)
-	case strings.Contains(text, "size: expected") || strings.Contains(text, "struct size") || strings.Contains(text, "installed software versions"):
-		hint = fmt.Sprintf("the plugin is of another PJRT version than the %s that this program was built for: take one nearer to it",
-			apiVersion{0, builtForMinor})
-	case strings.Contains(text, "unimplemented") || strings.Contains(text, "stablehlo"):
-		hint = fmt.Sprintf("the plugin may be older than the PJRT API %s that this program was built for", apiVersion{0, builtForMinor})
-	case strings.Contains(text, "ptxas") || strings.Contains(text, "libdevice"):
-		hint = "XLA needs CUDA's ptxas and libdevice: pip install nvidia-cuda-nvcc, or set XLA_FLAGS=--xla_gpu_cuda_data_dir to a " +
-			"directory with bin/ptxas and nvvm/libdevice"
-	case lacking.MatchString(err.Error()):
-		return fmt.Errorf("%w: %w", explainLoad(path, lacking.FindString(err.Error())), err)
+	if missing := lacking.FindString(err.Error()); missing != "" {
+		return fmt.Errorf("%w (%w)", explainLoad(path, missing), err)
 	}
-	if hint == "" {
-		return err
+	text := strings.ToLower(err.Error())
+	for _, h := range hints() {
+		for _, sign := range h.signs {
+			if strings.Contains(text, sign) {
+				return fmt.Errorf("%s (%w)", h.advice(path), err)
+			}
+		}
 	}
-	return fmt.Errorf("%s (%w)", hint, err)
+	return err
+}
+
+// hint is advice for errors in whose text, in small letters, one of the signs is.
+type hint struct {
+	signs  []string
+	advice func(path string) string
+}
+
+func hints() []hint {
+	own := apiVersion{0, builtForMinor}
+	return []hint{
+		{[]string{"resource_exhausted", "out_of_memory", "out of memory"}, func(string) string {
+			return "the device has too little free memory even to start: " + deviceMemory() +
+				"; end what else runs on it, or choose another device with the option visible_devices"
+		}},
+		{[]string{"cudnn", "dnn library", "dnn_support"}, func(path string) string {
+			return "cuDNN does not work: pip install nvidia-cudnn-cu13 (for CUDA 12: nvidia-cudnn-cu12) beside the plugin, or put " +
+				"the directory of " + cuDNN + " into LD_LIBRARY_PATH" + found(path, cuDNN)
+		}},
+		{[]string{"size: expected", "struct size", "installed software versions"}, func(string) string {
+			return fmt.Sprintf("the plugin is of another PJRT version than the %s that this program was built for: take one "+
+				"nearer to it", own)
+		}},
+		{[]string{"unimplemented", "stablehlo"}, func(string) string {
+			return fmt.Sprintf("the plugin may be older than the PJRT API %s that this program was built for", own)
+		}},
+		{[]string{"ptxas", "libdevice"}, func(string) string {
+			return "XLA needs CUDA's ptxas and libdevice: pip install nvidia-cuda-nvcc, or set " +
+				"XLA_FLAGS=--xla_gpu_cuda_data_dir to a directory with bin/ptxas and nvvm/libdevice"
+		}},
+	}
 }
 
 // leastFree is what a context with cuBLAS and cuDNN takes before any tensor, in MiB, roughly.
 const leastFree = 600
 
-// deviceMemory is a line for each device from nvidia-smi, such as "0, NVIDIA H200, 143000 MiB, 143771 MiB": free, then all.
+// deviceMemory has for each device from nvidia-smi "0, NVIDIA H200, 143000 MiB, 143771 MiB": what is free, and all.
 func deviceMemory() string {
-	out, err := exec.Command("nvidia-smi", "--query-gpu=index,name,memory.free,memory.total", "--format=csv,noheader").Output()
+	query := "--query-gpu=index,name,memory.free,memory.total"
+	out, err := exec.Command("nvidia-smi", query, "--format=csv,noheader").Output()
 	if err != nil {
 		return "nvidia-smi, which could tell how much, does not run"
 	}

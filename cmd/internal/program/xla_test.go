@@ -50,7 +50,8 @@ func againstHeader(t *testing.T, name string, arguments ...string) string {
 	if err != nil {
 		t.Skipf("go list does not find go-xla: %v", err)
 	}
-	return compile(t, filepath.Join("testdata", "plugin.c"), name, append(arguments, "-I"+filepath.Join(strings.TrimSpace(string(dir)), "pjrt"))...)
+	header := "-I" + filepath.Join(strings.TrimSpace(string(dir)), "pjrt")
+	return compile(t, filepath.Join("testdata", "plugin.c"), name, append(arguments, header)...)
 }
 
 // TestConstantsAreThoseOfTheHeader: what go-xla was built for and what it calls, by its own header.
@@ -92,9 +93,11 @@ func TestXLAIsRefusedClearly(t *testing.T) {
 		{"lacks a library", needy, []string{"libcudnn_test.so.9", "pip install nvidia-cudnn-cu13", "LD_LIBRARY_PATH"}},
 		{"other major version", plugin(t, "-DMAJOR=1", "-DMINOR=3"), []string{"1.3", "0.104"}},
 		{"too old", plugin(t, "-DMAJOR=0", "-DMINOR=12", "-DTABLE=640"), []string{"0.12", "0.104", "newer plugin"}},
-		{"no memory", failing("RESOURCE_EXHAUSTED: CUDA_ERROR_OUT_OF_MEMORY"), []string{"too little free memory", "RESOURCE_EXHAUSTED"}},
-		{"cuDNN", failing("FAILED_PRECONDITION: DNN library initialization failed"), []string{"cuDNN", "libcudnn.so.9", "DNN library"}},
-		{"struct sizes", failing("Unexpected PJRT_Client_Create_Args size: expected 104, got 96. Check installed software versions."),
+		{"no memory", failing("RESOURCE_EXHAUSTED: CUDA_ERROR_OUT_OF_MEMORY"),
+			[]string{"too little free memory", "RESOURCE_EXHAUSTED"}},
+		{"cuDNN", failing("FAILED_PRECONDITION: DNN library initialization failed"),
+			[]string{"cuDNN", "libcudnn.so.9", "DNN library"}},
+		{"struct sizes", failing("Unexpected PJRT_Client_Create_Args size: expected 104, got 96. Check versions."),
 			[]string{"0.104", "expected 104, got 96"}},
 		{"anything else", failing("the moon is full"), []string{"the moon is full"}},
 		{"unknown option", plugin(t, version...) + ",speed=11", []string{"speed"}},
@@ -131,7 +134,8 @@ func TestDriverIsChecked(t *testing.T) {
 		{"no device file", cudaSystem{there + "?*", "libc.so.6"}, "/p.so", "", "--gpus all"},
 		{"no driver", cudaSystem{there, "/no/libcuda.so.1"}, "/p.so", "", "driver is not installed"},
 		{"another library", cudaSystem{there, "libc.so.6"}, "/p.so", "", "lacks functions"},
-		{"does not start", cudaSystem{there, cuda("-DINIT=803", "-DCOUNT=1", "-DVERSION=13000")}, "/p.so", "", "803 (CUDA_ERROR_TEST)"},
+		{"does not start", cudaSystem{there, cuda("-DINIT=803", "-DCOUNT=1", "-DVERSION=13000")}, "/p.so", "",
+			"803 (CUDA_ERROR_TEST)"},
 		{"no device", cudaSystem{there, cuda("-DINIT=0", "-DCOUNT=0", "-DVERSION=13000")}, "/p.so", "", "sees no device"},
 		{"old driver", cudaSystem{there, cuda("-DINIT=0", "-DCOUNT=1", "-DVERSION=12040")}, "/xla_cuda13/p.so", "",
 			"supports CUDA up to 12.4, the plugin /xla_cuda13/p.so needs CUDA 13"},
@@ -141,7 +145,8 @@ func TestDriverIsChecked(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := c.system.check(c.plugin)
-			if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) || !strings.HasPrefix(got, c.want) {
+			if (err == nil) != (c.err == "") || !strings.HasPrefix(got, c.want) ||
+				err != nil && !strings.Contains(err.Error(), c.err) {
 				t.Errorf("got %q, error %v; want %q, error %q", got, err, c.want, c.err)
 			}
 		})

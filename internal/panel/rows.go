@@ -1,0 +1,230 @@
+package panel
+
+import (
+	"fmt"
+	"math"
+)
+
+// Rows are vectors one after the other: row i is the Size elements from i*Stride on. Stride is a multiple of Lanes, and
+// what lies between Size and Stride may be overwritten with anything. A Matrix is for many tokens, Rows for few; what
+// is computed on either has the same bits.
+type Rows struct {
+	Size, Stride int
+	Data         []float32
+}
+
+// NewRows are n rows of zeros.
+func NewRows(n, size int) Rows {
+	stride := Padded(size)
+	return Rows{size, stride, make([]float32, n*stride)}
+}
+
+// Row is the i-th of the rows.
+func (r Rows) Row(i int) []float32 { return r.Data[i*r.Stride : i*r.Stride+r.Size : (i+1)*r.Stride] }
+
+// Count is the number of rows.
+func (r Rows) Count() int { return len(r.Data) / r.Stride }
+
+// First are the first n of the rows.
+func (r Rows) First(n int) Rows { return Rows{r.Size, r.Stride, r.Data[:n*r.Stride]} }
+
+// Tiles is the number of tiles that MultiplyRows may take in parts.
+func (w *Weight) Tiles() int { return tileCount(w.Out) }
+
+// TileBytes is the size of a tile in memory.
+func (w *Weight) TileBytes() int {
+	if w.tiles != nil {
+		return 4 * w.In * tileRows
+	}
+	return 2 * w.In * tileRows
+}
+
+// MultiplyRows is y = W x for every row x [In] and y [Out], or y += W x with add, as far as tiles from..to of W say it:
+// elements 8*from to 8*to of y.
+func (w *Weight) MultiplyRows(x, y Rows, add bool, from, to int) {
+	if x.Size != w.In || y.Size != w.Out || x.Count() < y.Count() || to > w.Tiles() {
+		panic(fmt.Sprintf("panel: weight of %d x %d: tiles %d to %d of %d rows of %d give %d rows of %d", w.Out, w.In, from, to,
+			x.Count(), x.Size, y.Count(), y.Size))
+	}
+	deep := w.In
+	if y.Count() > 1 { // a few tiles of all of a long row would not wait in the cache for the next row
+		deep = stretch(w.In)
+	}
+	if w.tiles == nil { // pairs of neighbours, which the kernels below do not read
+		tile := make([]float32, pairs(w.In)*2*tileRows)
+		for t := from; t < to; t++ {
+			fromHalves(tile, w.halfTile(t, 0, w.In))
+			for k := 0; k < w.In; k += deep {
+				one := tiled{tile, nil, k*tileRows - t*w.In*tileRows, w.In * tileRows}
+				one.times(min(deep, w.In-k), t, t+1, x.Data[k:], x.Stride, y.Data, y.Stride, y.Count(), add || k > 0)
+			}
+		}
+		return
+	}
+	for k := 0; k < w.In; k += deep {
+		t := tiled{w.tiles, w.half, k * tileRows, w.In * tileRows}
+		t.times(min(deep, w.In-k), from, to, x.Data[k:], x.Stride, y.Data, y.Stride, y.Count(), add || k > 0)
+	}
+}
+
+// tiled are tiles [k][8], float32 or bfloat16, the first of which begins at at, stride elements apart.
+type tiled struct {
+	full       []float32
+	half       []uint16
+	at, stride int
+}
+
+// times is c[r][8t..8t+8] (+)= Σ_k tile_t[k] x[r][k] for the tiles from..to and n rows.
+func (a tiled) times(k, from, to int, x []float32, xStride int, c []float32, cStride, n int, add bool) {
+	for t := from; t < to; {
+		wide := 1
+		if t+4 <= to {
+			wide = 4
+		}
+		r := 0
+		for ; r+4 <= n; r += 4 {
+			a.four(k, t, wide, &x[r*xStride], xStride, &c[r*cStride+t*tileRows], cStride, add)
+		}
+		for ; r < n; r++ {
+			a.one(k, t, wide, &x[r*xStride], &c[r*cStride+t*tileRows], add)
+		}
+		t += wide
+	}
+}
+
+// one is times for tiles t..t+wide and one row.
+func (a tiled) one(k, t, wide int, x, c *float32, add bool) {
+	at := a.at + t*a.stride
+	switch {
+	case a.full != nil && wide == 4:
+		row1x4(k, &a.full[at], 4*a.stride, x, c, add)
+	case a.full != nil:
+		row1x1(k, &a.full[at], 4*a.stride, x, c, add)
+	case wide == 4:
+		row1x4Half(k, &a.half[at], 2*a.stride, x, c, add)
+	default:
+		row1x1Half(k, &a.half[at], 2*a.stride, x, c, add)
+	}
+}
+
+// four is times for tiles t..t+wide and four rows.
+func (a tiled) four(k, t, wide int, x *float32, xStride int, c *float32, cStride int, add bool) {
+	at := a.at + t*a.stride
+	switch {
+	case a.full != nil && wide == 4:
+		row4x4(k, &a.full[at], 4*a.stride, x, 4*xStride, c, 4*cStride, add)
+	case a.full != nil:
+		row4x1(k, &a.full[at], 4*a.stride, x, 4*xStride, c, 4*cStride, add)
+	case wide == 4:
+		row4x4Half(k, &a.half[at], 2*a.stride, x, 4*xStride, c, 4*cStride, add)
+	default:
+		row4x1Half(k, &a.half[at], 2*a.stride, x, 4*xStride, c, 4*cStride, add)
+	}
+}
+
+// NormalizeRow is Normalize for one row.
+func NormalizeRow(x []float64, gain []float32, eps float64, y []float32) {
+	sum := 0.0
+	for _, v := range x {
+		sum = math.FMA(v, v, sum)
+	}
+	inverse := 1 / math.Sqrt(sum/float64(len(gain))+eps)
+	for i, g := range gain {
+		y[i] = float32(x[i]*inverse) * g
+	}
+}
+
+// RotateRow is Rotate for one row; cos and sin [dim/2].
+func RotateRow(x, cos, sin []float32, dim int) {
+	half := dim / 2
+	for ; len(x) >= dim; x = x[dim:] {
+		for i, c := range cos {
+			a, b, s := x[i], x[half+i], sin[i]
+			x[i] = float32(a*c) - float32(b*s) // rounded one by one: a fused product would have other bits
+			x[half+i] = float32(b*c) + float32(a*s)
+		}
+	}
+}
+
+// SwiGLURows is SwiGLU for rows.
+func SwiGLURows(gate, up, h Rows) { swiglu(gate.Data, up.Data, h.Data) }
+
+// CacheKeys is the number of keys of a Cache block.
+const CacheKeys = 64
+
+// Cache holds the keys, rotated, and the values of one sequence in one layer, in blocks: Groups heads of Dim features.
+// Keys lie in tiles [CacheKeys/8 of 8 keys][Dim][8] a group, values in tiles [Dim/8 of 8 features][CacheKeys][8], so that
+// scores and mixtures are products of tiles and rows.
+type Cache struct {
+	Groups, Dim, Count int
+	keys, values       [][]float32 // blocks [Groups*Dim*CacheKeys]
+}
+
+// Bytes is what the cache holds of memory.
+func (c *Cache) Bytes() int { return 2 * 4 * len(c.keys) * c.Groups * c.Dim * CacheKeys }
+
+// Append adds a key and a value, [Groups*Dim] each.
+func (c *Cache) Append(k, v []float32) {
+	block, at := c.Count/CacheKeys, c.Count%CacheKeys
+	if at == 0 {
+		c.keys = append(c.keys, make([]float32, c.Groups*c.Dim*CacheKeys))
+		c.values = append(c.values, make([]float32, c.Groups*c.Dim*CacheKeys))
+	}
+	keys, values := c.keys[block], c.values[block]
+	for g := range c.Groups {
+		from := g*c.Dim*CacheKeys + at/tileRows*c.Dim*tileRows + at%tileRows
+		for d, x := range k[g*c.Dim : (g+1)*c.Dim] {
+			keys[from+d*tileRows] = x
+		}
+	}
+	for t := 0; t < c.Groups*c.Dim; t += tileRows {
+		copy(values[t*CacheKeys+at*tileRows:][:tileRows], v[t:])
+	}
+	c.Count++
+}
+
+// CacheScratch is the memory of one goroutine for attention over a Cache. The zero value is ready.
+type CacheScratch struct{ scores []float32 }
+
+// Attend is z = V softmax(Kᵀ q / sqrt(dim)) over all keys, for the heads of one group of the query q [heads*dim]: each
+// group has perGroup of them. Sums run in the order in which Attend on panels adds them up.
+func (c *Cache) Attend(s *CacheScratch, q, z []float32, group, perGroup int, scale float32) {
+	stride := len(c.keys) * CacheKeys
+	if len(s.scores) < perGroup*stride {
+		s.scores = make([]float32, 2*perGroup*stride)
+	}
+	from := group * perGroup * c.Dim
+	q, z = q[from:from+perGroup*c.Dim], z[from:from+perGroup*c.Dim]
+	for b, keys := range c.keys {
+		n := min(CacheKeys, c.Count-b*CacheKeys)
+		t := tiled{full: keys, at: group * c.Dim * CacheKeys, stride: c.Dim * tileRows}
+		t.times(c.Dim, 0, tileCount(n), q, c.Dim, s.scores[b*CacheKeys:], stride, perGroup, false)
+	}
+	for h := range perGroup {
+		scores := s.scores[h*stride : (h+1)*stride]
+		inverse := weights(scores, c.Count, scale)
+		for b, values := range c.values {
+			n := min(CacheKeys, c.Count-b*CacheKeys)
+			t := tiled{full: values, at: group * c.Dim * CacheKeys, stride: CacheKeys * tileRows}
+			t.times(n, 0, c.Dim/tileRows, scores[b*CacheKeys:], stride, z[h*c.Dim:], c.Dim, 1, b > 0)
+		}
+		for i := range c.Dim {
+			z[h*c.Dim+i] *= inverse
+		}
+	}
+}
+
+// weights replaces the first n scores by the exponentials of which a softmax consists, and returns the inverse of their
+// sum: of sums over 16 keys each, as on panels.
+func weights(scores []float32, n int, scale float32) (inverse float32) {
+	exponentials(scores[:Padded(n)], largest(scores[:n]), scale)
+	var sum float32
+	for i := 0; i < n; i += Lanes {
+		var part float32
+		for _, p := range scores[i:min(i+Lanes, n)] {
+			part += p
+		}
+		sum += part
+	}
+	return 1 / sum
+}

@@ -1,0 +1,68 @@
+//go:build goexperiment.simd
+
+package panel
+
+import "simd/archsimd"
+
+// row1x4 is c = x Aᵀ for one row x [k] and 4 tiles of A, [k][8] each and aStride bytes apart: c [32]. With add the
+// products are added to c.
+//
+//go:noescape
+func row1x4(k int, a *float32, aStride int, x, c *float32, add bool)
+
+// row1x1 is row1x4 for one tile: c [8].
+//
+//go:noescape
+func row1x1(k int, a *float32, aStride int, x, c *float32, add bool)
+
+// row4x4 is row1x4 for 4 rows of x, xStride bytes apart, and of c, cStride bytes apart.
+//
+//go:noescape
+func row4x4(k int, a *float32, aStride int, x *float32, xStride int, c *float32, cStride int, add bool)
+
+// row4x1 is row4x4 for one tile.
+//
+//go:noescape
+func row4x1(k int, a *float32, aStride int, x *float32, xStride int, c *float32, cStride int, add bool)
+
+// The same for tiles in bfloat16.
+
+//go:noescape
+func row1x4Half(k int, a *uint16, aStride int, x, c *float32, add bool)
+
+//go:noescape
+func row1x1Half(k int, a *uint16, aStride int, x, c *float32, add bool)
+
+//go:noescape
+func row4x4Half(k int, a *uint16, aStride int, x *float32, xStride int, c *float32, cStride int, add bool)
+
+//go:noescape
+func row4x1Half(k int, a *uint16, aStride int, x *float32, xStride int, c *float32, cStride int, add bool)
+
+// exponentials replaces scores by e to the power of (score - maximum) * scale. Their number is a multiple of Lanes.
+func exponentials(scores []float32, maximum, scale float32) {
+	m, by := all(maximum), all(scale)
+	for i := 0; i < len(scores); i += Lanes {
+		store(scores[i:], exponential(load(scores[i:]).Sub(m).Mul(by)))
+	}
+	archsimd.ClearAVXUpperBits()
+}
+
+func largest(scores []float32) float32 {
+	m := all(hidden)
+	i := 0
+	for ; i+Lanes <= len(scores); i += Lanes {
+		m = m.Max(load(scores[i:]))
+	}
+	var lanes [Lanes]float32
+	m.Store(&lanes)
+	archsimd.ClearAVXUpperBits()
+	best := float32(hidden)
+	for _, v := range lanes {
+		best = max(best, v)
+	}
+	for _, v := range scores[i:] {
+		best = max(best, v)
+	}
+	return best
+}

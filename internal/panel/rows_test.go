@@ -1,0 +1,143 @@
+package panel
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+// laid lays the first n columns out as rows.
+func (a dense) laid(n int) Rows {
+	r := NewRows(n, len(a))
+	for i := range n {
+		for j := range a {
+			r.Row(i)[j] = float32(a[j][i])
+		}
+	}
+	return r
+}
+
+// same fails unless row i has the bits of column i, for all rows.
+func same(t *testing.T, name string, got Rows, want Matrix) {
+	t.Helper()
+	column := make([]float32, want.Rows)
+	for i := range got.Count() {
+		want.Column(i, column)
+		for j, v := range column {
+			if math.Float32bits(got.Row(i)[j]) != math.Float32bits(v) {
+				t.Fatalf("%s: row %d, element %d: got %v, want %v", name, i, j, got.Row(i)[j], v)
+			}
+		}
+	}
+}
+
+// TestMultiplyRows: rows give the bits that columns give, however many there are and however the tiles are shared out.
+func TestMultiplyRows(t *testing.T) {
+	need(t)
+	r := rand.New(rand.NewPCG(7, 1))
+	for _, c := range []struct{ out, in, rows int }{
+		{8, 4, 1}, {16, 512, 2}, {24, 513, 3}, {5, 7, 4}, {13, 1376, 5}, {40, 9, 8}, {172, 64, 9}, {512, 64, 16}, {36, 3, 7},
+	} {
+		w, x := random(r, c.out, c.in), random(r, c.in, Lanes)
+		half := make([]uint16, 0, c.out*c.in)
+		for _, v := range w.flat() {
+			half = append(half, uint16(math.Float32bits(v)>>16))
+		}
+		for name, weight := range map[string]*Weight{"float32": NewWeight(c.out, c.in, w.flat()), "bfloat16": NewHalfWeight(c.out, c.in, half)} {
+			name = fmt.Sprintf("%d x %d, %d rows, %s", c.out, c.in, c.rows, name)
+			var s Scratch
+			want := newMatrix(c.out, 1)
+			got := NewRows(c.rows, c.out)
+			for _, add := range []bool{false, true} {
+				weight.Multiply(&s, Exact(x.packed()), want, add)
+				middle := weight.Tiles() / 3
+				weight.MultiplyRows(x.laid(c.rows), got, add, 0, middle)
+				weight.MultiplyRows(x.laid(c.rows), got, add, middle, weight.Tiles())
+				same(t, fmt.Sprintf("%s, add=%t", name, add), got, want)
+			}
+		}
+	}
+}
+
+// TestElementsOfRows: norm, rotation and SwiGLU of rows have the bits of those of columns.
+func TestElementsOfRows(t *testing.T) {
+	need(t)
+	r := rand.New(rand.NewPCG(8, 1))
+	const size, dim = 40, 8
+	x, gain := random(r, size, Lanes), random(r, 1, size).flat()
+	y := newMatrix(size, 1)
+	Normalize(x.wide(), gain, 1e-5, y, make([]float64, Lanes))
+	rows := NewRows(Lanes, size)
+	for j := range Lanes {
+		column := make([]float64, size)
+		for i := range column {
+			column[i] = x[i][j]
+		}
+		NormalizeRow(column, gain, 1e-5, rows.Row(j))
+	}
+	same(t, "norm", rows, y)
+
+	cos, sin := random(r, dim/2, Lanes), random(r, dim/2, Lanes)
+	turned, rows := x.packed(), x.laid(Lanes)
+	Rotate(turned, cos.packed(), sin.packed(), dim, false)
+	for j := range Lanes {
+		RotateRow(rows.Row(j), cos.laid(Lanes).Row(j), sin.laid(Lanes).Row(j), dim)
+	}
+	same(t, "rotation", rows, turned)
+
+	up, h, rowsH := random(r, size, Lanes), newMatrix(size, 1), NewRows(Lanes, size)
+	SwiGLU(x.packed(), up.packed(), h)
+	SwiGLURows(x.laid(Lanes), up.laid(Lanes), rowsH)
+	same(t, "SwiGLU", rowsH, h)
+}
+
+// TestAttendToCache: attention over keys that were appended one by one has the bits of attention over panels of them, at
+// lengths that do and do not fill panels and blocks, for heads of their own and grouped ones.
+func TestAttendToCache(t *testing.T) {
+	need(t)
+	for _, c := range []struct{ groups, perGroup, dim int }{{2, 1, 8}, {2, 2, 8}, {1, 5, 16}, {3, 1, 24}, {2, 4, 64}} {
+		r := rand.New(rand.NewPCG(9, uint64(c.dim)))
+		const length = 150
+		panels := tileCount(length) * tileRows / Lanes
+		k, v := random(r, c.groups*c.dim, (panels+1)*Lanes), random(r, c.groups*c.dim, (panels+1)*Lanes)
+		q := random(r, c.groups*c.perGroup*c.dim, Lanes)
+		queries := q.laid(1)
+		scale := float32(1 / math.Sqrt(float64(c.dim)))
+		cache := Cache{Groups: c.groups, Dim: c.dim}
+		keys, values := k.laid(length), v.laid(length)
+		var s CacheScratch
+		for n := 1; n <= length; n++ {
+			cache.Append(keys.Row(n-1), values.Row(n-1))
+			if n%7 != 1 && n%16 != 0 {
+				continue
+			}
+			got := NewRows(1, c.groups*c.perGroup*c.dim)
+			for g := range c.groups {
+				cache.Attend(&s, queries.Row(0), got.Row(0), g, c.perGroup, scale)
+			}
+			same(t, fmt.Sprintf("%+v, %d keys", c, n), got, attendToPanels(k.packed(), v.packed(), q.packed(), n, c.perGroup, c.dim, scale))
+		}
+		if got, want := cache.Bytes(), 3*2*4*CacheKeys*c.groups*c.dim; got != want {
+			t.Errorf("%+v: cache of %d keys takes %d bytes, want %d", c, length, got, want)
+		}
+	}
+}
+
+// attendToPanels is z of the query in the first column of q over the first n keys.
+func attendToPanels(k, v, q Matrix, n, perGroup, dim int, scale float32) Matrix {
+	places := Places{make([]int32, k.Panels*Lanes), make([]int32, k.Panels*Lanes)}
+	for i := n; i < len(places.Branch); i++ {
+		places.Branch[i] = -1
+	}
+	var sight Sight
+	sight.Append(Places{make([]int32, Lanes), make([]int32, Lanes)}, places, 0)
+	z := newMatrix(q.Rows, 1)
+	var s Scratch
+	unused := make([]float32, Lanes)
+	for h := range q.Rows / dim {
+		part := func(m Matrix) []float32 { return m.rows(0, h*dim, (h+1)*dim) }
+		Attend(&s, part(q), part(z), dim, h/perGroup*dim, []Keys{{k, v, 0, k.Panels}}, sight, scale, unused, unused)
+	}
+	return z
+}
