@@ -131,7 +131,12 @@ func (g golden) method(t testing.TB, compute_ dtypes.DType) *Method {
 // methodAs is method with the weights kept in another way.
 func (g golden) methodAs(t testing.TB, compute_ dtypes.DType, as llama.Storage) *Method {
 	t.Helper()
-	backend := goBackend(t)
+	return g.methodOn(t, goBackend(t), compute_, as)
+}
+
+// methodOn is methodAs on a given backend.
+func (g golden) methodOn(t testing.TB, backend compute.Backend, compute_ dtypes.DType, as llama.Storage) *Method {
+	t.Helper()
 	c, err := model.Open(filepath.Join(g.dir, "model"))
 	if err != nil {
 		t.Fatal(err)

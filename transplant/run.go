@@ -298,6 +298,8 @@ type trainerState struct {
 	Samples int `json:"samples"`
 	Scored  int `json:"scored"`
 	Points  int `json:"points"` // lines of curve.csv
+	// Limits keep the division of micro-batches, and with it the rounding of sums, when the run goes on.
+	Limits []Limit `json:"limits,omitempty"`
 }
 
 // save writes values, moments and position of the training to one file, so that they are replaced together.
@@ -310,7 +312,7 @@ func (t *Trainer) save(path string) error {
 		}
 		tensors = append(tensors, value)
 	}
-	state, err := json.Marshal(trainerState{t.step, t.samples, t.scored, t.points})
+	state, err := json.Marshal(trainerState{t.step, t.samples, t.scored, t.points, t.Method.Limits.list()})
 	if err != nil {
 		return err
 	}
@@ -353,5 +355,6 @@ func (t *Trainer) restore(path string) error {
 		}
 	}
 	t.step, t.samples, t.scored, t.points = state.Step, state.Samples, state.Scored, state.Points
+	t.Method.Limits.restore(state.Limits)
 	return nil
 }

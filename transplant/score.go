@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // Prediction is one line of predictions.jsonl.
@@ -155,13 +156,13 @@ func (m *Method) Predict(ctx context.Context, cases []Case, pace Pace, progress 
 	predictions := make([]Prediction, len(cases))
 	batches, scored := m.groups(cases, pace.MicroBatch), 0
 	err := inOrder(ctx, len(batches), pace.Workers,
-		func(i int) (*pair, error) { return m.begin(batches[i], false) }, (*pair).close,
-		func(i int, p *pair) ([]Outcome, error) { return p.evaluate() },
-		func(i int, outcomes []Outcome) error {
-			for j, o := range outcomes {
+		func(i int) (*pair, error) { return m.prepare(batches[i], false) }, discard,
+		func(i int, p *pair) ([][]Outcome, error) { return inParts(m, batches[i], p, false, (*pair).evaluate) },
+		func(i int, parts [][]Outcome) error {
+			for j, o := range slices.Concat(parts...) {
 				predictions[batches[i].index[j]] = predict(batches[i].cases[j], o)
 			}
-			scored += len(outcomes)
+			scored += len(batches[i].cases)
 			if progress != nil {
 				progress(scored)
 			}

@@ -24,6 +24,8 @@ type Method struct {
 	// Remat has training keep no more than each block's input and compute the block again on the way back: less memory,
 	// more time, the same gradients.
 	Remat bool
+	// Limits remembers what the device had no room for; nil: every micro-batch is first tried whole.
+	Limits *Limits
 	// Buckets bound the shapes of micro-batches where every shape is a compilation; nil: lengths are rounded up a little.
 	Buckets Buckets
 }

@@ -233,10 +233,12 @@ func (t *Trainer) update(ctx context.Context, r Recorder) (StepMetrics, error) {
 	losses := make([]float64, len(cases)) // summed in the order of the rows, however they were divided
 	t.sums = lora.NewAccumulator(t.tensors)
 	err := inOrder(ctx, len(batches), t.Options.Pace.Workers,
-		func(i int) (*pair, error) { return t.Method.begin(batches[i], true) }, (*pair).close,
-		func(i int, p *pair) (Sweep, error) { return p.fit(weight) },
-		func(i int, s Sweep) error {
-			for j, o := range s.Outcomes {
+		func(i int) (*pair, error) { return t.Method.prepare(batches[i], true) }, discard,
+		func(i int, p *pair) ([]Sweep, error) {
+			return inParts(t.Method, batches[i], p, true, func(p *pair) (Sweep, error) { return p.fit(weight) })
+		},
+		func(i int, parts []Sweep) error {
+			for j, o := range outcomes(parts) {
 				c := batches[i].cases[j]
 				losses[batches[i].index[j]] = o.Loss
 				m.Tokens += o.Tokens
@@ -247,9 +249,9 @@ func (t *Trainer) update(ctx context.Context, r Recorder) (StepMetrics, error) {
 					correct++
 				}
 			}
-			done += len(s.Outcomes)
+			done += len(batches[i].cases)
 			r.Progress(fmt.Sprintf("step %d of %d", m.Step, t.Total()), t.samples+done, t.rows())
-			return t.accumulate(s)
+			return t.accumulate(parts...)
 		})
 	if err != nil {
 		return m, err
@@ -267,16 +269,30 @@ func (t *Trainer) update(ctx context.Context, r Recorder) (StepMetrics, error) {
 	return m, nil
 }
 
-// accumulate adds a sweep's gradients; a shared adapter gets the sum of both roles'.
-func (t *Trainer) accumulate(s Sweep) error {
+// accumulate adds sweeps' gradients; a shared adapter gets the sum of both roles'.
+func (t *Trainer) accumulate(sweeps ...Sweep) error {
 	m := t.Method
-	if m.TrainsArguer() && m.Arguer == m.Chooser {
-		if err := t.sums.Add(s.Arguer); err != nil {
-			return err
+	shared := m.TrainsArguer() && m.Arguer == m.Chooser
+	for _, s := range sweeps {
+		all := []Grads{append(s.Arguer, s.Chooser...)}
+		if shared {
+			all = []Grads{s.Arguer, s.Chooser}
 		}
-		return t.sums.Add(s.Chooser)
+		for _, grads := range all {
+			if err := t.sums.Add(grads); err != nil {
+				return err
+			}
+		}
 	}
-	return t.sums.Add(append(s.Arguer, s.Chooser...))
+	return nil
+}
+
+// outcomes are those of all sweeps, one after the other.
+func outcomes(sweeps []Sweep) (all []Outcome) {
+	for _, s := range sweeps {
+		all = append(all, s.Outcomes...)
+	}
+	return all
 }
 
 // apply takes the summed gradients, clips them and updates host and device. It returns the norm before clipping.

@@ -1,0 +1,256 @@
+package transplant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"gotransplant/llama"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+)
+
+// crowded is the Go backend as a device with so many bytes: uploads and executions whose results have no room fail as
+// those of an XLA device do.
+type crowded struct {
+	compute.Backend
+	room           int64
+	live, failures atomic.Int64
+	calls, failAt  int64 // the call that finds no room whatever there is; 0: none
+}
+
+func (c *crowded) HasSharedBuffers() bool { return false }
+func (c *crowded) Builder(name string) compute.Builder {
+	return crowdedBuilder{c.Backend.Builder(name), c}
+}
+
+func (c *crowded) take(bytes int64) error {
+	c.calls++
+	if c.live.Add(bytes) <= c.room && c.calls != c.failAt {
+		return nil
+	}
+	c.live.Add(-bytes)
+	c.failures.Add(1)
+	return fmt.Errorf("PJRT error (code=8): RESOURCE_EXHAUSTED: Out of memory while trying to allocate %d bytes", bytes)
+}
+
+func (c *crowded) BufferFromFlatData(device compute.DeviceNum, flat any, s shapes.Shape) (compute.Buffer, error) {
+	if err := c.take(int64(s.ByteSize())); err != nil {
+		return nil, err
+	}
+	b, err := c.Backend.BufferFromFlatData(device, flat, s)
+	return &crowdedBuffer{Buffer: b, c: c, bytes: int64(s.ByteSize())}, err
+}
+
+type crowdedBuilder struct {
+	compute.Builder
+	c *crowded
+}
+
+func (b crowdedBuilder) Compile() (compute.Executable, error) {
+	e, err := b.Builder.Compile()
+	return crowdedExecutable{e, b.c}, err
+}
+
+type crowdedExecutable struct {
+	compute.Executable
+	c *crowded
+}
+
+func (e crowdedExecutable) Execute(inputs []compute.Buffer, donate []bool, device compute.DeviceNum) ([]compute.Buffer, error) {
+	var bytes int64
+	for _, s := range e.Outputs() {
+		bytes += int64(s.ByteSize())
+	}
+	if err := e.c.take(bytes); err != nil {
+		return nil, err
+	}
+	plain := make([]compute.Buffer, len(inputs))
+	for i, in := range inputs {
+		plain[i] = in.(*crowdedBuffer).Buffer
+	}
+	out, err := e.Executable.Execute(plain, donate, device)
+	for i, b := range out {
+		s, _ := b.Shape()
+		out[i] = &crowdedBuffer{Buffer: b, c: e.c, bytes: int64(s.ByteSize())}
+	}
+	return out, err
+}
+
+type crowdedBuffer struct {
+	compute.Buffer
+	c     *crowded
+	bytes int64
+}
+
+func (b *crowdedBuffer) Backend() compute.Backend { return b.c }
+
+func (b *crowdedBuffer) Finalize() error {
+	b.c.live.Add(-b.bytes)
+	return b.Buffer.Finalize()
+}
+
+// crowdedMethod is a golden's method on a device that is full with a share of what its cases need as one micro-batch.
+func crowdedMethod(t *testing.T, g golden, share float64) (*Method, *crowded) {
+	t.Helper()
+	c := &crowded{Backend: goBackend(t), room: math.MaxInt64}
+	m := g.methodOn(t, c, dtypes.Float32, llama.AsStored)
+	plan, err := m.Memory(g.cases, Pace{Workers: 1, MicroBatch: len(g.cases)}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.room = c.live.Load() + int64(share*float64(plan.Kept+plan.Moved+plan.Tables))
+	return m, c
+}
+
+// TestOutOfMemoryDividesMicroBatches: a run on a device too small for its micro-batches gives what a large enough one
+// gives, with every row counted once; it learns what fits, says so once and leaves nothing behind.
+func TestOutOfMemoryDividesMicroBatches(t *testing.T) {
+	for _, buckets := range []int{0, 2} {
+		t.Run(fmt.Sprintf("%d buckets", buckets), func(t *testing.T) {
+			g := small(t)
+			o := goldenOptions(g, 3)
+			o.Pace = Pace{Workers: 1, MicroBatch: len(g.cases)}
+			var want memory
+			whole := g.method(t, dtypes.Float32)
+			whole.Buckets = whole.PlanBuckets(g.cases, buckets)
+			if err := newTrainer(t, whole, o, g.cases, g.cases).Run(context.Background(), &want); err != nil {
+				t.Fatal(err)
+			}
+			m, device := crowdedMethod(t, g, 0.3)
+			var said []string
+			m.Buckets, m.Limits = whole.Buckets, &Limits{Report: func(line string) { said = append(said, line) }}
+			before := device.live.Load()
+			got := failuresByStep{device: device}
+			if err := newTrainer(t, m, o, g.cases, g.cases).Run(context.Background(), &got); err != nil {
+				t.Fatal(err)
+			}
+			for i := range want.steps {
+				w, s := want.steps[i], got.steps[i]
+				within(t, fmt.Sprintf("loss before step %d", i+1), s.Loss, w.Loss, 1e-6)
+				within(t, fmt.Sprintf("gradient norm of step %d", i+1), s.GradientNorm, w.GradientNorm, 1e-5)
+				if s.Tokens != w.Tokens || s.FractionCorrect != w.FractionCorrect {
+					t.Errorf("step %d: %d tokens and %v correct, want %d and %v", i+1, s.Tokens, s.FractionCorrect, w.Tokens, w.FractionCorrect)
+				}
+			}
+			for i, p := range got.last {
+				if p.Row != want.last[i].Row {
+					t.Errorf("prediction %d is of row %d, want %d", i, p.Row, want.last[i].Row)
+				}
+				within(t, "log-probability", p.LogProb1, want.last[i].LogProb1, 1e-5)
+			}
+			if got.failures[0] == 0 || got.failures[2] != got.failures[0] {
+				t.Errorf("out of memory %v times by the end of each step, want some in the first and none later", got.failures)
+			}
+			if len(said) != 1 || !strings.Contains(said[0], "run in parts") {
+				t.Errorf("said %q, want one line", said)
+			}
+			if after := device.live.Load(); after != before {
+				t.Errorf("%d bytes are held after the run, %d before", after, before)
+			}
+		})
+	}
+}
+
+// failuresByStep notes how often the device had been out of memory when a step was done.
+type failuresByStep struct {
+	memory
+	device   *crowded
+	failures []int64
+}
+
+func (f *failuresByStep) Step(s StepMetrics) error {
+	f.failures = append(f.failures, f.device.failures.Load())
+	return f.memory.Step(s)
+}
+
+// TestRowThatDoesNotFit: the error names the row and is still the device's.
+func TestRowThatDoesNotFit(t *testing.T) {
+	g := small(t)
+	m, device := crowdedMethod(t, g, 0.05)
+	before := device.live.Load()
+	o := goldenOptions(g, 1)
+	o.Pace = Pace{Workers: 1, MicroBatch: 4}
+	err := newTrainer(t, m, o, g.cases, nil).Run(context.Background(), &memory{})
+	if !outOfMemory(err) || !strings.Contains(err.Error(), "row 1,") || !strings.Contains(err.Error(), "--max-tokens") {
+		t.Errorf("got error %v, want one that names the row and what to do", err)
+	}
+	if after := device.live.Load(); after != before {
+		t.Errorf("%d bytes are held after the run, %d before", after, before)
+	}
+}
+
+// TestFailedSweepFreesEverything: wherever in it memory runs out.
+func TestFailedSweepFreesEverything(t *testing.T) {
+	g := small(t)
+	for _, remat := range []bool{false, true} {
+		m, device := crowdedMethod(t, g, 2)
+		m.Remat = remat
+		before := device.live.Load()
+		device.calls = 0
+		if _, err := m.Train(g.cases[:2], 1); err != nil {
+			t.Fatal(err)
+		}
+		for device.failAt = range device.calls {
+			device.failAt++
+			device.calls = 0
+			if _, err := m.Train(g.cases[:2], 1); !outOfMemory(err) {
+				t.Errorf("remat=%t, out of memory at call %d: got error %v", remat, device.failAt, err)
+			}
+			if after := device.live.Load(); after != before {
+				t.Fatalf("remat=%t, out of memory at call %d: %d bytes are held afterwards, %d before", remat, device.failAt, after, before)
+			}
+		}
+	}
+}
+
+// TestLimitsAreResumed: a run that was divided and stopped goes on to the same bits as one that was not stopped.
+func TestLimitsAreResumed(t *testing.T) {
+	g := small(t)
+	trainer := func() *Trainer {
+		o := goldenOptions(g, 4)
+		o.Pace, o.SaveEvery = Pace{Workers: 1, MicroBatch: len(g.cases)}, 1
+		m, _ := crowdedMethod(t, g, 0.3)
+		m.Limits = &Limits{}
+		return newTrainer(t, m, o, g.cases, nil)
+	}
+	run := func(dir string, stop func(r *RunDir) Recorder) {
+		t.Helper()
+		r, err := CreateRun(dir, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		if err := trainer().Run(context.Background(), stop(r)); err != nil && !errors.Is(err, errCrash) {
+			t.Fatal(err)
+		}
+	}
+	dir := t.TempDir()
+	run(filepath.Join(dir, "whole"), func(r *RunDir) Recorder { return r })
+	run(filepath.Join(dir, "stopped"), func(r *RunDir) Recorder { return &crash{RunDir: r, at: 3} })
+	second := trainer()
+	r, err := OpenRun(filepath.Join(dir, "stopped"), second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if len(second.Method.Limits.list()) == 0 {
+		t.Error("no limit was saved")
+	}
+	if err := second.Run(context.Background(), r); err != nil {
+		t.Fatal(err)
+	}
+	want, got := contents(t, filepath.Join(dir, "whole")), contents(t, filepath.Join(dir, "stopped"))
+	for name := range want {
+		if string(got[name]) != string(want[name]) {
+			t.Errorf("%s differs", name)
+		}
+	}
+}
