@@ -2,12 +2,14 @@ package llama
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"gotransplant/internal/guard"
+	"gotransplant/internal/panel"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
@@ -39,6 +41,7 @@ type Engine struct {
 
 	panels *panelModel // nil: graphs compute
 	memory panelMemory
+	cores  *panel.Cores
 
 	mu    sync.Mutex
 	execs map[string]*graph.Exec
@@ -59,6 +62,7 @@ func NewEngine(w *Weights, o Options) (*Engine, error) {
 	if o.Panels {
 		err := PanelsCan(w, o)
 		if err == nil {
+			e.cores = panel.NewCores(runtime.GOMAXPROCS(0))
 			e.panels, err = w.pack(o.Compute)
 		}
 		if err != nil {

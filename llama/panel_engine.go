@@ -45,8 +45,10 @@ func (g Gradients) Host() ([][]float32, error) {
 	return all, nil
 }
 
-// book notes the time that work takes in the engine's ledger.
+// book does work, which keeps a processor busy, and notes the time it takes in the engine's ledger.
 func (s *Stream) book(pass string, work func() error) error {
+	s.engine.cores.Enter()
+	defer s.engine.cores.Leave()
 	start := time.Now()
 	err := work()
 	s.engine.clerk.called(Work{s.options.Name, pass}, time.Since(start))

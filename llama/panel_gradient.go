@@ -18,11 +18,11 @@ func (s *panelStream) linearGradient(layer int, proj string, x func() panel.Oper
 		return
 	}
 	input, sum := x(), g.of(proj, e)
-	panel.AddProduct(dy.Matrix, s.inner(e, input), sum.b)
+	panel.AddProduct(&s.scratch, dy.Matrix, s.inner(e, input), sum.b)
 	du := s.matrix(e.A.Out, dy.Panels)
 	e.B.MultiplyTransposed(&s.scratch, dy, du, false)
 	panel.Scale(du, e.Scale)
-	panel.AddProduct(du, input.Matrix, sum.a)
+	panel.AddProduct(&s.scratch, du, input.Matrix, sum.a)
 	if dx.Rows > 0 {
 		e.A.MultiplyTransposed(&s.scratch, s.operand(du), dx, true)
 	}
@@ -104,28 +104,23 @@ func (s *panelStream) backwardFeed(layer int, l *panelLayer, g gradientsOf) (dMi
 // attendGradient goes back through attention and rotation: the gradients of queries, own keys and values, and moved ones.
 func (s *panelStream) attendGradient(layer int, l *panelLayer, dz panel.Matrix) (dq panel.Matrix, own panelKV, moved *panelKV) {
 	cfg := s.engine.Weights.Config
-	heads, groups, dim := cfg.NumAttentionHeads, cfg.NumKeyValueHeads, cfg.HeadDim
+	groups, dim := cfg.NumKeyValueHeads, cfg.HeadDim
 	dq = s.matrix(l.q.Rows, l.q.Panels)
 	own = panelKV{s.matrix(l.k.Rows, l.k.Panels), s.matrix(l.v.Rows, l.v.Panels)}
 	if l.moved != nil {
 		moved = &panelKV{newMatrix(l.k.Rows, l.moved.k.Panels), newMatrix(l.v.Rows, l.moved.k.Panels)}
 	}
-	perSequence := l.q.Panels / s.rows
-	for b := range s.rows {
-		for group := range groups {
-			keys := s.keys(layer, l, b*perSequence)
-			n := s.own
-			if l.moved != nil {
-				n += s.moved
-			}
-			dk, dv := s.zeros(n, panel.Padded(dim)).Data, s.zeros(n, panel.Padded(dim)).Data // [n*Lanes keys][Padded(dim)]
-			for h := group * (heads / groups); h < (group+1)*(heads/groups); h++ {
-				for p := b * perSequence; p < (b+1)*perSequence; p++ {
-					maximum, inverse := stats(l, h, p, l.q.Panels*panel.Lanes)
-					panel.AttendGradient(&s.scratch, head(l.q, p, h, dim), head(dz, p, h, dim), dim, group*dim, keys,
-						s.sight(layer, l, p), s.scale(), maximum, inverse, head(dq, p, h, dim), dk, dv)
-				}
-			}
+	n := s.own // panels of keys a sequence
+	if l.moved != nil {
+		n += s.moved
+	}
+	size := n * panel.Lanes * panel.Padded(dim)
+	dk, dv := s.zeros(s.rows*groups, size/panel.Lanes).Data, s.zeros(s.rows*groups, size/panel.Lanes).Data
+	s.scratch.Each(s.rows*groups, func(scratch *panel.Scratch, from, to int) {
+		for i := from; i < to; i++ {
+			b, group := i/groups, i%groups
+			dk, dv := dk[i*size:(i+1)*size], dv[i*size:(i+1)*size] // [n*Lanes keys][Padded(dim)]
+			s.attendGroupGradient(scratch, layer, l, b, group, dz, dq, dk, dv)
 			s.collect(dk, own.k, b*s.own, s.own, 0, group)
 			s.collect(dv, own.v, b*s.own, s.own, 0, group)
 			if moved != nil {
@@ -133,7 +128,7 @@ func (s *panelStream) attendGradient(layer int, l *panelLayer, dz panel.Matrix) 
 				s.collect(dv, moved.v, b*s.moved, s.moved, s.own, group)
 			}
 		}
-	}
+	})
 	cos, sin := s.queryTables(layer)
 	panel.Rotate(dq, cos, sin, dim, true) // a rotation is undone by its inverse
 	panel.Rotate(own.k, s.cos, s.sin, dim, true)
@@ -141,6 +136,20 @@ func (s *panelStream) attendGradient(layer int, l *panelLayer, dz panel.Matrix) 
 		panel.Rotate(moved.k, s.movedCos, s.movedSin, dim, true)
 	}
 	return dq, own, moved
+}
+
+// attendGroupGradient goes back through the attention of one sequence's heads that share their keys and values.
+func (s *panelStream) attendGroupGradient(scratch *panel.Scratch, layer int, l *panelLayer, b, group int, dz, dq panel.Matrix, dk, dv []float32) {
+	cfg := s.engine.Weights.Config
+	dim, shared, perSequence := cfg.HeadDim, cfg.NumAttentionHeads/cfg.NumKeyValueHeads, l.q.Panels/s.rows
+	keys := s.keys(layer, l, b*perSequence)
+	for h := group * shared; h < (group+1)*shared; h++ {
+		for p := b * perSequence; p < (b+1)*perSequence; p++ {
+			maximum, inverse := stats(l, h, p, l.q.Panels*panel.Lanes)
+			panel.AttendGradient(scratch, head(l.q, p, h, dim), head(dz, p, h, dim), dim, group*dim, keys,
+				s.sight(layer, l, p), s.scale(), maximum, inverse, head(dq, p, h, dim), dk, dv)
+		}
+	}
 }
 
 // collect turns n panels of columns, from panel from on, into panels first to first+n of m, in the rows of a group.

@@ -75,6 +75,7 @@ func (e *Engine) newPanelStream(seq Sequences, o StreamOptions) (*panelStream, e
 		}
 	}
 	s.own = panelsOf(longest)
+	s.scratch.Share(e.cores)
 	s.x = s.wideZeros(e.Weights.Config.HiddenSize, s.rows*s.own)
 	row := make([]float32, s.x.Rows)
 	own := newPlaces(s.rows, s.own)
@@ -340,15 +341,15 @@ func (s *panelStream) attend(layer int, l *panelLayer) {
 	l.z = s.matrix(l.q.Rows, l.q.Panels)
 	columns := l.q.Panels * panel.Lanes
 	l.maximum, l.inverse = make([]float32, heads*columns), make([]float32, heads*columns)
-	for p := range l.q.Panels {
-		keys, sight := s.keys(layer, l, p), s.sight(layer, l, p)
-		for h := range heads {
+	s.scratch.Each(l.q.Panels*heads, func(scratch *panel.Scratch, from, to int) {
+		for i := from; i < to; i++ {
+			p, h := i/heads, i%heads
 			group := h / (heads / cfg.NumKeyValueHeads) * dim
-			q, z := head(l.q, p, h, dim), head(l.z, p, h, dim)
-			m, inv := stats(l, h, p, columns)
-			panel.Attend(&s.scratch, q, z, dim, group, keys, sight, s.scale(), m, inv)
+			maximum, inverse := stats(l, h, p, columns)
+			panel.Attend(scratch, head(l.q, p, h, dim), head(l.z, p, h, dim), dim, group, s.keys(layer, l, p),
+				s.sight(layer, l, p), s.scale(), maximum, inverse)
 		}
-	}
+	})
 }
 
 func (s *panelStream) scale() float32 {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"sync"
 	"testing"
 )
 
@@ -204,7 +205,7 @@ func TestAddProduct(t *testing.T) {
 		a, b := random(r, c.n, c.panels*Lanes), random(r, c.m, c.panels*Lanes)
 		got := make([]float32, c.n*c.m)
 		got[0] = 3
-		AddProduct(a.packed(), b.packed(), got)
+		AddProduct(&Scratch{}, a.packed(), b.packed(), got)
 		want := a.times(b.transposed())
 		want[0][0] += 3
 		for i, v := range want.flat() {
@@ -412,4 +413,37 @@ func plainAttention(q, k, v dense, dim int, scale float64, sees func(key, query 
 		}
 	}
 	return z
+}
+
+// TestEach: every number is done once, on spare processors where there are any, and these are given back.
+func TestEach(t *testing.T) {
+	for _, spare := range []int{0, 1, 3, 100} {
+		var s Scratch
+		cores := NewCores(spare)
+		s.Share(cores)
+		for _, n := range []int{1, 2, 7} {
+			done := make([]int32, n)
+			used := make(map[*Scratch]bool)
+			var mu sync.Mutex
+			s.Each(n, func(s *Scratch, from, to int) {
+				mu.Lock()
+				used[s] = true
+				mu.Unlock()
+				for i := from; i < to; i++ {
+					done[i]++
+				}
+			})
+			for i, times := range done {
+				if times != 1 {
+					t.Errorf("%d spare, %d numbers: %d was done %d times, want once", spare, n, i, times)
+				}
+			}
+			if want := min(spare+1, n); len(used) != want {
+				t.Errorf("%d spare, %d numbers: %d scratches used, want %d", spare, n, len(used), want)
+			}
+			if got := int(cores.spare.Load()); got != spare {
+				t.Errorf("%d spare, %d numbers: %d spare afterwards", spare, n, got)
+			}
+		}
+	}
 }

@@ -140,17 +140,24 @@ type Scratch struct {
 	half []uint16
 	over [2 * tileRows * Lanes]float32 // a tile's product, where only a part of it is wanted
 	attention
+	cores  *Cores // nil: one processor
+	others []*Scratch
 }
 
 // Multiply is y = W x, or y += W x with add: x [In, n], y [Out, n].
 func (w *Weight) Multiply(s *Scratch, x Operand, y Matrix, add bool) {
 	w.check(x, w.In, y, w.Out)
+	s.Each(tileCount(w.Out), func(s *Scratch, first, end int) { w.multiply(s, x, y, add, first, end) })
+}
+
+// multiply is Multiply for the tiles from first to end.
+func (w *Weight) multiply(s *Scratch, x Operand, y Matrix, add bool, first, end int) {
 	deep := stretch(w.In)
 	for from := 0; from < x.Panels; from += widest {
 		to := min(from+widest, x.Panels)
 		for k := 0; k < w.In; k += deep {
 			n := min(deep, w.In-k)
-			for t := range tileCount(w.Out) {
+			for t := first; t < end; t++ {
 				if x.halves != nil {
 					multiplyHalves(s, w.halfTile(t, k, n), n, x, k, y, t*tileRows, from, to, add || k > 0)
 				} else {
@@ -164,12 +171,17 @@ func (w *Weight) Multiply(s *Scratch, x Operand, y Matrix, add bool) {
 // MultiplyTransposed is x = Wᵀ y, or x += Wᵀ y with add: x [In, n], y [Out, n].
 func (w *Weight) MultiplyTransposed(s *Scratch, y Operand, x Matrix, add bool) {
 	w.check(y, w.Out, x, w.In)
+	s.Each(tileCount(w.In), func(s *Scratch, first, end int) { w.multiplyTransposed(s, y, x, add, first, end) })
+}
+
+// multiplyTransposed is MultiplyTransposed for the tiles of the transpose from first to end.
+func (w *Weight) multiplyTransposed(s *Scratch, y Operand, x Matrix, add bool, first, end int) {
 	deep := stretch(w.Out)
 	for from := 0; from < x.Panels; from += widest {
 		to := min(from+widest, x.Panels)
 		for k := 0; k < w.Out; k += deep {
 			n := min(deep, w.Out-k)
-			for i := 0; i < w.In; i += tileRows {
+			for i := first * tileRows; i < min(end*tileRows, w.In); i += tileRows {
 				if y.halves != nil {
 					multiplyHalves(s, w.turnedHalf(s, i, k, n), n, y, k, x, i, from, to, add || k > 0)
 				} else {
@@ -300,10 +312,16 @@ func (w *Weight) turnedHalf(s *Scratch, i, k, n int) []uint16 {
 }
 
 // AddProduct is c += a bᵀ, the sum over all columns: a [n rows], b [m rows], c [n, m] row-major.
-func AddProduct(a, b Matrix, c []float32) {
+func AddProduct(s *Scratch, a, b Matrix, c []float32) {
+	const rows = 4
+	s.Each((b.Rows+rows-1)/rows, func(_ *Scratch, first, end int) { addProduct(a, b, c, first*rows, min(end*rows, b.Rows)) })
+}
+
+// addProduct is AddProduct for the rows of b from first to end.
+func addProduct(a, b Matrix, c []float32, first, end int) {
 	var tile [16]float32
 	for i := 0; i < a.Rows; i += 4 {
-		for j := 0; j < b.Rows; j += 4 {
+		for j := first; j < end; j += 4 {
 			if i+4 > a.Rows || j+4 > b.Rows {
 				dotPart(a, b, i, j, c)
 				continue
