@@ -149,6 +149,9 @@ func RotateRow(x, cos, sin []float32, dim int) {
 // SwiGLURows is SwiGLU for rows.
 func SwiGLURows(gate, up, h Rows) { swiglu(gate.Data, up.Data, h.Data) }
 
+// ScaleRows is x *= by.
+func ScaleRows(x Rows, by float32) { scaleBy(x.Data, by) }
+
 // CacheKeys is the number of keys of a Cache block.
 const CacheKeys = 64
 
@@ -181,6 +184,16 @@ func (c *Cache) Append(k, v []float32) {
 		copy(values[t*CacheKeys+at*tileRows:][:tileRows], v[t:])
 	}
 	c.Count++
+}
+
+// AppendColumns adds n columns of keys and values from column first on.
+func (c *Cache) AppendColumns(k, v Matrix, first, n int) {
+	key, value := make([]float32, k.Rows), make([]float32, v.Rows)
+	for i := range n {
+		k.Column(first+i, key)
+		v.Column(first+i, value)
+		c.Append(key, value)
+	}
 }
 
 // CacheScratch is the memory of one goroutine for attention over a Cache. The zero value is ready.
