@@ -2,6 +2,7 @@ package llama
 
 import (
 	"fmt"
+	"unsafe"
 
 	"gotransplant/internal/panel"
 
@@ -85,10 +86,7 @@ func (w *Weights) packMatrix(name string, compute dtypes.DType) (packed *panel.W
 	out, in := t.Shape().Dim(0), t.Shape().Dim(1)
 	if t.DType() == dtypes.BFloat16 {
 		err = tensors.ConstFlatData(t, func(values []bfloat16.BFloat16) {
-			bits := make([]uint16, len(values))
-			for i, v := range values {
-				bits[i] = v.Bits()
-			}
+			bits := unsafe.Slice((*uint16)(unsafe.Pointer(&values[0])), len(values)) // which is what a BFloat16 is
 			packed = panel.NewHalfWeight(out, in, bits)
 		})
 	} else {

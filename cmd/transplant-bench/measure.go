@@ -45,6 +45,7 @@ type facts struct {
 	MicroBatch int    `json:"micro_batch"`
 	Workers    int    `json:"workers"` // micro-batches at a time
 	Backend    string `json:"backend"`
+	Kernels    string `json:"kernels"`
 	Device     string `json:"device"`
 	Cores      int    `json:"cores"`
 	Go         string `json:"go"`
@@ -58,9 +59,6 @@ func open(s setup.Settings, o options, c model.Config, stderr io.Writer) (*bench
 		return nil, err
 	}
 	b := &benchmark{options: o}
-	if b.ceiling, err = ceiling(backend, s.DType); err != nil {
-		return nil, err
-	}
 	start := time.Now()
 	made := map[string]safetensors.DType{"float32": safetensors.F32, "bfloat16": safetensors.BF16}[o.weights]
 	kept, err := llama.ParseStorage(s.Weights)
@@ -81,6 +79,11 @@ func open(s setup.Settings, o options, c model.Config, stderr io.Writer) (*bench
 	if b.session, err = setup.New(s, backend, weights, cases, labels(c)); err != nil {
 		return nil, err
 	}
+	if b.session.Method.Engine.Panels() {
+		b.ceiling = panelCeiling(s.DType)
+	} else if b.ceiling, err = ceiling(backend, s.DType); err != nil {
+		return nil, err
+	}
 	stored := o.weights
 	if kept != llama.AsStored {
 		stored = kept.String()
@@ -88,7 +91,7 @@ func open(s setup.Settings, o options, c model.Config, stderr io.Writer) (*bench
 	pace := b.session.Pace
 	b.facts = facts{Shape: o.shape, Rows: o.rows, Arguer: o.lengths.arguer, Chooser: o.lengths.chooser,
 		Argument: o.lengths.argument, LoraRank: s.LoraRank, DType: s.DType, Weights: stored, Residual: s.Residual,
-		MicroBatch: pace.MicroBatch, Workers: pace.Workers, Backend: s.Backend, Device: device(backend),
+		MicroBatch: pace.MicroBatch, Workers: pace.Workers, Backend: s.Backend, Kernels: b.session.Kernels, Device: device(backend),
 		Cores: runtime.GOMAXPROCS(0), Go: runtime.Version(), Commit: program.Revision()}
 	return b, nil
 }

@@ -48,8 +48,8 @@ func (r *report) setUp(b *benchmark) {
 	l := b.session.Cases[0].Lengths()
 	r.printf("rows     %d a step: prompts of %d, %d and %d tokens, arguments of %d; %d of %d tokens a row are computed; LoRA of rank %d\n",
 		f.Rows, f.Arguer, f.Arguer, f.Chooser, f.Argument, l.Arguer+l.Chooser, b.session.Cases[0].Tokens(), f.LoraRank)
-	r.printf("run      compute %s, residual %s, backend %s, micro-batches of %d, %d at a time\n",
-		f.DType, f.Residual, f.Backend, f.MicroBatch, f.Workers)
+	r.printf("run      compute %s, residual %s, backend %s on %s, micro-batches of %d, %d at a time\n",
+		f.DType, f.Residual, f.Backend, f.Kernels, f.MicroBatch, f.Workers)
 	r.printf("device   %s, %d cores, %s, commit %s\n", f.Device, f.Cores, f.Go, f.Commit)
 	r.printf("ceiling  %.1f GFLOP/s in a large %s product\n", b.ceiling/1e9, f.DType)
 }

@@ -3,6 +3,8 @@ package panel
 import (
 	"fmt"
 	"math"
+	"runtime"
+	"unsafe"
 )
 
 // tileRows is the height of a tile: the rows of a weight that one kernel call multiplies.
@@ -41,12 +43,33 @@ func (w *Weight) Bytes() int64 { return int64(4*len(w.tiles) + 2*len(w.half)) }
 // NewHalfWeight packs bfloat16 bits [out, in], row-major.
 func NewHalfWeight(out, in int, bits []uint16) *Weight {
 	w := newHalf(out, in)
+	if in%2 == 0 {
+		both := func(s []uint16) []uint32 { return unsafe.Slice((*uint32)(unsafe.Pointer(&s[0])), len(s)/2) }
+		packTiles(both(w.half), both(bits), out, in/2)
+		return w
+	}
 	for o := range out {
 		for i, v := range bits[o*in : (o+1)*in] {
 			w.half[w.place(o, i)] = v
 		}
 	}
 	return w
+}
+
+// packTiles writes rows [out, in] as tiles [out/8][in][8], on all processors.
+func packTiles[T float32 | uint32](tiles, rows []T, out, in int) {
+	var s Scratch
+	s.Share(NewCores(runtime.GOMAXPROCS(0) - 1))
+	s.Each(tileCount(out), func(_ *Scratch, first, end int) {
+		for t := first; t < end; t++ {
+			tile := tiles[t*in*tileRows : (t+1)*in*tileRows]
+			for o := t * tileRows; o < min(out, (t+1)*tileRows); o++ {
+				for i, v := range rows[o*in : (o+1)*in] {
+					tile[i*tileRows+o%tileRows] = v
+				}
+			}
+		}
+	})
 }
 
 // NewRoundedWeight packs values [out, in], row-major, as bfloat16.
@@ -65,17 +88,14 @@ func (w *Weight) Set(values []float32) {
 	if len(values) != w.Out*w.In {
 		panic(fmt.Sprintf("panel: %d values for a weight of %d x %d", len(values), w.Out, w.In))
 	}
+	if w.tiles != nil {
+		packTiles(w.tiles, values, w.Out, w.In)
+		return
+	}
 	for o := range w.Out {
-		row := values[o*w.In : (o+1)*w.In]
-		if w.tiles == nil {
-			for i, v := range row {
-				w.half[w.place(o, i)] = toBits(v)
-			}
-			continue
-		}
-		to := w.tiles[w.place(o, 0):]
-		for i, v := range row {
-			to[i*tileRows] = v
+		to := w.half[w.place(o, 0):]
+		for i, v := range values[o*w.In : (o+1)*w.In] {
+			to[i/2*2*tileRows+i%2] = toBits(v)
 		}
 	}
 }
