@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 
 	"gotransplant/internal/panel"
+
+	"github.com/gomlx/compute/dtypes"
 )
 
 // panelDecoder computes the token of every row as a vector, and prompts as streams on panels. In both, every sum runs in
@@ -26,13 +28,14 @@ type panelDecoder struct {
 	normed, q, k, v, z, back panel.Rows // back is what goes into the residual stream
 	gate, up, h              panel.Rows
 	inner                    map[string]panel.Rows // [r] of an addition, by projection
+	halves                   map[string][]uint16   // operands rounded to bfloat16, by projection or ""
 	cos, sin                 panel.Rows            // [D/2]
 	logits                   panel.Rows            // [V]
 	scratch                  []panel.CacheScratch  // by worker
 }
 
 func newPanelDecoder(e *Engine, overlay Overlay) *panelDecoder {
-	return &panelDecoder{engine: e, overlay: overlay, model: e.panels, rows: make(map[int][]panel.Cache),
+	return &panelDecoder{engine: e, overlay: overlay, model: e.panels, rows: make(map[int][]panel.Cache), halves: make(map[string][]uint16),
 		scratch: make([]panel.CacheScratch, runtime.GOMAXPROCS(0))}
 }
 
@@ -167,7 +170,7 @@ func (d *panelDecoder) step(rows []int, tokens, positions []int32) ([][]float32,
 		d.feedHalf(layer)
 	}
 	d.norm(d.model.finalNorm)
-	d.multiply(product{d.model.head, d.normed, d.logits, false})
+	d.multiply(product{d.model.head, d.operand("", d.normed), d.logits, false})
 	logits := make([][]float32, len(rows))
 	for i := range logits {
 		logits[i] = d.logits.Row(i)
@@ -195,7 +198,7 @@ func (d *panelDecoder) embed(tokens, positions []int32) {
 func (d *panelDecoder) attentionHalf(layer int, rows []int) {
 	c := d.engine.Weights.Config
 	d.norm(d.model.layers[layer].attention)
-	d.project(layer, projected{"q_proj", d.normed, d.q}, projected{"k_proj", d.normed, d.k}, projected{"v_proj", d.normed, d.v})
+	d.project(layer, d.normed, projection{"q_proj", d.q}, projection{"k_proj", d.k}, projection{"v_proj", d.v})
 	caches := make([]*panel.Cache, len(rows))
 	seen := 0
 	for i, row := range rows {
@@ -211,16 +214,16 @@ func (d *panelDecoder) attentionHalf(layer int, rows []int) {
 		i, g := task/groups, task%groups
 		caches[i].Attend(&d.scratch[worker], d.q.Row(i), d.z.Row(i), g, c.NumAttentionHeads/groups, scale)
 	})
-	d.project(layer, projected{"o_proj", d.z, d.back})
+	d.project(layer, d.z, projection{"o_proj", d.back})
 	d.addBack()
 }
 
 // feedHalf adds a layer's feed-forward to the residual streams.
 func (d *panelDecoder) feedHalf(layer int) {
 	d.norm(d.model.layers[layer].feed)
-	d.project(layer, projected{"gate_proj", d.normed, d.gate}, projected{"up_proj", d.normed, d.up})
+	d.project(layer, d.normed, projection{"gate_proj", d.gate}, projection{"up_proj", d.up})
 	panel.SwiGLURows(d.gate.First(d.width), d.up.First(d.width), d.h.First(d.width))
-	d.project(layer, projected{"down_proj", d.h, d.back})
+	d.project(layer, d.h, projection{"down_proj", d.back})
 	d.addBack()
 }
 
@@ -240,40 +243,50 @@ func (d *panelDecoder) addBack() {
 	}
 }
 
-// projected is a projection of x to y.
-type projected struct {
+// projection is one of a layer's, by name, and where its outcome goes.
+type projection struct {
 	name string
-	x, y panel.Rows
+	y    panel.Rows
 }
 
 // product is y = W x, or y += W x with add.
 type product struct {
-	w    *panel.Weight
-	x, y panel.Rows
-	add  bool
+	w   *panel.Weight
+	x   panel.RowOperand
+	y   panel.Rows
+	add bool
 }
 
-// project runs projections of a layer with what the overlay adds to them.
-func (d *panelDecoder) project(layer int, all ...projected) {
+// project runs projections of x with what the overlay adds to them.
+func (d *panelDecoder) project(layer int, x panel.Rows, all ...projection) {
+	operand := d.operand("", x)
 	products, added := make([]product, 0, 2*len(all)), []product(nil)
 	for _, p := range all {
-		products = append(products, product{d.model.layers[layer].projections[p.name], p.x, p.y, false})
+		products = append(products, product{d.model.layers[layer].projections[p.name], operand, p.y, false})
 		if e := d.extra(layer, p.name); e != nil {
-			inner := d.innerOf(p.name, e)
-			products = append(products, product{e.A, p.x, inner, false})
-			added = append(added, product{e.B, inner, p.y, true})
+			products = append(products, product{e.A, operand, d.innerOf(p.name, e), false})
 		}
 	}
 	d.multiply(products...)
-	if added == nil {
-		return
-	}
-	for i, p := range all {
+	for _, p := range all {
 		if e := d.extra(layer, p.name); e != nil {
-			panel.ScaleRows(d.inner[all[i].name].First(d.width), e.Scale)
+			inner := d.inner[p.name]
+			panel.ScaleRows(inner.First(d.width), e.Scale)
+			added = append(added, product{e.B, d.operand(p.name, inner), p.y, true})
 		}
 	}
 	d.multiply(added...)
+}
+
+// operand is x as the engine multiplies it; those in use at a time have different names.
+func (d *panelDecoder) operand(name string, x panel.Rows) panel.RowOperand {
+	if d.engine.Options.Compute != dtypes.BFloat16 {
+		return panel.ExactRows(x)
+	}
+	if len(d.halves[name]) < len(x.Data) {
+		d.halves[name] = make([]uint16, len(x.Data))
+	}
+	return panel.RoundedRows(x.First(d.width), d.halves[name])
 }
 
 func (d *panelDecoder) extra(layer int, proj string) *LowRank {
@@ -312,7 +325,7 @@ func (d *panelDecoder) multiply(products ...product) {
 	}
 	inParallel(len(parts), d.workers(work), func(_, i int) {
 		p := products[parts[i].product]
-		p.w.MultiplyRows(p.x.First(d.width), p.y.First(d.width), p.add, parts[i].from, parts[i].to)
+		p.w.MultiplyRows(p.x, p.y.First(d.width), p.add, parts[i].from, parts[i].to)
 	})
 }
 

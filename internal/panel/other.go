@@ -45,5 +45,9 @@ func row1x4Half(int, *uint16, int, *float32, *float32, bool)           { panic(m
 func row1x1Half(int, *uint16, int, *float32, *float32, bool)           { panic(missing) }
 func row4x4Half(int, *uint16, int, *float32, int, *float32, int, bool) { panic(missing) }
 func row4x1Half(int, *uint16, int, *float32, int, *float32, int, bool) { panic(missing) }
+func row1x4Dot(int, *uint16, int, *uint16, *float32, bool)             { panic(missing) }
+func row1x1Dot(int, *uint16, int, *uint16, *float32, bool)             { panic(missing) }
+func row4x4Dot(int, *uint16, int, *uint16, int, *float32, int, bool)   { panic(missing) }
+func row4x1Dot(int, *uint16, int, *uint16, int, *float32, int, bool)   { panic(missing) }
 func exponentials([]float32, float32, float32)                         { panic(missing) }
 func largest([]float32) float32                                        { panic(missing) }

@@ -32,42 +32,54 @@ func (r Rows) First(n int) Rows { return Rows{r.Size, r.Stride, r.Data[:n*r.Stri
 func (w *Weight) Tiles() int { return tileCount(w.Out) }
 
 // TileBytes is the size of a tile in memory.
-func (w *Weight) TileBytes() int {
-	if w.tiles != nil {
-		return 4 * w.In * tileRows
+func (w *Weight) TileBytes() int { return int(w.Bytes()) / w.Tiles() }
+
+// RowOperand are rows that weights multiply: as they are or rounded to bfloat16, as an Operand.
+type RowOperand struct {
+	Rows
+	halves []uint16 // row i from i*Stride on
+}
+
+// ExactRows are rows as an operand in float32.
+func ExactRows(r Rows) RowOperand { return RowOperand{Rows: r} }
+
+// RoundedRows are rows as an operand in bfloat16, held in to, which has as many elements as they have.
+func RoundedRows(r Rows, to []uint16) RowOperand {
+	for i := range r.Count() {
+		half := to[i*r.Stride:][:pairs(r.Size)*2]
+		half[len(half)-1] = 0
+		for j, v := range r.Row(i) {
+			half[j] = toBits(v)
+		}
 	}
-	return 2 * w.In * tileRows
+	return RowOperand{r, to}
 }
 
 // MultiplyRows is y = W x for every row x [In] and y [Out], or y += W x with add, as far as tiles from..to of W say it:
 // elements 8*from to 8*to of y.
-func (w *Weight) MultiplyRows(x, y Rows, add bool, from, to int) {
-	if x.Size != w.In || y.Size != w.Out || x.Count() < y.Count() || to > w.Tiles() {
-		panic(fmt.Sprintf("panel: weight of %d x %d: tiles %d to %d of %d rows of %d give %d rows of %d", w.Out, w.In, from, to,
-			x.Count(), x.Size, y.Count(), y.Size))
+func (w *Weight) MultiplyRows(x RowOperand, y Rows, add bool, from, to int) {
+	if x.Size != w.In || y.Size != w.Out || x.Count() < y.Count() || to > w.Tiles() || x.halves != nil && w.half == nil {
+		panic(fmt.Sprintf("panel: weight of %d x %d, float32 %t: tiles %d to %d of %d rows of %d, rounded %t, give %d rows of %d",
+			w.Out, w.In, w.half == nil, from, to, x.Count(), x.Size, x.halves != nil, y.Count(), y.Size))
 	}
 	deep := w.In
 	if y.Count() > 1 { // a few tiles of all of a long row would not wait in the cache for the next row
 		deep = stretch(w.In)
 	}
-	if w.tiles == nil { // pairs of neighbours, which the kernels below do not read
-		tile := make([]float32, pairs(w.In)*2*tileRows)
-		for t := from; t < to; t++ {
-			fromHalves(tile, w.halfTile(t, 0, w.In))
-			for k := 0; k < w.In; k += deep {
-				one := tiled{tile, nil, k*tileRows - t*w.In*tileRows, w.In * tileRows}
-				one.times(min(deep, w.In-k), t, t+1, x.Data[k:], x.Stride, y.Data, y.Stride, y.Count(), add || k > 0)
-			}
-		}
-		return
-	}
 	for k := 0; k < w.In; k += deep {
-		t := tiled{w.tiles, w.half, k * tileRows, w.In * tileRows}
-		t.times(min(deep, w.In-k), from, to, x.Data[k:], x.Stride, y.Data, y.Stride, y.Count(), add || k > 0)
+		t := tiled{full: w.tiles, half: w.half, at: w.place(0, k), stride: w.place(tileRows, 0)}
+		part := x
+		if x.halves != nil {
+			part.halves = x.halves[k:]
+		} else {
+			part.Data = x.Data[k:]
+		}
+		t.times(min(deep, w.In-k), from, to, part, y.Data, y.Stride, y.Count(), add || k > 0)
 	}
 }
 
-// tiled are tiles [k][8], float32 or bfloat16, the first of which begins at at, stride elements apart.
+// tiled are tiles of a weight, or what is laid out as one in float32: the first begins at at, and they are stride
+// elements apart.
 type tiled struct {
 	full       []float32
 	half       []uint16
@@ -75,7 +87,7 @@ type tiled struct {
 }
 
 // times is c[r][8t..8t+8] (+)= Σ_k tile_t[k] x[r][k] for the tiles from..to and n rows.
-func (a tiled) times(k, from, to int, x []float32, xStride int, c []float32, cStride, n int, add bool) {
+func (a tiled) times(k, from, to int, x RowOperand, c []float32, cStride, n int, add bool) {
 	for t := from; t < to; {
 		wide := 1
 		if t+4 <= to {
@@ -83,42 +95,51 @@ func (a tiled) times(k, from, to int, x []float32, xStride int, c []float32, cSt
 		}
 		r := 0
 		for ; r+4 <= n; r += 4 {
-			a.four(k, t, wide, &x[r*xStride], xStride, &c[r*cStride+t*tileRows], cStride, add)
+			a.four(k, t, wide, x, r, &c[r*cStride+t*tileRows], cStride, add)
 		}
 		for ; r < n; r++ {
-			a.one(k, t, wide, &x[r*xStride], &c[r*cStride+t*tileRows], add)
+			a.one(k, t, wide, x, r, &c[r*cStride+t*tileRows], add)
 		}
 		t += wide
 	}
 }
 
-// one is times for tiles t..t+wide and one row.
-func (a tiled) one(k, t, wide int, x, c *float32, add bool) {
-	at := a.at + t*a.stride
+// one is times for tiles t..t+wide and row r.
+func (a tiled) one(k, t, wide int, x RowOperand, r int, c *float32, add bool) {
+	at, row := a.at+t*a.stride, r*x.Stride
 	switch {
+	case x.halves != nil && wide == 4:
+		row1x4Dot(pairs(k), &a.half[at], 2*a.stride, &x.halves[row], c, add)
+	case x.halves != nil:
+		row1x1Dot(pairs(k), &a.half[at], 2*a.stride, &x.halves[row], c, add)
 	case a.full != nil && wide == 4:
-		row1x4(k, &a.full[at], 4*a.stride, x, c, add)
+		row1x4(k, &a.full[at], 4*a.stride, &x.Data[row], c, add)
 	case a.full != nil:
-		row1x1(k, &a.full[at], 4*a.stride, x, c, add)
+		row1x1(k, &a.full[at], 4*a.stride, &x.Data[row], c, add)
 	case wide == 4:
-		row1x4Half(k, &a.half[at], 2*a.stride, x, c, add)
+		row1x4Half(k, &a.half[at], 2*a.stride, &x.Data[row], c, add)
 	default:
-		row1x1Half(k, &a.half[at], 2*a.stride, x, c, add)
+		row1x1Half(k, &a.half[at], 2*a.stride, &x.Data[row], c, add)
 	}
 }
 
-// four is times for tiles t..t+wide and four rows.
-func (a tiled) four(k, t, wide int, x *float32, xStride int, c *float32, cStride int, add bool) {
-	at := a.at + t*a.stride
+// four is one for the rows r..r+4.
+func (a tiled) four(k, t, wide int, x RowOperand, r int, c *float32, cStride int, add bool) {
+	at, row := a.at+t*a.stride, r*x.Stride
+	cStride *= 4
 	switch {
+	case x.halves != nil && wide == 4:
+		row4x4Dot(pairs(k), &a.half[at], 2*a.stride, &x.halves[row], 2*x.Stride, c, cStride, add)
+	case x.halves != nil:
+		row4x1Dot(pairs(k), &a.half[at], 2*a.stride, &x.halves[row], 2*x.Stride, c, cStride, add)
 	case a.full != nil && wide == 4:
-		row4x4(k, &a.full[at], 4*a.stride, x, 4*xStride, c, 4*cStride, add)
+		row4x4(k, &a.full[at], 4*a.stride, &x.Data[row], 4*x.Stride, c, cStride, add)
 	case a.full != nil:
-		row4x1(k, &a.full[at], 4*a.stride, x, 4*xStride, c, 4*cStride, add)
+		row4x1(k, &a.full[at], 4*a.stride, &x.Data[row], 4*x.Stride, c, cStride, add)
 	case wide == 4:
-		row4x4Half(k, &a.half[at], 2*a.stride, x, 4*xStride, c, 4*cStride, add)
+		row4x4Half(k, &a.half[at], 2*a.stride, &x.Data[row], 4*x.Stride, c, cStride, add)
 	default:
-		row4x1Half(k, &a.half[at], 2*a.stride, x, 4*xStride, c, 4*cStride, add)
+		row4x1Half(k, &a.half[at], 2*a.stride, &x.Data[row], 4*x.Stride, c, cStride, add)
 	}
 }
 
@@ -207,11 +228,12 @@ func (c *Cache) Attend(s *CacheScratch, q, z []float32, group, perGroup int, sca
 		s.scores = make([]float32, 2*perGroup*stride)
 	}
 	from := group * perGroup * c.Dim
-	q, z = q[from:from+perGroup*c.Dim], z[from:from+perGroup*c.Dim]
+	queries := ExactRows(Rows{c.Dim, c.Dim, q[from:]})
+	z = z[from : from+perGroup*c.Dim]
 	for b, keys := range c.keys {
 		n := min(CacheKeys, c.Count-b*CacheKeys)
 		t := tiled{full: keys, at: group * c.Dim * CacheKeys, stride: c.Dim * tileRows}
-		t.times(c.Dim, 0, tileCount(n), q, c.Dim, s.scores[b*CacheKeys:], stride, perGroup, false)
+		t.times(c.Dim, 0, tileCount(n), queries, s.scores[b*CacheKeys:], stride, perGroup, false)
 	}
 	for h := range perGroup {
 		scores := s.scores[h*stride : (h+1)*stride]
@@ -219,7 +241,8 @@ func (c *Cache) Attend(s *CacheScratch, q, z []float32, group, perGroup int, sca
 		for b, values := range c.values {
 			n := min(CacheKeys, c.Count-b*CacheKeys)
 			t := tiled{full: values, at: group * c.Dim * CacheKeys, stride: CacheKeys * tileRows}
-			t.times(n, 0, c.Dim/tileRows, scores[b*CacheKeys:], stride, z[h*c.Dim:], c.Dim, 1, b > 0)
+			p := ExactRows(Rows{n, stride, scores[b*CacheKeys:]})
+			t.times(n, 0, c.Dim/tileRows, p, z[h*c.Dim:], c.Dim, 1, b > 0)
 		}
 		for i := range c.Dim {
 			z[h*c.Dim+i] *= inverse

@@ -25,7 +25,7 @@ func row4x4(k int, a *float32, aStride int, x *float32, xStride int, c *float32,
 //go:noescape
 func row4x1(k int, a *float32, aStride int, x *float32, xStride int, c *float32, cStride int, add bool)
 
-// The same for tiles in bfloat16.
+// The same for tiles in bfloat16, [k/2][8][2].
 
 //go:noescape
 func row1x4Half(k int, a *uint16, aStride int, x, c *float32, add bool)
@@ -38,6 +38,20 @@ func row4x4Half(k int, a *uint16, aStride int, x *float32, xStride int, c *float
 
 //go:noescape
 func row4x1Half(k int, a *uint16, aStride int, x *float32, xStride int, c *float32, cStride int, add bool)
+
+// The same for k pairs of such tiles, [k][8][2], and rows in bfloat16.
+
+//go:noescape
+func row1x4Dot(k int, a *uint16, aStride int, x *uint16, c *float32, add bool)
+
+//go:noescape
+func row1x1Dot(k int, a *uint16, aStride int, x *uint16, c *float32, add bool)
+
+//go:noescape
+func row4x4Dot(k int, a *uint16, aStride int, x *uint16, xStride int, c *float32, cStride int, add bool)
+
+//go:noescape
+func row4x1Dot(k int, a *uint16, aStride int, x *uint16, xStride int, c *float32, cStride int, add bool)
 
 // exponentials replaces scores by e to the power of (score - maximum) * scale. Their number is a multiple of Lanes.
 func exponentials(scores []float32, maximum, scale float32) {

@@ -44,17 +44,31 @@ func TestMultiplyRows(t *testing.T) {
 		for _, v := range w.flat() {
 			half = append(half, uint16(math.Float32bits(v)>>16))
 		}
-		for name, weight := range map[string]*Weight{"float32": NewWeight(c.out, c.in, w.flat()), "bfloat16": NewHalfWeight(c.out, c.in, half)} {
-			name = fmt.Sprintf("%d x %d, %d rows, %s", c.out, c.in, c.rows, name)
+		for _, k := range []struct {
+			name    string
+			weight  *Weight
+			rounded bool
+		}{
+			{"float32", NewWeight(c.out, c.in, w.flat()), false},
+			{"bfloat16 weight", NewHalfWeight(c.out, c.in, half), false},
+			{"bfloat16", NewHalfWeight(c.out, c.in, half), true},
+		} {
+			if k.rounded && !HalfAvailable() {
+				continue
+			}
+			columns, rows := Exact(x.packed()), ExactRows(x.laid(c.rows))
+			if k.rounded {
+				columns = Rounded(columns.Matrix, make([]uint16, Halves(columns.Matrix)))
+				rows = RoundedRows(rows.Rows, make([]uint16, len(rows.Data)))
+			}
 			var s Scratch
-			want := newMatrix(c.out, 1)
-			got := NewRows(c.rows, c.out)
+			want, got := newMatrix(c.out, 1), NewRows(c.rows, c.out)
 			for _, add := range []bool{false, true} {
-				weight.Multiply(&s, Exact(x.packed()), want, add)
-				middle := weight.Tiles() / 3
-				weight.MultiplyRows(x.laid(c.rows), got, add, 0, middle)
-				weight.MultiplyRows(x.laid(c.rows), got, add, middle, weight.Tiles())
-				same(t, fmt.Sprintf("%s, add=%t", name, add), got, want)
+				k.weight.Multiply(&s, columns, want, add)
+				middle := k.weight.Tiles() / 3
+				k.weight.MultiplyRows(rows, got, add, 0, middle)
+				k.weight.MultiplyRows(rows, got, add, middle, k.weight.Tiles())
+				same(t, fmt.Sprintf("%d x %d, %d rows, %s, add=%t", c.out, c.in, c.rows, k.name, add), got, want)
 			}
 		}
 	}
