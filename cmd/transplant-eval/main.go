@@ -85,17 +85,21 @@ func evaluate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if err != nil {
 		return err
 	}
+	controls := setup.Controls{MainOtherRow: o.donor == "other-row", OtherRow: o.controls && o.donor == "own",
+		FlipOrder: o.controls || o.flip, NoTransplant: o.controls}
+	plan, err := session.PlanMemory(program.Capacity(s), controls)
+	if err != nil {
+		return err
+	}
 	if !o.jsonTable {
-		fmt.Fprint(stdout, session.Describe())
+		fmt.Fprint(stdout, session.Describe(), plan)
 	}
 	if err := session.Compile(ctx, stderr); err != nil {
 		return err
 	}
 	progress := program.NewProgress(stderr)
-	report, err := session.Evaluate(ctx, setup.Controls{
-		MainOtherRow: o.donor == "other-row", OtherRow: o.controls && o.donor == "own", FlipOrder: o.controls || o.flip,
-		NoTransplant: o.controls,
-	}, progress.Update)
+	session.Method.Limits.Report = progress.Line
+	report, err := session.Evaluate(ctx, controls, progress.Update)
 	progress.Finish()
 	if err != nil {
 		return err

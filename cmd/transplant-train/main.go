@@ -107,17 +107,22 @@ func train(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	plan, err := session.PlanMemory(program.Capacity(s), setup.Controls{})
+	if err != nil {
+		return err
+	}
 	dir, record, err := open(o, session, trainer)
 	if err != nil {
 		return err
 	}
 	defer record.Close()
-	fmt.Fprint(stdout, session.Describe(), trainer.Describe())
+	fmt.Fprint(stdout, session.Describe(), plan, trainer.Describe())
 	if err := session.Compile(ctx, stdout); err != nil {
 		return err
 	}
 	progress := program.NewProgress(stderr)
 	record.Watch(progress.Update, progress.Line)
+	session.Method.Limits.Report = progress.Line
 	if err := trainer.Run(ctx, record); err != nil {
 		if errors.Is(err, transplant.ErrInterrupted) {
 			return fmt.Errorf("%w after step %d of %d; go on with: transplant-train --resume %s", err, trainer.Step(), trainer.Total(), dir)

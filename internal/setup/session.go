@@ -107,7 +107,7 @@ func (s Settings) method(weights *llama.Weights) (*transplant.Method, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--kernels %s: %w", s.Kernels, err)
 	}
-	m := &transplant.Method{Engine: engine, NoTransplant: s.NoTransplant}
+	m := &transplant.Method{Engine: engine, NoTransplant: s.NoTransplant, Limits: &transplant.Limits{}}
 	if s.Training != nil {
 		m.StopGradient = s.StopGradient
 	}

@@ -41,6 +41,7 @@ type Settings struct {
 	Workers          int     `json:"workers"`     // 0: chosen for the backend
 	Buckets          int     `json:"buckets"`     // 0: chosen for the backend
 	InstallPlugin    bool    `json:"install-plugin"`
+	DeviceMemory     float64 `json:"device-memory"` // GB of 10^9 bytes; 0: asked of the system
 
 	*Training `json:",omitempty"` // nil in an evaluation
 }
@@ -65,6 +66,7 @@ type Training struct {
 	StopGradient bool    `json:"stop-gradient"`
 	EvalEvery    int     `json:"eval-every"`
 	SaveEvery    int     `json:"save-every"`
+	Remat        string  `json:"remat"` // the one chosen, once the plan is made
 }
 
 // Defaults are those of the published run: 128 rows a step, AdamW at 3e-4, LoRA of rank 16 on the attention, a tenth of
@@ -76,7 +78,7 @@ func Defaults() Settings {
 		Training: &Training{
 			Epochs: 3, BatchSize: 128, LR: 3e-4, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Schedule: "constant",
 			LoraRank: 16, LoraAlpha: 32, LoraTargets: "q_proj,k_proj,v_proj,o_proj", Shuffle: true,
-			EvalEvery: 1, SaveEvery: 1,
+			EvalEvery: 1, SaveEvery: 1, Remat: RematAuto,
 		},
 	}
 }
@@ -176,6 +178,9 @@ func (s Settings) Validate() error {
 			return fmt.Errorf("--%s %d: it must not be negative", n.flag, n.value)
 		}
 	}
+	if !(s.DeviceMemory >= 0) || math.IsInf(s.DeviceMemory, 0) {
+		return fmt.Errorf("--device-memory %v: it must be a finite number of GB, or 0 for what the system says", s.DeviceMemory)
+	}
 	if s.ShareAdapter && s.ArguerAdapter != "" && s.ChooserAdapter != "" && s.ArguerAdapter != s.ChooserAdapter {
 		return fmt.Errorf("--share-adapter uses one adapter: --arguer-adapter %s and --chooser-adapter %s are two",
 			s.ArguerAdapter, s.ChooserAdapter)
@@ -195,6 +200,9 @@ func (t *Training) validate() error {
 		if n.value < n.low {
 			return fmt.Errorf("--%s %d: it must be at least %d", n.flag, n.value, n.low)
 		}
+	}
+	if !slices.Contains([]string{RematAuto, RematNone, RematFull, ""}, t.Remat) { // runs from before there was one have ""
+		return fmt.Errorf("--remat %s: there are auto, none and full", t.Remat)
 	}
 	if t.Steps == 0 && t.Epochs == 0 {
 		return fmt.Errorf("--steps 0 and --epochs 0: there is nothing to train")

@@ -66,6 +66,8 @@ func Running(s *setup.Settings) Group {
 	f.StringVar(&s.Residual, "residual", s.Residual, "`type` of the residual stream: float64, float32")
 	f.IntVar(&s.MicroBatch, "micro-batch", s.MicroBatch, "`rows` that go through the layers together (0: chosen for the backend)")
 	f.IntVar(&s.Workers, "workers", s.Workers, "`micro-batches` run at the same time (0: chosen for the backend)")
+	f.Float64Var(&s.DeviceMemory, "device-memory", s.DeviceMemory, "what a run may take of the device's memory, in `GB` of 10^9 bytes (0: on go the "+
+		"process's limit, on CUDA what nvidia-smi says)")
 	f.IntVar(&s.Buckets, "buckets", s.Buckets, fmt.Sprintf("`number` of shapes that micro-batches are padded to, each of which is compiled; "+
 		"rows of similar length go together (0: %d on xla; none on go, where lengths are rounded up a little)", setup.DeviceBuckets))
 	return run
@@ -92,6 +94,8 @@ func Training(t *setup.Training) Group {
 	f.BoolVar(&t.StopGradient, "stop-gradient", t.StopGradient, "keep the loss from reaching the arguer")
 	f.BoolVar(&t.Shuffle, "shuffle", t.Shuffle, "new order in every epoch; false: file order")
 	f.IntVar(&t.EvalEvery, "eval-every", t.EvalEvery, "`updates` between scores of the held-out rows (0: first and last only)")
+	f.StringVar(&t.Remat, "remat", t.Remat, "which blocks are computed again on the way back instead of being kept, a `choice`: none, full (all; "+
+		"less memory, half as much time again), auto (full where none does not fit)")
 	f.IntVar(&t.SaveEvery, "save-every", t.SaveEvery, "`updates` between saves (0: last only)")
 	return g
 }
@@ -137,6 +141,9 @@ func Differences(groups, others []Group) string {
 // Resume reads the settings of a run directory.
 func Resume(dir string) (setup.Settings, error) {
 	config, err := readConfig(dir)
+	if err == nil && strings.HasPrefix(config.Settings.Backend, "go") {
+		config.Settings.Remat = setup.RematAuto // changes no bit there, and this machine may have other memory
+	}
 	return config.Settings, err
 }
 

@@ -1,0 +1,169 @@
+package setup
+
+import (
+	"fmt"
+	"math"
+	"strings"
+
+	"gotransplant/transplant"
+)
+
+// The ways of --remat.
+const (
+	RematAuto = "auto" // full where none does not fit
+	RematNone = "none" // training keeps what a block makes until its backward pass
+	RematFull = "full" // training keeps each block's input and computes the block again
+)
+
+// Capacity is the memory that a run may take; Bytes is 0 where it is not known.
+type Capacity struct {
+	Bytes  int64
+	Source string // who says so, or what could
+}
+
+// PlanMemory rehearses the longest micro-batch, settles --remat, and tells in a line what the run needs. What does not
+// fit is an error. controls are those that an evaluation will score beside its first condition.
+func (o *Session) PlanMemory(c Capacity, controls Controls) (line string, err error) {
+	if o.Training == nil {
+		plan, err := o.plan(controls)
+		if err == nil && !o.fits(plan, c) {
+			err = o.tooLarge(plan, c)
+		}
+		return o.sentence(plan, c, ""), err
+	}
+	o.Method.Remat = o.Remat == RematFull
+	plan, err := o.plan(controls)
+	if err != nil {
+		return "", err
+	}
+	why := ""
+	if !o.Method.Remat && !o.fits(plan, c) {
+		if o.Remat == RematNone {
+			return "", o.tooLarge(plan, c)
+		}
+		o.Method.Remat, why = true, fmt.Sprintf(", keeping everything would take %s", gigabytes(o.total(plan)))
+		if plan, err = o.plan(controls); err != nil {
+			return "", err
+		}
+	}
+	if !o.fits(plan, c) {
+		return "", o.tooLarge(plan, c)
+	}
+	o.Remat = RematNone
+	if o.Method.Remat {
+		o.Remat, why = RematFull, ", with blocks computed again (--remat full)"+why
+	}
+	return o.sentence(plan, c, why), nil
+}
+
+// plan is the larger of the plans of all that will be run.
+func (o *Session) plan(controls Controls) (transplant.Memory, error) {
+	plan, err := o.Method.Memory(o.Cases, o.Pace, o.Training != nil)
+	if err != nil || !controls.NoTransplant || o.NoTransplant {
+		return plan, err
+	}
+	reads := *o.Method
+	reads.NoTransplant = true
+	other, err := reads.Memory(o.Cases, o.Pace, false)
+	if other.Device() > plan.Device() {
+		plan = other
+	}
+	return plan, err
+}
+
+// onHost says that the device's memory is the program's own.
+func (o *Session) onHost() bool { return strings.HasPrefix(o.Backend, "go") }
+
+// total is what is asked of the capacity.
+func (o *Session) total(m transplant.Memory) int64 {
+	if o.onHost() {
+		return m.Device() + m.Host
+	}
+	return m.Device()
+}
+
+func (o *Session) fits(m transplant.Memory, c Capacity) bool {
+	return c.Bytes == 0 || o.total(m) <= c.Bytes
+}
+
+// items are the parts of a plan in words.
+func (o *Session) items(m transplant.Memory) string {
+	var parts []string
+	add := func(name string, bytes int64) {
+		if bytes > 0 {
+			parts = append(parts, name+" "+gigabytes(bytes))
+		}
+	}
+	add("weights", m.Weights)
+	add("kept activations", m.Kept)
+	add("moved states", m.Moved)
+	add("masks and tables", m.Tables)
+	add("workspace", m.Workspace)
+	add("adapters", m.Adapters)
+	if o.onHost() {
+		add("optimizer and gradients", m.Host)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// sentence is the plan in a line.
+func (o *Session) sentence(m transplant.Memory, c Capacity, why string) string {
+	parameters := 0.0
+	for _, spec := range o.Config.Specs("F32") {
+		n := 1.0
+		for _, d := range spec.Shape {
+			n *= float64(d)
+		}
+		parameters += n
+	}
+	fits := fmt.Sprintf("of %s: fits", gigabytes(c.Bytes))
+	if c.Bytes == 0 {
+		fits = "of an unknown amount: " + c.Source
+	}
+	text := fmt.Sprintf("memory   %s parameters, %s: %s = %s %s%s\n", rounded(parameters), o.DType, o.items(m), gigabytes(o.total(m)), fits, why)
+	if !o.onHost() && m.Host > 0 {
+		text += fmt.Sprintf("memory   optimizer and gradients %s of the program's own\n", gigabytes(m.Host))
+	}
+	return text
+}
+
+// tooLarge names what takes the memory and what takes less.
+func (o *Session) tooLarge(m transplant.Memory, c Capacity) error {
+	var advice []string
+	if o.Training != nil && !o.Method.Remat {
+		advice = append(advice, "--remat full")
+	}
+	if o.Pace.MicroBatch > 1 {
+		advice = append(advice, fmt.Sprintf("--micro-batch less than %d", o.Pace.MicroBatch))
+	}
+	if o.Pace.Workers > 1 {
+		advice = append(advice, fmt.Sprintf("--workers less than %d", o.Pace.Workers))
+	}
+	advice = append(advice, "--max-tokens with --skip-long to leave out the longest rows", "--weights bfloat16, int8 or nf4")
+	return fmt.Errorf("the run needs %s, of %s (%s): %s; try %s", gigabytes(o.total(m)), gigabytes(c.Bytes), c.Source,
+		o.items(m), strings.Join(advice, ", "))
+}
+
+// rounded is a number of parameters as people say it.
+func rounded(n float64) string {
+	for _, unit := range []struct {
+		size float64
+		name string
+	}{{1e9, "B"}, {1e6, "M"}, {1e3, "K"}} {
+		if n >= unit.size {
+			return fmt.Sprintf("%.3g%s", n/unit.size, unit.name)
+		}
+	}
+	return fmt.Sprint(math.Round(n))
+}
+
+// gigabytes is a size in GB of 10^9 bytes, or in MB where it is small.
+func gigabytes(bytes int64) string {
+	switch {
+	case bytes < 1e7:
+		return fmt.Sprintf("%.1f MB", float64(bytes)/1e6)
+	case bytes < 1e9:
+		return fmt.Sprintf("%.0f MB", float64(bytes)/1e6)
+	}
+	return fmt.Sprintf("%.1f GB", float64(bytes)/1e9)
+}

@@ -1,0 +1,120 @@
+package setup
+
+import (
+	"strings"
+	"testing"
+
+	"gotransplant/transplant"
+
+	"github.com/gomlx/compute"
+	_ "github.com/gomlx/compute/gobackend"
+)
+
+// embeddedSession is a training session on the embedded model, or an evaluation of it.
+func embeddedSession(t *testing.T, train bool) *Session {
+	t.Helper()
+	backend, err := compute.NewWithConfig("go:parallelism=-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := Embedded()
+	s.Kernels = transplant.Graphs
+	if !train {
+		s.Training = nil
+	}
+	o, err := Open(s, backend)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// TestPlanMemory: what --remat becomes, what is said, and what is refused, between the needs of its two ways.
+func TestPlanMemory(t *testing.T) {
+	o := embeddedSession(t, true)
+	need := func(remat bool) int64 {
+		o.Method.Remat = remat
+		plan, err := o.plan(Controls{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o.total(plan)
+	}
+	none, full := need(false), need(true)
+	if full >= none {
+		t.Fatalf("full needs %d bytes, none %d: want less", full, none)
+	}
+	cases := []struct {
+		name, remat string
+		capacity    int64
+		want        string // the mode; "" for an error
+		says        string
+	}{
+		{"auto with room", RematAuto, none, RematNone, "fits\n"},
+		{"auto without", RematAuto, none - 1, RematFull, "computed again (--remat full), keeping everything would take " + gigabytes(none)},
+		{"auto of a run from before there was one", "", none - 1, RematFull, "computed again"},
+		{"auto, hopeless", RematAuto, full - 1, "", "--micro-batch less than 8"},
+		{"none with room", RematNone, none, RematNone, "= " + gigabytes(none) + " of " + gigabytes(none) + ": fits\n"},
+		{"none without", RematNone, none - 1, "", "--remat full"},
+		{"full with room for none", RematFull, none, RematFull, "(--remat full)\n"},
+		{"full without", RematFull, full - 1, "", "kept activations"},
+		{"auto, unknown", RematAuto, 0, RematNone, "of an unknown amount: ask someone"},
+		{"full, unknown", RematFull, 0, RematFull, "of an unknown amount: ask someone"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			o.Remat, o.Method.Remat = c.remat, false
+			line, err := o.PlanMemory(Capacity{c.capacity, "ask someone"}, Controls{})
+			if c.want == "" {
+				if err == nil || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), "ask someone") {
+					t.Errorf("got error %v, want one with %q", err, c.says)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if o.Remat != c.want || o.Method.Remat != (c.want == RematFull) {
+				t.Errorf("--remat became %s (%t), want %s", o.Remat, o.Method.Remat, c.want)
+			}
+			if !strings.HasPrefix(line, "memory   ") || !strings.Contains(line, c.says) || !strings.Contains(line, "weights") {
+				t.Errorf("got %q, want it to say %q", line, c.says)
+			}
+		})
+	}
+}
+
+// TestPlanMemoryOfEvaluation: there is no --remat, and a control whose chooser reads more is planned as well.
+func TestPlanMemoryOfEvaluation(t *testing.T) {
+	o := embeddedSession(t, false)
+	plan, err := o.plan(Controls{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reads := *o.Method
+	reads.NoTransplant = true
+	control, err := reads.Memory(o.Cases, o.Pace, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	larger := max(o.total(plan), o.total(control))
+	if _, err := o.PlanMemory(Capacity{larger, "a test"}, Controls{NoTransplant: true}); err != nil {
+		t.Error(err)
+	}
+	if _, err := o.PlanMemory(Capacity{larger - 1, "a test"}, Controls{NoTransplant: true}); err == nil ||
+		strings.Contains(err.Error(), "--remat") {
+		t.Errorf("got error %v, want one that does not speak of --remat", err)
+	}
+	if got := plan.Host; got != 0 {
+		t.Errorf("%d bytes for an optimizer, want none", got)
+	}
+}
+
+// TestRounded: numbers of parameters as people say them.
+func TestRounded(t *testing.T) {
+	for n, want := range map[float64]string{6738415616: "6.74B", 1e6: "1M", 580123: "580K", 12: "12"} {
+		if got := rounded(n); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
