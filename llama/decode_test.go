@@ -1,23 +1,34 @@
 package llama
 
 import (
+	"encoding/json"
+	"fmt"
 	"math"
+	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
+	. "github.com/gomlx/gomlx/core/graph"
 )
 
 // decodes runs a test with an engine that computes with graphs and, where it can, one that computes on panels.
 func decodes(t *testing.T, dir string, run func(t *testing.T, e *Engine)) {
+	t.Helper()
+	decodesIn(t, dir, dtypes.Float32, run)
+}
+
+func decodesIn(t *testing.T, dir string, compute dtypes.DType, run func(t *testing.T, e *Engine)) {
 	t.Helper()
 	for _, k := range []struct {
 		name   string
 		panels bool
 	}{{"graphs", false}, {"panels", true}} {
 		t.Run(k.name, func(t *testing.T) {
-			o := Options{Compute: dtypes.Float32, Residual: dtypes.Float64}
+			o := Options{Compute: compute, Residual: dtypes.Float64}
 			e := openEngine(t, dir, o)
 			o.Panels = k.panels
 			if err := PanelsCan(e.Weights, o); k.panels && err != nil {
@@ -133,4 +144,296 @@ func TestDecodeEqualsRecomputing(t *testing.T) {
 			}
 		}
 	})
+}
+
+// lowRanks are random additions of different ranks to all projections but one, as the engine takes them.
+func lowRanks(t *testing.T, e *Engine) Overlay {
+	t.Helper()
+	r := rand.New(rand.NewPCG(1, 2))
+	overlay := make(Overlay, e.Weights.Config.NumHiddenLayers)
+	sizes := make(map[string][]int)
+	for _, spec := range e.Weights.Config.Specs("F32") {
+		sizes[spec.Name] = spec.Shape
+	}
+	for layer := range overlay {
+		overlay[layer] = make(map[string]Extra)
+		for i, proj := range Projections()[:6] {
+			shape, rank, scale := sizes[partName(layer, proj)], 3+i, 0.5
+			a, b := make([]float32, rank*shape[1]), make([]float32, shape[0]*rank)
+			for _, m := range [][]float32{a, b} {
+				for j := range m {
+					m[j] = float32(r.NormFloat64()) * 0.1
+				}
+			}
+			if e.Panels() {
+				overlay[layer][proj] = Extra{LowRank: e.NewLowRank(a, b, rank, scale)}
+				continue
+			}
+			extra := Extra{Signature: fmt.Sprint(rank), Apply: func(x, y *Node, values []*Node) *Node {
+				contract := func(x, w *Node) *Node { // x wᵀ
+					return Dot(x, ConvertDType(w, x.DType())).General([]int{1}, nil, []int{1}, nil)
+				}
+				return Add(y, ConvertDType(MulScalar(contract(contract(x, values[0]), values[1]), scale), y.DType()))
+			}}
+			for _, m := range []struct {
+				values []float32
+				dims   []int
+			}{{a, []int{rank, shape[1]}}, {b, []int{shape[0], rank}}} {
+				v, err := e.Upload(m.values, m.dims...)
+				if err != nil {
+					t.Fatal(err)
+				}
+				extra.Values = append(extra.Values, v)
+			}
+			overlay[layer][proj] = extra
+		}
+	}
+	t.Cleanup(func() {
+		for _, extras := range overlay {
+			for _, x := range extras {
+				free(x.Values...)
+			}
+		}
+	})
+	return overlay
+}
+
+// TestRowsDoNotMeet: a row's tokens and the bits of its logits are the same alone, in a batch of 8, and in a shuffled
+// batch of 9, whose rows came at two times and end one after the other.
+func TestRowsDoNotMeet(t *testing.T) {
+	dir, ids := storiesIDs(t)
+	lengths := []int{1, 2, 16, 17, 47, 60, 61, 64, 95} // 47, 60, 61 and 64 outgrow what they are given in the beginning
+	const steps = 6
+	for _, compute := range []dtypes.DType{dtypes.Float32, dtypes.BFloat16} {
+		t.Run(compute.String(), func(t *testing.T) {
+			decodesIn(t, dir, compute, func(t *testing.T, e *Engine) {
+				overlay := lowRanks(t, e)
+				prompts, alone := make([][]int32, len(lengths)), make([][][]float32, len(lengths))
+				for i, n := range lengths {
+					prompts[i] = ids[3*i : 3*i+n]
+					_, logits := greedy(t, newDecoder(t, e, overlay, prompts[i]), steps)
+					alone[i] = logits[0]
+				}
+				_, logits := greedy(t, newDecoder(t, e, overlay, prompts[:8]...), steps)
+				for i, got := range logits {
+					sameSteps(t, fmt.Sprintf("prompt of %d in a batch of 8", lengths[i]), got, alone[i])
+				}
+				order := rand.New(rand.NewPCG(3, 4)).Perm(len(lengths))
+				shuffled := make([][]int32, len(order))
+				for to, from := range order {
+					shuffled[to] = prompts[from]
+				}
+				const first = 4
+				d := newDecoder(t, e, overlay, shuffled[:first]...)
+				got := make([][][]float32, len(order))
+				for step := range steps + first {
+					if step == 2 {
+						if err := d.Prefill(shuffled[first:]); err != nil {
+							t.Fatal(err)
+						}
+					}
+					next := make([]int32, len(d.rows))
+					for row := range next {
+						if len(got[row]) == 2+row%(steps-1) {
+							d.Finish(row)
+							continue
+						}
+						got[row] = append(got[row], slices.Clone(d.Logits(row)))
+						next[row] = Greedy(d.Logits(row))
+					}
+					if err := d.Step(next); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for to, from := range order {
+					sameSteps(t, fmt.Sprintf("prompt of %d in a shuffled batch", lengths[from]), got[to], alone[from])
+				}
+				if d.CacheBytes() != 0 {
+					t.Errorf("finished rows hold %d bytes", d.CacheBytes())
+				}
+			})
+		})
+	}
+}
+
+// sameSteps fails unless the logits of some first steps have the bits of want's.
+func sameSteps(t *testing.T, name string, got, want [][]float32) {
+	t.Helper()
+	if len(got) < 2 {
+		t.Fatalf("%s: %d steps, want more", name, len(got))
+	}
+	for i := range got {
+		if !slices.Equal(bitsOf(got[i]), bitsOf(want[i])) {
+			t.Fatalf("%s: logits of step %d have other bits than alone: %v, want %v", name, i, got[i][:4], want[i][:4])
+		}
+	}
+}
+
+// TestDecodeWithOverlay: what an overlay adds is in every step, as it is in a stream over all tokens.
+func TestDecodeWithOverlay(t *testing.T) {
+	dir, ids := storiesIDs(t)
+	decodes(t, dir, func(t *testing.T, e *Engine) {
+		overlay := lowRanks(t, e)
+		_, bare := greedy(t, newDecoder(t, e, nil, ids[:9]), 1)
+		d := newDecoder(t, e, overlay, ids[:5])
+		for _, id := range ids[5:9] {
+			if err := d.Step([]int32{id}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := make([]float64, len(bare[0][0]))
+		for i, v := range newDecoder(t, e, overlay, ids[:9]).Logits(0) {
+			want[i] = float64(v)
+		}
+		got, difference := make([]float64, len(want)), 0.0
+		for i, v := range d.Logits(0) {
+			got[i] = float64(v)
+			difference = max(difference, math.Abs(float64(bare[0][0][i])-want[i]))
+		}
+		near(t, "logits", got, want, 1e-4)
+		if difference < 0.1 {
+			t.Errorf("the overlay changes the logits by %g at most", difference)
+		}
+	})
+}
+
+// TestDecodeGolden: the base model's 12 greedy tokens behind the first row's prompt with the right argument.
+func TestDecodeGolden(t *testing.T) {
+	dirs := []string{filepath.Join("..", "transplant", "testdata", "golden-small")}
+	for _, name := range []string{"mha", "gqa"} {
+		dirs = append(dirs, filepath.Join("..", "..", "shared", "golden", name))
+		if shared := os.Getenv("TRANSPLANT_SHARED"); shared != "" {
+			dirs[len(dirs)-1] = filepath.Join(shared, "golden", name)
+		}
+	}
+	for _, dir := range dirs {
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			text, err := os.ReadFile(filepath.Join(dir, "expected.json"))
+			if os.IsNotExist(err) && dir != dirs[0] {
+				t.Skipf("%s: not found: set TRANSPLANT_SHARED", dir)
+			}
+			var expected struct {
+				Greedy []int32 `json:"greedy_base_row0_correct"`
+				Rows   []struct {
+					CorrectIDs []int32 `json:"correct_ids"`
+				}
+			}
+			if err == nil {
+				err = json.Unmarshal(text, &expected)
+			}
+			if err != nil || len(expected.Greedy) != 12 {
+				t.Fatalf("%s: %v, %d greedy tokens", dir, err, len(expected.Greedy))
+			}
+			decodes(t, filepath.Join(dir, "model"), func(t *testing.T, e *Engine) {
+				tokens, _ := greedy(t, newDecoder(t, e, nil, expected.Rows[0].CorrectIDs), 12)
+				if !slices.Equal(tokens[0], expected.Greedy) {
+					t.Errorf("got %v, want %v", tokens[0], expected.Greedy)
+				}
+			})
+		})
+	}
+}
+
+// TestDecoderRefuses: what a decoder cannot do leaves it as it was.
+func TestDecoderRefuses(t *testing.T) {
+	dir, ids := storiesIDs(t)
+	decodes(t, dir, func(t *testing.T, e *Engine) {
+		context := e.Weights.Config.MaxPositionEmbeddings
+		long := slices.Repeat(ids, 3)
+		d := newDecoder(t, e, nil, ids[:4], long[:context])
+		before := slices.Clone(d.Logits(0))
+		d.Finish(1)
+		for _, c := range []struct {
+			name string
+			do   func() error
+			want []string
+		}{
+			{"empty prompt", func() error { return d.Prefill([][]int32{ids[:2], {}}) }, []string{"row 3", "empty"}},
+			{"prompt too long", func() error { return d.Prefill([][]int32{long[:context+1]}) }, []string{"row 2", "513", "512"}},
+			{"no such token in a prompt", func() error { return d.Prefill([][]int32{{1, 512}}) }, []string{"token 1 of row 2", "512"}},
+			{"negative token in a prompt", func() error { return d.Prefill([][]int32{{-1}}) }, []string{"token 0 of row 2", "-1"}},
+			{"no such token", func() error { return d.Step([]int32{512, 0}) }, []string{"row 0", "512"}},
+			{"too few tokens", func() error { return d.Step([]int32{5}) }, []string{"1 tokens", "2 rows"}},
+			{"beyond the context", func() error { return newDecoder(t, e, nil, long[:context]).Step([]int32{1}) }, []string{"row 0", "512"}},
+		} {
+			err := c.do()
+			if err == nil {
+				t.Errorf("%s: no error", c.name)
+				continue
+			}
+			for _, want := range c.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%s: %q, want %q in it", c.name, err, want)
+				}
+			}
+		}
+		if len(d.rows) != 2 || d.Length(0) != 4 || !slices.Equal(d.Logits(0), before) || d.Logits(1) != nil {
+			t.Errorf("%d rows, the first of %d tokens: refusals changed something", len(d.rows), d.Length(0))
+		}
+		if err := d.Step([]int32{ids[4], -1}); err != nil {
+			t.Errorf("the token of a finished row was read: %v", err)
+		}
+	})
+}
+
+// TestCacheGrowsByBlocks: room for keys and values is made for many tokens at a time.
+func TestCacheGrowsByBlocks(t *testing.T) {
+	dir, ids := storiesIDs(t)
+	decodes(t, dir, func(t *testing.T, e *Engine) {
+		d := newDecoder(t, e, nil, ids[:30])
+		cfg := e.Weights.Config
+		token := int64(2 * 4 * cfg.NumHiddenLayers * cfg.NumKeyValueHeads * cfg.HeadDim)
+		sizes := make(map[int64]int)
+		for i := range 100 {
+			if err := d.Step(ids[i : i+1]); err != nil {
+				t.Fatal(err)
+			}
+			sizes[d.CacheBytes()/token]++
+		}
+		want := map[int64]int{64: 34, 128: 64, 192: 2}
+		if !e.Panels() { // eight rows, powers of two and the numbers halfway
+			want = map[int64]int{8 * 64: 34, 8 * 96: 32, 8 * 128: 32, 8 * 192: 2}
+		}
+		if len(sizes) != len(want) {
+			t.Errorf("room for tokens by steps: got %v, want %v", sizes, want)
+		}
+		for size, steps := range want {
+			if sizes[size] != steps {
+				t.Errorf("room for %d tokens: in %d steps, want %d", size, sizes[size], steps)
+			}
+		}
+	})
+}
+
+func TestGreedyTakesTheLowest(t *testing.T) {
+	for _, c := range []struct {
+		logits []float32
+		want   int32
+	}{{[]float32{3}, 0}, {[]float32{-2, -1, -1}, 1}, {[]float32{0, 5, 7, 7, 1}, 2}} {
+		if got := Greedy(c.logits); got != c.want {
+			t.Errorf("%v: got %d, want %d", c.logits, got, c.want)
+		}
+	}
+}
+
+// TestBatchPrompts: every prompt is in one stream, none is idle for another much longer, and none is too large.
+func TestBatchPrompts(t *testing.T) {
+	for _, c := range []struct {
+		lengths []int
+		workers int
+		want    [][]int
+	}{
+		{[]int{5}, 2, [][]int{{0}}},
+		{[]int{5, 90, 6, 70}, 2, [][]int{{1, 3}, {2, 0}}},
+		{[]int{5, 5, 5}, 2, [][]int{{0, 1}, {2}}},
+		{[]int{600, 400, 2000, 20}, 1, [][]int{{2}, {0}, {1, 3}}},
+	} {
+		prompts := make([][]int32, len(c.lengths))
+		for i, n := range c.lengths {
+			prompts[i] = make([]int32, n)
+		}
+		if got := batchPrompts(prompts, c.workers); fmt.Sprint(got) != fmt.Sprint(c.want) {
+			t.Errorf("%v for %d workers: got %v, want %v", c.lengths, c.workers, got, c.want)
+		}
+	}
 }
