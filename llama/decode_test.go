@@ -256,6 +256,34 @@ func TestRowsDoNotMeet(t *testing.T) {
 	}
 }
 
+// TestRowsDoNotMeetInLargeProducts: at this size the Go backend's kernels sum in another order when there are fewer rows
+// than a group has.
+func TestRowsDoNotMeetInLargeProducts(t *testing.T) {
+	c := smallConfig(true)
+	c.HiddenSize, c.IntermediateSize, c.NumHiddenLayers, c.HeadDim = 512, 1376, 1, 128
+	values := randomValues(c)
+	for _, panels := range []bool{false, true} {
+		w, err := NewWeights(goBackend(t), c, func(name string, _ []int) []float32 { return values[name] })
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := Options{Compute: dtypes.Float32, Residual: dtypes.Float64, Panels: panels}
+		if err := PanelsCan(w, o); panels && err != nil {
+			t.Skip("panels: ", err)
+		}
+		e, err := NewEngine(w, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		prompts := [][]int32{{1, 2, 3}, {4}, {5, 6, 7, 8}, {9, 10}, {11, 12}}
+		_, together := greedy(t, newDecoder(t, e, nil, prompts...), 4)
+		for i, prompt := range prompts {
+			_, alone := greedy(t, newDecoder(t, e, nil, prompt), 4)
+			sameSteps(t, fmt.Sprintf("panels=%t, row %d", panels, i), together[i], alone[0])
+		}
+	}
+}
+
 // sameSteps fails unless the logits of some first steps have the bits of want's.
 func sameSteps(t *testing.T, name string, got, want [][]float32) {
 	t.Helper()
