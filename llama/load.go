@@ -1,8 +1,10 @@
 package llama
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 
 	"gotransplant/model"
@@ -22,9 +24,18 @@ func Load(backend compute.Backend, c *model.Checkpoint) (*Weights, error) {
 // LoadAs is Load with the matrices kept in another way, converted tensor by tensor on the way to the device.
 func LoadAs(backend compute.Backend, c *model.Checkpoint, as Storage) (*Weights, error) {
 	l := newLoader(backend, c.Config, as)
-	for _, name := range c.Names() {
+	names := c.Names()
+	slices.SortStableFunc(names, func(a, b string) int {
+		fileA, offsetA := c.Place(a)
+		fileB, offsetB := c.Place(b)
+		return cmp.Or(cmp.Compare(fileA, fileB), cmp.Compare(offsetA, offsetB))
+	})
+	for _, name := range names {
 		t := c.Tensor(name)
-		err := l.put(content{name, t.DType, t.Shape, func(dst []byte, offset int) error { return c.ReadAt(name, dst, offset) }})
+		_, offset := c.Place(name)
+		err := l.put(content{name, t.DType, t.Shape, offset,
+			func(dst []byte, from int) error { return c.ReadAt(name, dst, from) },
+			func(from, to int) { c.Forget(name, from, to) }})
 		if err != nil {
 			return nil, fmt.Errorf("load %s: %w", name, err)
 		}
@@ -32,12 +43,14 @@ func LoadAs(backend compute.Backend, c *model.Checkpoint, as Storage) (*Weights,
 	return l.weights, nil
 }
 
-// content is a tensor that can be read in parts, by several goroutines: read fills dst with its bytes from offset on.
+// content is a tensor that can be read in parts, by several goroutines.
 type content struct {
-	name  string
-	dtype safetensors.DType
-	shape []int
-	read  func(dst []byte, offset int) error
+	name   string
+	dtype  safetensors.DType
+	shape  []int
+	offset int                              // of its first byte in a file
+	read   func(dst []byte, from int) error // fills dst with its bytes from the from-th on
+	forget func(from, to int)               // these bytes will not be read again
 }
 
 // loader puts tensors on the device one after the other.
@@ -68,8 +81,12 @@ func (l *loader) put(c content) error {
 	}
 	shape := shapes.Make(kind, c.shape...)
 	return l.fill(c.name, shape, func(bytes []byte) error {
-		return inChunks(len(bytes), readSize, func() func(from, to int) error {
-			return func(from, to int) error { return c.read(bytes[from:to], from) }
+		return inChunks(len(bytes), readSize, c.offset, func() func(from, to int) error {
+			return func(from, to int) error {
+				err := c.read(bytes[from:to], from)
+				c.forget(from, to)
+				return err
+			}
 		})
 	})
 }
@@ -84,9 +101,7 @@ func (l *loader) fill(name string, shape shapes.Shape, write func(bytes []byte) 
 		if err != nil {
 			return err
 		}
-		bytes := dtypes.UnsafeByteSliceFromAny(flat)
-		hugePages(bytes)
-		if err := write(bytes); err != nil {
+		if err := write(dtypes.UnsafeByteSliceFromAny(flat)); err != nil {
 			return err
 		}
 		if t, err = tensors.FromBuffer(buffer); err != nil {
@@ -96,7 +111,6 @@ func (l *loader) fill(name string, shape shapes.Shape, write func(bytes []byte) 
 		size := int(shape.ByteSize())
 		if cap(l.staging) < size {
 			l.staging = make([]byte, size)
-			hugePages(l.staging)
 		}
 		if err := write(l.staging[:size]); err != nil {
 			return err
@@ -116,7 +130,8 @@ func (l *loader) convert(c content, d safetensors.DType) error {
 	size, width, wide := shape.Size(), d.Bits()/8, c.dtype.Bits()/8
 	losses := make([]loss, chunks(size, valueCount))
 	err := l.fill(c.name, shape, func(bytes []byte) error {
-		return inChunks(size, valueCount, func() func(from, to int) error {
+		defer c.forget(0, size*wide)
+		return inChunks(size, valueCount, 0, func() func(from, to int) error {
 			raw, values, back := make([]byte, valueCount*wide), make([]float32, valueCount), make([]float32, valueCount)
 			return func(from, to int) error {
 				n := to - from
@@ -157,10 +172,12 @@ const (
 // chunks is how many pieces of size make up n.
 func chunks(n, size int) int { return (n + size - 1) / size }
 
-// inChunks cuts [0, n) into pieces of size and has worker's functions work on them, two for each core, so that cores
-// are busy while others wait for the disk. Each goroutine calls worker once. The first piece's error is returned.
-func inChunks(n, size int, worker func() func(from, to int) error) error {
-	count := chunks(n, size)
+// inChunks cuts [0, n) where offset plus the index is a multiple of size and has worker's functions work on the pieces,
+// two for each core, so that cores are busy while others wait for the disk. Each goroutine calls worker once. The first
+// piece's error is returned.
+func inChunks(n, size, offset int, worker func() func(from, to int) error) error {
+	offset %= size
+	count := chunks(n+offset, size)
 	errs := make([]error, count)
 	next := make(chan int, count)
 	for i := range count {
@@ -172,7 +189,7 @@ func inChunks(n, size int, worker func() func(from, to int) error) error {
 		group.Go(func() {
 			work := worker()
 			for i := range next {
-				if errs[i] = work(i*size, min(n, (i+1)*size)); errs[i] != nil {
+				if errs[i] = work(max(0, i*size-offset), min(n, (i+1)*size-offset)); errs[i] != nil {
 					return
 				}
 			}

@@ -208,15 +208,19 @@ func TestLoadRefuses(t *testing.T) {
 func TestInChunks(t *testing.T) {
 	const n = 1003
 	done := make([]int32, n)
+	const offset = 27
 	count := func() func(from, to int) error {
 		return func(from, to int) error {
+			if (offset+from)%10 != 0 && from != 0 {
+				t.Errorf("a piece begins at %d", from)
+			}
 			for i := from; i < to; i++ {
 				atomic.AddInt32(&done[i], 1)
 			}
 			return nil
 		}
 	}
-	if err := inChunks(n, 10, count); err != nil {
+	if err := inChunks(n, 10, offset, count); err != nil {
 		t.Fatal(err)
 	}
 	for i, times := range done {
@@ -225,7 +229,7 @@ func TestInChunks(t *testing.T) {
 		}
 	}
 	broken := errors.New("broken")
-	err := inChunks(n, 10, func() func(from, to int) error {
+	err := inChunks(n, 10, 0, func() func(from, to int) error {
 		return func(from, _ int) error {
 			if from >= 500 {
 				return fmt.Errorf("piece %d: %w", from, broken)
@@ -236,7 +240,7 @@ func TestInChunks(t *testing.T) {
 	if err == nil || err.Error() != "piece 500: broken" {
 		t.Errorf("got error %v, want that of piece 500", err)
 	}
-	if err := inChunks(0, 10, count); err != nil {
+	if err := inChunks(0, 10, 0, count); err != nil {
 		t.Errorf("nothing to do: got error %v", err)
 	}
 }

@@ -31,10 +31,11 @@ func MakeWeightsAs(backend compute.Backend, c model.Config, d safetensors.DType,
 		if size, err := safetensors.ByteSize(d, spec.Shape); err != nil || size != len(data) {
 			return nil, fmt.Errorf("make weights: %s: %d bytes for shape %v of %s", spec.Name, len(data), spec.Shape, d)
 		}
-		err = l.put(content{spec.Name, d, spec.Shape, func(dst []byte, offset int) error {
-			copy(dst, data[offset:])
+		read := func(dst []byte, from int) error {
+			copy(dst, data[from:])
 			return nil
-		}})
+		}
+		err = l.put(content{spec.Name, d, spec.Shape, 0, read, func(int, int) {}})
 		if err != nil {
 			return nil, fmt.Errorf("make weights: %s: %w", spec.Name, err)
 		}

@@ -153,7 +153,8 @@ func (l *loader) quantize(c content, f format) error {
 	scales := make([]float32, out*groups)
 	losses := make([]loss, chunks(out, rows))
 	err := l.fill(c.name, shapes.Make(f.kind, out, width), func(codes []byte) error {
-		return inChunks(out, rows, func() func(from, to int) error {
+		defer c.forget(0, out*in*c.dtype.Bits()/8)
+		return inChunks(out, rows, 0, func() func(from, to int) error {
 			raw, values, back := make([]byte, rows*in*c.dtype.Bits()/8), make([]float32, rows*in), make([]float32, in)
 			return func(from, to int) error {
 				n := (to - from) * in

@@ -94,7 +94,7 @@ func (w *Weights) note(name string, parts []loss) {
 	w.losses = append(w.losses, sum)
 }
 
-// Losses are those of the tensors that are kept in another way than they were stored, in the order of the computation.
+// Losses are those of the tensors that are kept in another way than they were stored, in the order of loading.
 func (w *Weights) Losses() []Loss { return slices.Clone(w.losses) }
 
 // Bytes is the size of all tensors.

@@ -166,12 +166,32 @@ func (c *Checkpoint) ReadAt(name string, dst []byte, offset int) error {
 	}
 	part := t.Data[offset : offset+len(dst)]
 	for _, m := range c.files {
-		if m.Holds(part) {
+		if _, ok := m.Offset(part); ok {
 			return m.Copy(dst, part)
 		}
 	}
 	copy(dst, part) // empty, or laid out anew when the file was opened
 	return nil
+}
+
+// Place is the number of the file that holds a tensor, and where in it the tensor begins; -1 and 0 where its bytes are
+// not those of a file. The system reads ahead: read the tensors in the order of their places, and of each the parts
+// that begin at multiples of some MB in the file.
+func (c *Checkpoint) Place(name string) (file, offset int) {
+	for i, m := range c.files {
+		if at, ok := m.Offset(c.tensors[name].Data); ok {
+			return i, at
+		}
+	}
+	return -1, 0
+}
+
+// Forget says that the bytes [from, to) of a tensor have been read and will hardly be read again. Unless its file was in
+// the system's cache to begin with, they leave it.
+func (c *Checkpoint) Forget(name string, from, to int) {
+	for _, m := range c.files {
+		m.Forget(c.tensors[name].Data[from:to])
+	}
 }
 
 // Close gives the files back; no tensor's Data may be used afterwards. A second call does nothing.

@@ -447,6 +447,10 @@ func TestReadAt(t *testing.T) {
 				t.Errorf("%s: bytes %v are %v (%v), want %v", want.Name, r, got, err, want.Data[r[0]:r[1]])
 			}
 		}
+		if file, at := c.Place(want.Name); file != 0 || !bytes.Equal(c.files[file].Content[at:at+len(want.Data)], want.Data) {
+			t.Errorf("%s is not at %d of file %d", want.Name, at, file)
+		}
+		c.Forget(want.Name, 0, len(want.Data)) // which must not harm
 		err := c.ReadAt(want.Name, make([]byte, 8), len(want.Data)-7)
 		if err == nil || !strings.Contains(err.Error(), want.Name) {
 			t.Errorf("beyond the end of %s: got error %v, want one that names it", want.Name, err)

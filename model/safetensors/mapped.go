@@ -14,6 +14,7 @@ type Mapped struct {
 	Content []byte
 	name    string
 	file    *os.File // nil where Content was read
+	passing bool     // most of it was not in the system's cache, and should not be afterwards
 	unmap   func() error
 }
 
@@ -46,17 +47,12 @@ func Map(path string) (_ *Mapped, err error) {
 	if m.Content, m.unmap, err = mapFile(f, size); err != nil {
 		return nil, fmt.Errorf("map %s: %w", path, err)
 	}
+	m.passing = !cached(m.Content)
 	return m, nil
 }
 
-// Holds reports whether part is a slice of Content, and not empty.
-func (m *Mapped) Holds(part []byte) bool {
-	_, ok := m.offset(part)
-	return ok
-}
-
-// offset is where part lies in Content.
-func (m *Mapped) offset(part []byte) (int, bool) {
+// Offset is where part lies in Content, and whether it does, not being empty.
+func (m *Mapped) Offset(part []byte) (int, bool) {
 	if len(part) == 0 || len(m.Content) == 0 {
 		return 0, false
 	}
@@ -69,7 +65,7 @@ func (m *Mapped) offset(part []byte) (int, bool) {
 // page fault for every few pages, leaves nothing of the mapping in this process's memory, and a file that was cut short
 // meanwhile is an error and not the end of the process. Several goroutines may copy at the same time.
 func (m *Mapped) Copy(dst, part []byte) error {
-	at, ok := m.offset(part)
+	at, ok := m.Offset(part)
 	if !ok || len(dst) != len(part) {
 		return fmt.Errorf("%s: %d bytes to copy to %d are no part of the file", m.name, len(part), len(dst))
 	}
@@ -87,8 +83,18 @@ func (m *Mapped) Copy(dst, part []byte) error {
 	return nil
 }
 
+// Forget says that part, which Content holds, has been copied: if the file was not in the system's cache when it was
+// mapped, part need not stay there. It would be a second copy in memory, and room for it takes longer to find than the
+// bytes to read.
+func (m *Mapped) Forget(part []byte) {
+	if at, ok := m.Offset(part); ok && m.passing {
+		uncache(m.file, at, len(part))
+	}
+}
+
 // Close gives the mapping back; no part of Content may be used afterwards.
 func (m *Mapped) Close() error {
+	m.Forget(m.Content) // what was read ahead of or beside the parts
 	var errs []error
 	if m.unmap != nil {
 		if err := m.unmap(); err != nil {
