@@ -78,8 +78,20 @@ func (w *Weights) pack(compute dtypes.DType) (*panelModel, error) {
 			return nil, err
 		}
 	}
+	if m.bytes() <= twiceUpTo {
+		m.head.KeepTransposed()
+		for _, b := range m.layers {
+			for _, proj := range b.projections {
+				proj.KeepTransposed()
+			}
+		}
+	}
 	return m, nil
 }
+
+// twiceUpTo is the size in bytes of a model whose weights are kept transposed as well: a backward pass then reads them in
+// order. What is larger would miss the memory more than the tenth of the time.
+const twiceUpTo = 2 << 30
 
 func (w *Weights) packMatrix(name string, compute dtypes.DType) (packed *panel.Weight, err error) {
 	t := w.tensors[name]

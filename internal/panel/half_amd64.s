@@ -70,8 +70,8 @@
 	VPBROADCASTD (offset+28)(AX), Z25; \
 	DOT0_7
 
-// func half8x2(k int, a, b0, b1 *uint16, c0, c1 *float32, add bool)
-TEXT ·half8x2(SB), NOSPLIT, $0-49
+// func half8x2(k int, a, b0, b1 *uint16, c0, c1 *float32, add bool, next *uint16)
+TEXT ·half8x2(SB), NOSPLIT, $0-64
 	MOVQ    k+0(FP), DX
 	MOVQ    a+8(FP), AX
 	MOVQ    b0+16(FP), BX
@@ -79,6 +79,7 @@ TEXT ·half8x2(SB), NOSPLIT, $0-49
 	MOVQ    c0+32(FP), DI
 	MOVQ    c1+40(FP), SI
 	MOVBLZX add+48(FP), R8
+	MOVQ    next+56(FP), R9
 	TESTL   R8, R8
 	JNZ     load
 	ZERO8(Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7)
@@ -94,11 +95,14 @@ start:
 	JL   rest
 
 four:
+	PREFETCHT0 0(R9)
+	PREFETCHT0 64(R9)
 	STEP2(0, 0)
 	STEP2(32, 64)
 	STEP2(64, 128)
 	STEP2(96, 192)
 	ADDQ $128, AX
+	ADDQ $128, R9
 	ADDQ $256, BX
 	ADDQ $256, CX
 	SUBQ $4, DX

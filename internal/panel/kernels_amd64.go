@@ -3,10 +3,10 @@
 package panel
 
 // gemm8x2 is c = A b for the 8 rows of a tile a [k][8] and two panels b0 and b1 [k][16]: c0 and c1 [8][16]. With add the
-// products are added to c.
+// products are added to c. next is a tile that will be wanted soon; a itself, if there is none.
 //
 //go:noescape
-func gemm8x2(k int, a, b0, b1, c0, c1 *float32, add bool)
+func gemm8x2(k int, a, b0, b1, c0, c1 *float32, add bool, next *float32)
 
 // gemm8x1 is gemm8x2 for one panel.
 //
@@ -16,7 +16,7 @@ func gemm8x1(k int, a, b, c *float32, add bool)
 // half8x2 is gemm8x2 in bfloat16: a [k][8][2], b0 and b1 [k][16][2], k counting pairs.
 //
 //go:noescape
-func half8x2(k int, a, b0, b1 *uint16, c0, c1 *float32, add bool)
+func half8x2(k int, a, b0, b1 *uint16, c0, c1 *float32, add bool, next *uint16)
 
 // half8x1 is half8x2 for one panel.
 //

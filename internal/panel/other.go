@@ -11,7 +11,7 @@ func HalfAvailable() bool { return false }
 
 const missing = "panel: this build has no kernels; ask Available"
 
-func gemm8x2(int, *float32, *float32, *float32, *float32, *float32, bool)           { panic(missing) }
+func gemm8x2(int, *float32, *float32, *float32, *float32, *float32, bool, *float32) { panic(missing) }
 func gemm8x1(int, *float32, *float32, *float32, bool)                               { panic(missing) }
 func scores16(int, *float32, *float32, *float32)                                    { panic(missing) }
 func mix16(int, *int, *float32, *float32, int, *float32, int, bool)                 { panic(missing) }
@@ -34,7 +34,7 @@ func turnBlocks([]float32, int, int, []float32)                                 
 func fromHalves([]float32, []uint16)                                                { panic(missing) }
 func toHalves([]uint16, []float32)                                                  { panic(missing) }
 func turnHalfBlocks([]uint16, int, int, []uint16)                                   { panic(missing) }
-func half8x2(int, *uint16, *uint16, *uint16, *float32, *float32, bool)              { panic(missing) }
+func half8x2(int, *uint16, *uint16, *uint16, *float32, *float32, bool, *uint16)     { panic(missing) }
 func half8x1(int, *uint16, *uint16, *float32, bool)                                 { panic(missing) }
 
 func row1x4(int, *float32, int, *float32, *float32, bool)              { panic(missing) }

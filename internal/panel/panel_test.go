@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 )
@@ -176,6 +177,12 @@ func TestMultiply(t *testing.T) {
 			got = newMatrix(c.in, c.panels)
 			kind.weight.MultiplyTransposed(&s, Exact(y.packed()), got, false)
 			check(t, name+" "+kind.name+" transposed", got, kind.values.transposed().times(y), 1e-5)
+			turned := newMatrix(c.in, c.panels)
+			kind.weight.KeepTransposed()
+			kind.weight.MultiplyTransposed(&s, Exact(y.packed()), turned, false)
+			if !slices.Equal(got.Data, turned.Data) {
+				t.Errorf("%s %s: a transposed copy gives other bits", name, kind.name)
+			}
 		}
 		if !HalfAvailable() {
 			continue
@@ -195,6 +202,12 @@ func TestMultiply(t *testing.T) {
 		got = newMatrix(c.in, c.panels)
 		weight.MultiplyTransposed(&s, rounding(y), got, false)
 		check(t, name+" in bfloat16, transposed", got, rounded.transposed().times(y.halved()), 1e-5)
+		turned := newMatrix(c.in, c.panels)
+		weight.KeepTransposed()
+		weight.MultiplyTransposed(&s, rounding(y), turned, false)
+		if !slices.Equal(got.Data, turned.Data) {
+			t.Errorf("%s in bfloat16: a transposed copy gives other bits", name)
+		}
 	}
 }
 
