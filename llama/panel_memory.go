@@ -1,6 +1,10 @@
 package llama
 
-import "gotransplant/internal/panel"
+import (
+	"gotransplant/internal/panel"
+
+	"github.com/gomlx/compute/dtypes"
+)
 
 // bytes are those of all weights.
 func (m *panelModel) bytes() int64 {
@@ -20,7 +24,7 @@ func (m *panelModel) bytes() int64 {
 // Bytes is the memory that the factors take.
 func (l *LowRank) Bytes() int64 { return l.A.Bytes() + l.B.Bytes() }
 
-// PanelNeeds are the bytes that a stream computed on panels holds, for as many positions as it has.
+// PanelNeeds are the bytes that a stream computed on panels holds.
 type PanelNeeds struct {
 	Tables        int64 // rotary tables
 	Residual      int64 // the residual stream
@@ -28,35 +32,53 @@ type PanelNeeds struct {
 	KeptLast      int64 // by the last layer, of which one position a row goes on
 	Rotated       int64 // of what is moved in: a layer's keys, turned to their places
 	Moved         int64 // of what is moved out: a layer's keys and values
-	Forward       int64 // by a layer while it runs, beside what it keeps
+	Forward       int64 // by a layer until it has run, beside what it keeps; its output included
+	Again         int64 // by a layer that runs again on its way back, what it would have kept included
+	Backward      int64 // by a layer on its way back, beside what it kept and the gradient of the stream
+	ForwardKeys   int64 // by a layer of which keys and values alone are computed
+	BackwardInput int64 // by such a layer on its way back
 	Score         int64 // by the head
-	Backward      int64 // by a layer on the way back, beside the gradient of the stream
-	BackwardInput int64 // by a layer of which keys and values alone were used
 }
 
-// PanelNeeds counts what the functions of panel_stream.go and panel_gradient.go allocate for rows sequences of up to
-// length tokens; movedIn and movedOut are the states that each may take in or hand over. Go's collector frees what is no
-// longer reachable when it comes to it; garbage is not counted.
+// PanelNeeds counts what the functions of panel_stream.go, panel_gradient.go and panel_head.go borrow for rows sequences
+// of up to length tokens; movedIn and movedOut are the states that each may take in or hand over. What is borrowed in a
+// call is given back at its end. Additions to projections are left out: their rank is small.
 func (e *Engine) PanelNeeds(rows, length, movedIn, movedOut int) PanelNeeds {
 	c := e.Weights.Config
-	columns := func(n int) int64 { return int64(rows * panelsOf(n) * panel.Lanes) }
-	width, feed := int64(c.HiddenSize), int64(c.IntermediateSize)
-	heads, queries, keys := int64(c.NumAttentionHeads), int64(c.NumAttentionHeads*c.HeadDim), int64(c.NumKeyValueHeads*c.HeadDim)
+	columns := func(n int) int { return rows * panelsOf(n) * panel.Lanes }
+	narrow := func(height, columns int) int64 { return 4 * int64(capacity(height*columns)) }
+	wide := func(height, columns int) int64 { return 8 * int64(capacity(height*columns)) }
+	operand := func(height, columns int) int64 { // that a product reads, beside the matrix itself
+		if e.Options.Compute == dtypes.BFloat16 {
+			return 2 * int64(capacity(height*columns))
+		}
+		return 0
+	}
+	width, feed := c.HiddenSize, c.IntermediateSize
+	queries, keys := c.NumAttentionHeads*c.HeadDim, c.NumKeyValueHeads*c.HeadDim
 	own, in, out, last := columns(length), columns(movedIn), columns(movedOut), columns(1)
 
-	// of a position: mid, q, z, gate, up, maximum and inverse; and x, k, v
-	reader, read := 8*width+8*queries+8*feed+8*heads, 8*width+8*keys
-	feedBack := 8*width + 4*feed        // dy narrowed, the norm again, dh
-	attentionBack := 8*queries + 8*keys // dz, dq, dk, dv
-	returned := 8 * keys * own          // what came back, spread over the positions
-	words := int64(c.VocabSize)
+	stream, pair := wide(width, own), 2*narrow(keys, own) // x; k and v
+	norm := func(n int) int64 { return narrow(width, n) + operand(width, n) }
+	reader := func(n int) int64 { // mid, q, z, gate, up, and the softmax's maximum and inverse
+		return wide(width, n) + 2*narrow(queries, n) + 2*narrow(feed, n) + 2*narrow(c.NumAttentionHeads, n)
+	}
+	run := norm(own) + operand(queries, own) + narrow(width, own) + norm(own) + narrow(feed, own) + operand(feed, own)
+	spread := int64(0)
+	if movedOut > 0 {
+		spread = pair
+	}
+	grouped := 2 * narrow(c.NumKeyValueHeads*panel.Padded(c.HeadDim), own+in) // dk and dv by key
 	return PanelNeeds{
-		Tables: 4 * int64(c.HeadDim) * (own + in), Residual: 8 * width * own,
-		Kept: (reader + read) * own, KeptLast: read*own + (reader+8*width)*last,
-		Rotated: 4 * keys * in, Moved: 8 * keys * out,
-		Forward:       (4*feed + 4*width) * own,           // the input of down_proj and its product
-		Score:         (4*words+28*width)*last + 12*words, // logits; the stream there, its norm and their gradients
-		Backward:      max(feedBack*own, attentionBack*own+8*keys*in+returned),
-		BackwardInput: 8*width*own + 2*returned,
+		Tables: 2 * (narrow(c.HeadDim/2, own) + narrow(c.HeadDim/2, in)), Residual: stream,
+		Kept: stream + pair + reader(own), KeptLast: stream + pair + wide(width, last) + reader(last),
+		Rotated: narrow(keys, in), Moved: 2 * narrow(keys, out),
+		Forward: run + stream + narrow(width, own), Again: run + pair + reader(own),
+		Backward: 2*norm(own) + narrow(feed, own) + norm(own) + 2*operand(feed, own) + // dy, dMid, dh, the norm again
+			2*narrow(queries, own) + 2*operand(queries, own) + pair + operand(2*keys, own) + grouped + 2*narrow(keys, in) +
+			spread + norm(own) + narrow(width, own),
+		ForwardKeys:   norm(own) + pair,
+		BackwardInput: spread + operand(2*keys, own) + norm(own) + narrow(width, own) + stream,
+		Score:         narrow(c.VocabSize, last) + 2*wide(width, last) + 2*norm(last) + stream + 12*int64(c.VocabSize),
 	}
 }

@@ -138,7 +138,7 @@ func (m *Method) movedBytes(g group, train bool) int64 {
 	}
 	if m.Engine.Panels() {
 		n := m.Engine.PanelNeeds(g.rows, 1, g.shape.Moved, g.shape.Moved)
-		return int64(handed) * (n.Moved/2 + n.Rotated)
+		return int64(handed) * (n.Moved + n.Rotated)
 	}
 	states := shapes.Make(m.Engine.Options.Compute, g.rows, g.shape.Moved, c.NumKeyValueHeads, c.HeadDim)
 	return 2 * int64(handed) * m.Engine.Room(states)

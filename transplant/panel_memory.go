@@ -72,44 +72,55 @@ func (s *panelSweep) made(layer int) int64 {
 
 func (s *panelSweep) forward(layer int) {
 	last, _ := s.span()
-	if layer < last {
-		s.note(s.arguer.Kept + s.arguer.Forward)
-		s.kept += s.keeps(s.arguer, s.arguer.Kept, s.TrainsArguer())
+	handed := int64(0)
+	if s.transplants(layer) {
+		handed = s.arguer.Moved
 	}
-	if layer == last {
-		s.note(s.arguer.BackwardInput)
+	switch {
+	case layer < last:
+		s.note(s.arguer.Kept - s.arguer.Residual + s.arguer.Forward + handed)
+		s.kept += s.keeps(s.arguer, s.arguer.Kept, s.TrainsArguer())
+	case layer == last:
+		s.note(s.arguer.ForwardKeys + handed)
 		s.kept += s.keeps(s.arguer, s.arguer.Residual, s.TrainsArguer())
 		s.streams -= s.arguer.Residual
 	}
-	inserted := int64(0)
 	if s.transplants(layer) {
-		inserted = s.arguer.Moved + s.chooser.Rotated
+		handed += s.chooser.Rotated
 	}
 	all := s.made(layer)
-	s.note(inserted + all + s.chooser.Forward)
+	s.note(handed + all - s.chooser.Residual + s.chooser.Forward)
 	s.kept += s.keeps(s.chooser, all, true)
-	if s.train && s.transplants(layer) {
-		s.moved += s.arguer.Moved/2 + s.chooser.Rotated // values are shared, keys were turned
+	if s.train {
+		s.moved += handed
 	}
 }
 
 func (s *panelSweep) backward(layer int) {
 	last, _ := s.span()
-	kept := s.keeps(s.chooser, s.made(layer), true)
-	s.note(s.made(layer) - kept + s.chooser.Backward)
-	s.kept -= kept
+	handed := int64(0)
 	if s.transplants(layer) {
-		s.moved -= s.arguer.Moved/2 + s.chooser.Rotated
+		handed = s.arguer.Moved
+		defer func() { s.moved -= s.arguer.Moved + s.chooser.Rotated }()
 	}
+	s.note(s.again(s.chooser) + s.chooser.Backward)
+	s.kept -= s.keeps(s.chooser, s.made(layer), true)
 	switch {
 	case layer > last || !s.TrainsArguer():
 	case layer == last:
 		s.streams += s.arguer.Residual
-		s.note(s.arguer.BackwardInput + s.arguer.Moved)
+		s.note(s.arguer.BackwardInput - s.arguer.Residual + handed)
 		s.kept -= s.arguer.Residual
 	default:
-		kept := s.keeps(s.arguer, s.arguer.Kept, true)
-		s.note(s.arguer.Kept - kept + s.arguer.Backward + s.arguer.Moved)
-		s.kept -= kept
+		s.note(s.again(s.arguer) + s.arguer.Backward + handed)
+		s.kept -= s.keeps(s.arguer, s.arguer.Kept, true)
 	}
+}
+
+// again is what a layer holds that runs again on its way back.
+func (s *panelSweep) again(n llama.PanelNeeds) int64 {
+	if s.Remat {
+		return n.Again
+	}
+	return 0
 }
