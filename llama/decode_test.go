@@ -382,7 +382,8 @@ func TestDecoderRefuses(t *testing.T) {
 			{"negative token in a prompt", func() error { return d.Prefill([][]int32{{-1}}) }, []string{"token 0 of row 2", "-1"}},
 			{"no such token", func() error { return d.Step([]int32{512, 0}) }, []string{"row 0", "512"}},
 			{"too few tokens", func() error { return d.Step([]int32{5}) }, []string{"1 tokens", "2 rows"}},
-			{"beyond the context", func() error { return newDecoder(t, e, nil, long[:context]).Step([]int32{1}) }, []string{"row 0", "512"}},
+			{"beyond the context", func() error { return newDecoder(t, e, nil, long[:context]).Step([]int32{1}) },
+				[]string{"row 0", "512"}},
 		} {
 			err := c.do()
 			if err == nil {

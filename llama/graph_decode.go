@@ -68,7 +68,8 @@ func (d *graphDecoder) promptLength(n int) int {
 
 func (d *graphDecoder) interpreted() bool { return d.engine.backend.String() == "go" }
 
-func (d *graphDecoder) run(pass, key string, build func(in *inputs) []*graph.Node, args ...*tensors.Tensor) ([]*tensors.Tensor, error) {
+func (d *graphDecoder) run(pass, key string, build func(in *inputs) []*graph.Node,
+	args ...*tensors.Tensor) ([]*tensors.Tensor, error) {
 	return d.engine.run(Work{DecoderName, pass}, key, build, args...)
 }
 
