@@ -461,7 +461,9 @@ func freeAll(layers []KV) {
 func (d *graphDecoder) bytes() (total int64) {
 	add := func(layers []KV) {
 		for _, kv := range layers {
-			total += int64(kv.K.Shape().ByteSize() + kv.V.Shape().ByteSize())
+			if kv.K != nil {
+				total += int64(kv.K.Shape().ByteSize() + kv.V.Shape().ByteSize())
+			}
 		}
 	}
 	for _, g := range d.groups {
