@@ -211,20 +211,36 @@ func nf4Matrix(codes, scales *Node, in int, compute dtypes.DType) *Node {
 	return ConvertDType(w, compute)
 }
 
-// nf4Lookup looks two values up at a time: codes [out, bytes] give float32 values, two a byte.
+// nf4Lookup looks up what codes [out, bytes] stand for: float32 values [out*bytes, 2].
 func nf4Lookup(codes *Node) *Node {
-	g, places := codes.Graph(), InsertAxes(Reshape(codes, -1), -1)
-	pairs := make([]float32, 2*256)
-	for i := range 256 {
-		pairs[2*i], pairs[2*i+1] = nf4Values[i&15], nf4Values[i>>4]
+	places := InsertAxes(Reshape(codes, -1), -1) // [out*bytes, 1]
+	if interpreted(codes) {
+		return lookupJoined(places)
 	}
-	if !interpreted(codes) {
-		return Gather(Reshape(Const(g, pairs), 256, 2), places) // [out*bytes, 2]
-	}
-	// The Go backend copies element by element: a pair as one element takes two thirds of the time.
+	return lookupPairs(places)
+}
+
+// lookupPairs takes rows of a table of the pairs that bytes stand for.
+func lookupPairs(places *Node) *Node {
+	return Gather(Reshape(Const(places.Graph(), nf4Pairs()), 256, 2), places)
+}
+
+// lookupJoined takes pairs as single numbers of twice the width: the Go backend copies element by element, so this takes
+// two thirds of the time.
+func lookupJoined(places *Node) *Node {
+	pairs := nf4Pairs()
 	joined := make([]uint64, 256)
 	for i := range joined {
 		joined[i] = binary.NativeEndian.Uint64(dtypes.UnsafeByteSliceFromAny(pairs[2*i : 2*i+2]))
 	}
-	return Bitcast(Gather(Const(g, joined), places), dtypes.Float32) // [out*bytes, 2]
+	return Bitcast(Gather(Const(places.Graph(), joined), places), dtypes.Float32)
+}
+
+// nf4Pairs are the two values of each byte, the lower half's first.
+func nf4Pairs() []float32 {
+	var pairs []float32
+	for i := range 256 {
+		pairs = append(pairs, nf4Values[i&15], nf4Values[i>>4])
+	}
+	return pairs
 }
