@@ -81,7 +81,8 @@ func (d *Decoder) Prefill(prompts [][]int32) error {
 	return nil
 }
 
-// Step adds one token to every row that is not finished; tokens has one for each row there ever was, in order.
+// Step adds one token to every row that is not finished; tokens has one for each row there ever was, in order. Tokens that
+// are refused change nothing; where the computation itself fails the decoder can only be closed.
 func (d *Decoder) Step(tokens []int32) error {
 	if len(tokens) != len(d.rows) {
 		return fmt.Errorf("step: %d tokens for %d rows", len(tokens), len(d.rows))

@@ -382,7 +382,8 @@ func TestDecoderRefuses(t *testing.T) {
 			{"negative token in a prompt", func() error { return d.Prefill([][]int32{{-1}}) }, []string{"token 0 of row 2", "-1"}},
 			{"no such token", func() error { return d.Step([]int32{512, 0}) }, []string{"row 0", "512"}},
 			{"too few tokens", func() error { return d.Step([]int32{5}) }, []string{"1 tokens", "2 rows"}},
-			{"beyond the context", func() error { return newDecoder(t, e, nil, long[:context]).Step([]int32{1}) }, []string{"row 0", "512"}},
+			{"beyond the context", func() error { return newDecoder(t, e, nil, long[:context]).Step([]int32{1}) },
+				[]string{"row 0", "512"}},
 		} {
 			err := c.do()
 			if err == nil {
@@ -462,6 +463,48 @@ func TestBatchPrompts(t *testing.T) {
 		}
 		if got := batchPrompts(prompts, c.workers); fmt.Sprint(got) != fmt.Sprint(c.want) {
 			t.Errorf("%v for %d workers: got %v, want %v", c.lengths, c.workers, got, c.want)
+		}
+	}
+}
+
+// BenchmarkDecodeStories decodes 255 tokens behind BOS in some rows at a time.
+func BenchmarkDecodeStories(b *testing.B) {
+	dir := filepath.Join("..", "..", "shared", "models", "stories260K")
+	if shared := os.Getenv("TRANSPLANT_SHARED"); shared != "" {
+		dir = filepath.Join(shared, "models", "stories260K")
+	}
+	if _, err := os.Stat(dir); err != nil {
+		b.Skipf("%s: not found: set TRANSPLANT_SHARED", dir)
+	}
+	const steps = 255
+	for _, panels := range []bool{false, true} {
+		o := Options{Compute: dtypes.Float32, Residual: dtypes.Float64}
+		e := openEngine(b, dir, o)
+		kernels := "graphs"
+		if panels {
+			o.Panels, kernels = true, "panels"
+			if err := PanelsCan(e.Weights, o); err != nil {
+				b.Skip("panels: ", err)
+			}
+			e = openEngine(b, dir, o)
+		}
+		for _, rows := range []int{1, 8} {
+			b.Run(fmt.Sprintf("%s/rows=%d", kernels, rows), func(b *testing.B) {
+				for b.Loop() {
+					d := newDecoder(b, e, nil, slices.Repeat([][]int32{{1}}, rows)...)
+					next := make([]int32, rows)
+					for range steps {
+						for row := range next {
+							next[row] = Greedy(d.Logits(row))
+						}
+						if err := d.Step(next); err != nil {
+							b.Fatal(err)
+						}
+					}
+					d.Close()
+				}
+				b.ReportMetric(float64(b.N*rows*steps)/b.Elapsed().Seconds(), "tokens/s")
+			})
 		}
 	}
 }

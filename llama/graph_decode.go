@@ -68,7 +68,8 @@ func (d *graphDecoder) promptLength(n int) int {
 
 func (d *graphDecoder) interpreted() bool { return d.engine.backend.String() == "go" }
 
-func (d *graphDecoder) run(pass, key string, build func(in *inputs) []*graph.Node, args ...*tensors.Tensor) ([]*tensors.Tensor, error) {
+func (d *graphDecoder) run(pass, key string, build func(in *inputs) []*graph.Node,
+	args ...*tensors.Tensor) ([]*tensors.Tensor, error) {
 	return d.engine.run(Work{DecoderName, pass}, key, build, args...)
 }
 
@@ -460,7 +461,9 @@ func freeAll(layers []KV) {
 func (d *graphDecoder) bytes() (total int64) {
 	add := func(layers []KV) {
 		for _, kv := range layers {
-			total += int64(kv.K.Shape().ByteSize() + kv.V.Shape().ByteSize())
+			if kv.K != nil {
+				total += int64(kv.K.Shape().ByteSize() + kv.V.Shape().ByteSize())
+			}
 		}
 	}
 	for _, g := range d.groups {

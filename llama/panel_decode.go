@@ -35,7 +35,8 @@ type panelDecoder struct {
 }
 
 func newPanelDecoder(e *Engine, overlay Overlay) *panelDecoder {
-	return &panelDecoder{engine: e, overlay: overlay, model: e.panels, rows: make(map[int][]panel.Cache), halves: make(map[string][]uint16),
+	return &panelDecoder{engine: e, overlay: overlay, model: e.panels,
+		rows: make(map[int][]panel.Cache), halves: make(map[string][]uint16),
 		scratch: make([]panel.CacheScratch, runtime.GOMAXPROCS(0))}
 }
 
@@ -126,7 +127,8 @@ func (d *panelDecoder) prompt(batch []int, prompts [][]int32, caches [][]panel.C
 // sideBySide are prompts as sequences, filled up to length with padding, and each one's last token.
 func sideBySide(prompts [][]int32, length int) (seq Sequences, last []int32) {
 	n := len(prompts) * length
-	seq = Sequences{Rows: len(prompts), Length: length, Token: make([]int32, n), Position: make([]int32, n), Branch: make([]int32, n)}
+	seq = Sequences{Rows: len(prompts), Length: length,
+		Token: make([]int32, n), Position: make([]int32, n), Branch: make([]int32, n)}
 	for i, prompt := range prompts {
 		copy(seq.Token[i*length:], prompt)
 		for at := range length {

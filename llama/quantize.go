@@ -34,13 +34,9 @@ var int8Format = format{
 	encode: func(r row) {
 		largest := largestMagnitude(r.values)
 		r.scales[0] = largest / 127
-		if r.scales[0] == 0 { // a scale below the smallest number cannot be divided by
-			clear(r.codes)
-			return
-		}
-		inverse := 127 / float64(largest)
+		inverse, codes := inverseOf(largest)*127, r.codes[:len(r.values)]
 		for i, v := range r.values {
-			r.codes[i] = byte(int8(math.RoundToEven(float64(v) * inverse)))
+			codes[i] = byte(int32(float32(v*inverse)+128.5) - 128) // conversion cuts off, so it rounds what is positive
 		}
 	},
 	decode: func(r row) {
@@ -91,30 +87,32 @@ var nf4Format = format{
 			from := g * nf4Block
 			block := r.values[from:min(len(r.values), from+nf4Block)]
 			r.scales[g] = largestMagnitude(block)
-			codes := r.codes[from/2 : (from+nf4Block)/2]
-			for i := range codes {
-				codes[i] = nf4Code(block, 2*i, r.scales[g]) | nf4Code(block, 2*i+1, r.scales[g])<<4
+			inverse, codes := inverseOf(r.scales[g]), r.codes[from/2:(from+nf4Block)/2]
+			for i := range len(block) / 2 {
+				codes[i] = nf4Code(block[2*i]*inverse) | nf4Code(block[2*i+1]*inverse)<<4
+			}
+			for i := len(block) / 2; i < len(codes); i++ { // the end of the row
+				codes[i] = nf4Zero | nf4Zero<<4
+				if 2*i < len(block) {
+					codes[i] = nf4Code(block[2*i]*inverse) | nf4Zero<<4
+				}
 			}
 		}
 	},
 	decode: func(r row) {
 		for i := range r.values {
-			r.values[i] = nf4Values[r.codes[i/2]>>(4*(i%2))&15] * r.scales[i/nf4Block]
+			r.values[i] = nf4Values[r.codes[i>>1]>>(4*(i&1))&15] * r.scales[i/nf4Block]
 		}
 	},
 }
 
-// nf4Code is the code nearest to the i-th value of a block, 7, the code of zero, behind its end.
-func nf4Code(block []float32, i int, largest float32) byte {
-	if i >= len(block) || largest == 0 {
-		return 7
-	}
-	v := block[i] / largest
-	cell := nf4Cells[int((v+1)*nf4CellsPerUnit)]
-	if v > cell.border {
-		return cell.code + 1
-	}
-	return cell.code
+// nf4Zero is the code of zero.
+const nf4Zero = 7
+
+// nf4Code is the code nearest to v, from -1 to 1.
+func nf4Code(v float32) byte {
+	cell := &nf4Cells[int((v+1)*nf4CellsPerUnit)]
+	return cell.code + byte(math.Float32bits(cell.border-v)>>31) // one more above the border, without a branch
 }
 
 // nf4Cells divide the values from -1 to 1 so finely that at most one border between codes lies in a cell: code is the
@@ -136,11 +134,20 @@ var nf4Cells = func() (cells [2*nf4CellsPerUnit + 1]struct {
 	return cells
 }()
 
+// largestMagnitude is not a number where one of the values is not.
 func largestMagnitude(values []float32) (largest float32) {
 	for _, v := range values {
-		largest = max(largest, float32(math.Abs(float64(v)))) // NaN where there is one
+		largest = larger(largest, v)
 	}
 	return largest
+}
+
+// inverseOf is 1/x, or 0 where that is too large a number: what is to be multiplied by it is then next to nothing.
+func inverseOf(x float32) float32 {
+	if inverse := 1 / x; inverse <= math.MaxFloat32/127 {
+		return inverse
+	}
+	return 0
 }
 
 // quantize stores a matrix in a format: its codes under its name, its scales beside them.
@@ -166,6 +173,7 @@ func (l *loader) quantize(c content, f format) error {
 					if m := largestMagnitude(r.values); m-m != 0 {
 						return fmt.Errorf("row %d holds a value that is not finite, which %s cannot keep", i, l.weights.storage)
 					}
+					copy(back, values) // a copy ends a state of the processor in which the rest takes longer: see settled
 					f.encode(r)
 					f.decode(row{back, r.codes, r.scales})
 					losses[from/rows].add(r.values, back)
@@ -203,20 +211,36 @@ func nf4Matrix(codes, scales *Node, in int, compute dtypes.DType) *Node {
 	return ConvertDType(w, compute)
 }
 
-// nf4Lookup looks two values up at a time: codes [out, bytes] give float32 values, two a byte.
+// nf4Lookup looks up what codes [out, bytes] stand for: float32 values [out*bytes, 2].
 func nf4Lookup(codes *Node) *Node {
-	g, places := codes.Graph(), InsertAxes(Reshape(codes, -1), -1)
-	pairs := make([]float32, 2*256)
-	for i := range 256 {
-		pairs[2*i], pairs[2*i+1] = nf4Values[i&15], nf4Values[i>>4]
+	places := InsertAxes(Reshape(codes, -1), -1) // [out*bytes, 1]
+	if interpreted(codes) {
+		return lookupJoined(places)
 	}
-	if !interpreted(codes) {
-		return Gather(Reshape(Const(g, pairs), 256, 2), places) // [out*bytes, 2]
-	}
-	// The Go backend copies element by element: a pair as one element takes two thirds of the time.
+	return lookupPairs(places)
+}
+
+// lookupPairs takes rows of a table of the pairs that bytes stand for.
+func lookupPairs(places *Node) *Node {
+	return Gather(Reshape(Const(places.Graph(), nf4Pairs()), 256, 2), places)
+}
+
+// lookupJoined takes pairs as single numbers of twice the width: the Go backend copies element by element, so this takes
+// two thirds of the time.
+func lookupJoined(places *Node) *Node {
+	pairs := nf4Pairs()
 	joined := make([]uint64, 256)
 	for i := range joined {
 		joined[i] = binary.NativeEndian.Uint64(dtypes.UnsafeByteSliceFromAny(pairs[2*i : 2*i+2]))
 	}
-	return Bitcast(Gather(Const(g, joined), places), dtypes.Float32) // [out*bytes, 2]
+	return Bitcast(Gather(Const(places.Graph(), joined), places), dtypes.Float32)
+}
+
+// nf4Pairs are the two values of each byte, the lower half's first.
+func nf4Pairs() []float32 {
+	var pairs []float32
+	for i := range 256 {
+		pairs = append(pairs, nf4Values[i&15], nf4Values[i>>4])
+	}
+	return pairs
 }

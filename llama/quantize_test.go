@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,6 +12,7 @@ import (
 	"gotransplant/model/safetensors"
 
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 )
@@ -245,6 +247,22 @@ func TestQuantizedBlock(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestLookups: both forms of the lookup, of which the Go backend takes one, give the values of every byte.
+func TestLookups(t *testing.T) {
+	for name, lookup := range map[string]func(*Node) *Node{"pairs": lookupPairs, "joined": lookupJoined} {
+		exec := MustNewExec(goBackend(t), func(g *Graph) *Node {
+			return lookup(ConvertDType(IotaFull(g, shapes.Make(dtypes.Int32, 256, 1)), dtypes.Uint8))
+		})
+		got := tensors.MustCopyFlatData[float32](exec.MustCall()[0])
+		if !slices.Equal(got, nf4Pairs()) {
+			t.Errorf("%s: got %v", name, got)
+		}
+	}
+	if got, want := nf4Pairs()[2*0x3e:2*0x3e+2], []float32{nf4Values[0xe], nf4Values[3]}; !slices.Equal(got, want) {
+		t.Errorf("byte 3e: got %v, want %v", got, want)
 	}
 }
 

@@ -65,12 +65,26 @@ type Loss struct {
 type loss struct{ squares, differences, max float64 }
 
 func (l *loss) add(stored, kept []float32) {
-	for i, v := range stored {
-		d := float64(v) - float64(kept[i])
-		l.squares += float64(v) * float64(v)
-		l.differences += d * d
-		l.max = max(l.max, math.Abs(d))
+	kept = kept[:len(stored)]
+	const stretch = 64 // float32 has the digits for so many
+	for len(stored) > 0 {
+		n := min(stretch, len(stored))
+		var squares, differences, worst float32
+		for i, v := range stored[:n] {
+			d := v - kept[i] // nearly or quite exact: the two are close
+			squares += float32(v * v)
+			differences += float32(d * d)
+			worst = larger(worst, d)
+		}
+		l.merge(loss{float64(squares), float64(differences), float64(worst)})
+		stored, kept = stored[n:], kept[n:]
 	}
+}
+
+// larger is the larger of a, which is not negative, and the magnitude of b, which wins if it is no number. Numbers of one
+// sign are in the order of their bits, and comparing these is three times faster.
+func larger(a, b float32) float32 {
+	return math.Float32frombits(max(math.Float32bits(a), math.Float32bits(b)&0x7FFFFFFF))
 }
 
 func (l *loss) merge(other loss) {

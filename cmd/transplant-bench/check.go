@@ -19,7 +19,8 @@ import (
 	"gotransplant/transplant"
 )
 
-// agreement is how far loss and gradients may be from PyTorch's, which computes in float64: relative, by matrix.
+// agreement is how far loss, gradients and the logits of generated tokens may be from PyTorch's, which computes in float64:
+// relative, by matrix.
 const agreement = 1e-4
 
 // check writes weights, adapters, tokens and this program's loss and gradients into a file, has PyTorch compute its own
@@ -53,9 +54,11 @@ func check(ctx context.Context, s setup.Settings, o options, c model.Config, std
 	p := figures[0]
 	off := math.Abs(loss-p.Loss) / math.Abs(p.Loss)
 	fmt.Fprintf(stdout, "loss %.7f, PyTorch's %.7f: relative difference %.1e\n"+
-		"gradients of %d matrices, norm %.4g: relative distance at most %.1e, at %s\n(%s, torch %s, float64)\n",
-		loss, p.Loss, off, p.Matrices, p.GradientNorm, p.WorstDistance, p.WorstMatrix, p.Implementation, p.Torch)
-	if !(off <= agreement) || !(p.WorstDistance <= agreement) {
+		"gradients of %d matrices, norm %.4g: relative distance at most %.1e, at %s\n"+
+		"%d generated tokens: logits at most %.1e below PyTorch's largest, of up to %.3g\n(%s, torch %s, float64)\n",
+		loss, p.Loss, off, p.Matrices, p.GradientNorm, p.WorstDistance, p.WorstMatrix, p.Generated, p.WorstGap, p.LargestLogit,
+		p.Implementation, p.Torch)
+	if !(off <= agreement) || !(p.WorstDistance <= agreement) || !(p.WorstGap <= agreement*p.LargestLogit) {
 		return fmt.Errorf("PyTorch computes something else: more than %.0e apart", agreement)
 	}
 	return nil
@@ -105,7 +108,11 @@ func checkTensors(s setup.Settings, o options, c model.Config, stderr io.Writer)
 		list = append(list, adapter...)
 	}
 	tokens, err := tokenTensors(cases, session.Method.Labels)
-	return append(list, tokens...), loss, err
+	if err != nil {
+		return nil, 0, err
+	}
+	generated, err := o.generated(session)
+	return append(append(list, tokens...), generated), loss, err
 }
 
 // disturb gives B, which begins at zero, values, so that A has a gradient.
@@ -160,4 +167,27 @@ func tokenTensors(cases []transplant.Case, labels [2]int32) ([]safetensors.Tenso
 		add("chooser", func(c transplant.Case) []int32 { return c.Choose }),
 		add("target", func(c transplant.Case) []int32 { return []int32{labels[c.Label-1]} }))
 	return list, err
+}
+
+// generated are the tokens with which the base continues the chooser's prompts, as many as the context has room for.
+func (o options) generated(session *setup.Session) (t safetensors.Tensor, err error) {
+	prompts := (&benchmark{session: session}).prompts()
+	n := min(o.newTokens, session.Config.MaxPositionEmbeddings-o.lengths.chooser)
+	d, tokens, err := begin(session.Method.Engine, prompts)
+	if err != nil {
+		return t, err
+	}
+	defer d.Close()
+	values := make([]float32, len(prompts)*n)
+	for i := range n {
+		if i > 0 {
+			if err := next(d, tokens); err != nil {
+				return t, err
+			}
+		}
+		for row, id := range tokens {
+			values[row*n+i] = float32(id)
+		}
+	}
+	return safetensors.FromFloat32s("tokens.generated", safetensors.F32, []int{len(prompts), n}, values)
 }

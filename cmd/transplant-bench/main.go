@@ -1,5 +1,5 @@
-// Transplant-bench measures training and evaluation on made weights and rows of given lengths, shows where the time
-// goes, and measures the same step in PyTorch.
+// Transplant-bench measures training, evaluation and generation on made weights and rows of given lengths, shows where
+// the time goes, and measures the same in PyTorch.
 package main
 
 import (
@@ -21,8 +21,8 @@ import (
 )
 
 const head = `transplant-bench makes random weights of a named shape on the device and rows of given token lengths, runs whole
-training steps or evaluations of them, and prints speed, where the time went, and how far from the device's limit it was.
-The lengths are those of the published data set unless told otherwise.
+training steps or evaluations of them, or continues them, and prints speed, where the time went, and how far from the
+device's limit it was. The lengths are those of the published data set unless told otherwise.
 
   transplant-bench --shape 42m --peer
   transplant-bench --shape 7b --backend xla:cuda --dtype bfloat16 --rows 16 --micro-batch 8 --json
@@ -55,6 +55,7 @@ type options struct {
 	shape        string
 	parts        []string
 	rows, trials int
+	newTokens    int // of each row, in generation
 	lengths      lengths
 	weights      string // float32 or bfloat16, in which weights are made; "": the compute dtype
 	asJSON       bool
@@ -66,7 +67,7 @@ type options struct {
 // parse reads the flags over the defaults.
 func parse(args []string, stdout io.Writer) (s setup.Settings, o options, err error) {
 	s = setup.Defaults()
-	o = options{shape: "42m", parts: []string{train, eval}, rows: 2, trials: 5, lengths: published(), python: "python3"}
+	o = options{shape: "42m", parts: []string{train, eval}, rows: 2, trials: 5, newTokens: 64, lengths: published(), python: "python3"}
 	groups := bind(&s, &o)
 	if _, err = program.Parse(args, groups...); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
@@ -95,11 +96,12 @@ func bind(s *setup.Settings, o *options) []program.Group {
 	what, peer, running := program.NewGroup("What to measure"), program.NewGroup("PyTorch"), program.Running(s)
 	f := what.Flags
 	f.StringVar(&o.shape, "shape", o.shape, "`name` of a shape ("+strings.Join(standin.Names(), ", ")+") or path of a config.json")
-	f.StringSliceVar(&o.parts, "part", o.parts, "`parts` to measure: train, eval; may be repeated")
-	f.IntVar(&o.rows, "rows", o.rows, "`rows` in a training step or an evaluation")
+	f.StringSliceVar(&o.parts, "part", o.parts, "`parts` to measure: train, eval, generate; may be repeated")
+	f.IntVar(&o.rows, "rows", o.rows, "`rows` in a training step or an evaluation, or continued at a time")
 	f.IntVar(&o.lengths.arguer, "arguer", o.lengths.arguer, "length of each of a row's two arguer prompts, in `tokens`")
 	f.IntVar(&o.lengths.chooser, "chooser", o.lengths.chooser, "length of the chooser's prompt with both arguments, in `tokens`")
 	f.IntVar(&o.lengths.argument, "argument", o.lengths.argument, "length of an argument, with which the arguer's prompt ends, in `tokens`")
+	f.IntVar(&o.newTokens, "new-tokens", o.newTokens, "`tokens` by which the base continues each chooser's prompt")
 	f.IntVar(&s.LoraRank, "lora-rank", s.LoraRank, "`rank` of both adapters, on "+s.LoraTargets)
 	f.StringVar(&o.weights, "weights-dtype", o.weights, "`type` in which the weights are made, as in a checkpoint: float32, bfloat16 (none: --dtype)")
 	f.Uint64Var(&s.Seed, "seed", s.Seed, "seed of weights, tokens and adapters, a whole `number`")
@@ -109,7 +111,7 @@ func bind(s *setup.Settings, o *options) []program.Group {
 	f.BoolVar(&o.peer, "peer", o.peer, "measure the same parts in PyTorch as well, before, and print the ratios")
 	f.StringVar(&o.python, "peer-python", o.python, "Python `program` that has torch")
 	f.StringSliceVar(&o.peerDTypes, "peer-dtype", o.peerDTypes, "`types` for PyTorch: float32, bfloat16 (none: both on the go backend, else bfloat16)")
-	f.BoolVar(&o.check, "check", o.check, "instead of measuring, compare loss and gradients in float32 with PyTorch's on these rows")
+	f.BoolVar(&o.check, "check", o.check, "instead of measuring, compare loss, gradients and generation in float32 with PyTorch's")
 	return []program.Group{what, peer, running}
 }
 
@@ -117,18 +119,16 @@ func (o options) validate() error {
 	for _, n := range []struct {
 		flag       string
 		value, low int
-	}{{"rows", o.rows, 1}, {"trials", o.trials, 1}} {
+	}{{"rows", o.rows, 1}, {"trials", o.trials, 1}, {"new-tokens", o.newTokens, 2}} {
 		if n.value < n.low {
 			return fmt.Errorf("--%s %d: it must be at least %d", n.flag, n.value, n.low)
 		}
 	}
 	for _, p := range o.parts {
 		switch p {
-		case train, eval:
-		case generate:
-			return errors.New("--part generate: generation is not in this program yet; there are train and eval")
+		case train, eval, generate:
 		default:
-			return fmt.Errorf("--part %s: there are train and eval", p)
+			return fmt.Errorf("--part %s: there are train, eval and generate", p)
 		}
 	}
 	for flag, types := range map[string][]string{"weights-dtype": {o.weights}, "peer-dtype": o.peerDTypes} {
@@ -167,6 +167,10 @@ func measureAll(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	if longest := max(o.lengths.arguer, o.lengths.chooser); longest > config.MaxPositionEmbeddings {
 		return fmt.Errorf("prompts of %d tokens: the context of --shape %s is %d", longest, o.shape, config.MaxPositionEmbeddings)
 	}
+	if longest := o.lengths.chooser + o.newTokens; longest > config.MaxPositionEmbeddings && slices.Contains(o.parts, generate) {
+		return fmt.Errorf("prompts of %d tokens and --new-tokens %d: the context of --shape %s is %d", o.lengths.chooser, o.newTokens,
+			o.shape, config.MaxPositionEmbeddings)
+	}
 	if o.check {
 		return check(ctx, s, o, config, stdout, stderr)
 	}
@@ -186,16 +190,34 @@ func measureAll(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	}
 	out.setUp(b)
 	for _, part := range o.parts {
-		figure, err := b.measure(ctx, part)
-		if err != nil {
+		if err := b.report(ctx, part, theirs, &out); err != nil {
 			return fmt.Errorf("--part %s: %w", part, err)
-		}
-		out.figure(figure)
-		for _, p := range theirs {
-			if p.Part == part {
-				out.ratio(figure, p)
-			}
 		}
 	}
 	return out.err
+}
+
+// report measures a part and prints its figure and ratios.
+func (b *benchmark) report(ctx context.Context, part string, theirs []peerFigure, out *report) error {
+	theirs = slices.DeleteFunc(slices.Clone(theirs), func(p peerFigure) bool { return p.Part != part })
+	if part == generate {
+		g, err := b.generate(ctx)
+		if err != nil {
+			return err
+		}
+		out.generation(g)
+		for _, p := range theirs {
+			out.generationRatios(g, p)
+		}
+		return nil
+	}
+	f, err := b.measure(ctx, part)
+	if err != nil {
+		return err
+	}
+	out.figure(f)
+	for _, p := range theirs {
+		out.ratio(f, p)
+	}
+	return nil
 }

@@ -63,7 +63,9 @@ func TestRefusals(t *testing.T) {
 		want []string // in the message
 	}{
 		{"no such shape", []string{"--shape", "70b"}, []string{"--shape 70b", "8b-gqa"}},
-		{"generation", []string{"--part", "generate"}, []string{"--part generate", "not in this program yet"}},
+		{"nothing to generate", []string{"--part", "generate", "--new-tokens", "1"}, []string{"--new-tokens 1", "at least 2"}},
+		{"generation beyond the context", []string{"--shape", "tiny", "--part", "generate", "--new-tokens", "1652"},
+			[]string{"397", "--new-tokens 1652", "2048", "tiny"}},
 		{"no such part", []string{"--part", "train,rest"}, []string{"--part rest"}},
 		{"no rows", []string{"--rows", "0"}, []string{"--rows 0", "at least 1"}},
 		{"no trials", []string{"--trials", "0"}, []string{"--trials 0"}},
@@ -211,6 +213,50 @@ func TestTable(t *testing.T) {
 	}
 }
 
+// TestGeneration: the figures of generation have what they promise, and follow from the trials.
+func TestGeneration(t *testing.T) {
+	args := append(slices.Clone(short), "--part", "generate", "--rows", "3", "--trials", "3", "--new-tokens", "5")
+	found := figures(t, args...)
+	if len(found[generate]) != 1 || len(found[train]) != 0 {
+		t.Fatalf("%d lines of generation and %d of training, want 1 and none", len(found[generate]), len(found[train]))
+	}
+	f := found[generate][0]
+	number := func(name string) float64 {
+		t.Helper()
+		v, ok := f[name].(float64)
+		if !ok || !(v > 0) {
+			t.Errorf("%s is %v, want a positive number", name, f[name])
+		}
+		return v
+	}
+	middle := func(name string) float64 {
+		t.Helper()
+		trials, _ := f[name].([]any)
+		if len(trials) != 3 {
+			t.Fatalf("%s is %v, want 3 trials", name, f[name])
+		}
+		return median([]float64{trials[0].(float64), trials[1].(float64), trials[2].(float64)})
+	}
+	near(t, "seconds_per_token", number("seconds_per_token"), middle("decode_trials")/4)
+	near(t, "decode_tokens_per_second", number("decode_tokens_per_second"), 3*4/middle("decode_trials"))
+	near(t, "prefill_tokens_per_second", number("prefill_tokens_per_second"), 3*40/middle("prefill_trials"))
+	for name, want := range map[string]float64{"prompt_tokens": 40, "new_tokens": 5, "rows": 3} {
+		near(t, name, number(name), want)
+	}
+	for _, name := range []string{"cache_bytes", "peak_host_bytes", "first_seconds"} {
+		number(name)
+	}
+	status, stdout, stderr := do(t, args...)
+	if status != 0 {
+		t.Fatal(stderr)
+	}
+	for _, want := range []string{"generate 3 rows of 40 tokens, 5 new ones each", "for 4 steps", "prompts ", "keys and values"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("output lacks %q:\n%s", want, stdout)
+		}
+	}
+}
+
 // TestPeerIsCompared: a stand-in for Python is handed the script and the same work, and its figures make the ratios.
 func TestPeerIsCompared(t *testing.T) {
 	python := filepath.Join(t.TempDir(), "python")
@@ -270,6 +316,9 @@ func TestPyTorchComputesTheSame(t *testing.T) {
 			if status != 0 || !strings.Contains(stdout, "gradients of") {
 				t.Errorf("status %d\n%s%s", status, stdout, stderr)
 			}
+			if !strings.Contains(stdout, "192 generated tokens") {
+				t.Errorf("%s: want 3 rows of 64 generated tokens to be compared", stdout)
+			}
 			t.Log(stdout)
 		})
 	}
@@ -285,6 +334,22 @@ func TestPeerRuns(t *testing.T) {
 	}
 	if len(found["ratio"]) != 4 {
 		t.Errorf("%d ratios, want 4", len(found["ratio"]))
+	}
+}
+
+// TestPeerGenerates: so does its generation, and the ratios are those of tokens a second.
+func TestPeerGenerates(t *testing.T) {
+	found := figures(t, append(slices.Clone(short), "--part", "generate", "--new-tokens", "4", "--trials", "1",
+		"--peer-dtype", "float32", "--peer", "--peer-python", torch(t))...)
+	ours, theirs, ratios := found[generate], found["peer "+generate], found["ratio"]
+	if len(ours) != 1 || len(theirs) != 1 || len(ratios) != 1 {
+		t.Fatalf("%d figures, %d of the peer, %d ratios, want 1 of each", len(ours), len(theirs), len(ratios))
+	}
+	for name, ratio := range map[string]string{"decode_tokens_per_second": "ratio", "prefill_tokens_per_second": "prefill_ratio"} {
+		near(t, ratio, ratios[0][ratio].(float64), ours[0][name].(float64)/theirs[0][name].(float64))
+	}
+	if got := theirs[0]["new_tokens"]; got != 4.0 {
+		t.Errorf("the peer added %v tokens, want 4", got)
 	}
 }
 

@@ -27,6 +27,7 @@ type peerSpec struct {
 	LearningRate  float64        `json:"learning_rate"`
 	DTypes        []string       `json:"dtypes"`
 	Parts         []string       `json:"parts"`
+	NewTokens     int            `json:"new_tokens"`
 	Trials        int            `json:"trials"`
 	Seed          uint64         `json:"seed"`
 	Device        string         `json:"device"`
@@ -44,8 +45,9 @@ func (o options) spec(s setup.Settings, c model.Config) peerSpec {
 			"tie_word_embeddings": c.TieWordEmbeddings,
 		},
 		Rows: o.rows, ArguerTokens: o.lengths.arguer, ChooserTokens: o.lengths.chooser,
-		Rank: s.LoraRank, Alpha: s.LoraAlpha, LearningRate: s.LR, DTypes: o.peerDTypes, Parts: o.parts, Trials: o.trials,
-		Seed: s.Seed, Device: "auto",
+		Rank: s.LoraRank, Alpha: s.LoraAlpha, LearningRate: s.LR, DTypes: o.peerDTypes, Parts: o.parts, NewTokens: o.newTokens,
+		Trials: o.trials,
+		Seed:   s.Seed, Device: "auto",
 	}
 	if strings.HasPrefix(s.Backend, "go") {
 		spec.Device = "cpu"
@@ -72,12 +74,23 @@ type peerFigure struct {
 	Threads        int       `json:"threads"`
 	Trials         []float64 `json:"trials"`
 
+	// Of generation.
+	PromptTokens           int       `json:"prompt_tokens"`
+	NewTokens              int       `json:"new_tokens"`
+	PrefillTokensPerSecond float64   `json:"prefill_tokens_per_second"`
+	DecodeTokensPerSecond  float64   `json:"decode_tokens_per_second"`
+	SecondsPerToken        float64   `json:"seconds_per_token"`
+	DecodeTrials           []float64 `json:"decode_trials"`
+
 	// Of a check.
 	Loss          float64 `json:"loss"`
 	GradientNorm  float64 `json:"gradient_norm"`
 	Matrices      int     `json:"matrices"`
 	WorstMatrix   string  `json:"worst_matrix"`
 	WorstDistance float64 `json:"worst_distance"`
+	Generated     int     `json:"generated"` // tokens of this program's that were looked at
+	WorstGap      float64 `json:"worst_gap"` // how far the logit of one of them is from the largest
+	LargestLogit  float64 `json:"largest_logit"`
 
 	Line map[string]any `json:"-"`
 }

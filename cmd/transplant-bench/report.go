@@ -80,6 +80,10 @@ func (r *report) peer(p peerFigure) {
 		r.line(p.Line)
 		return
 	}
+	if p.Part == generate {
+		r.peerGeneration(p)
+		return
+	}
 	how := fmt.Sprintf("micro-batches of %d", p.MicroBatch)
 	if p.Threads > 0 {
 		how = fmt.Sprintf("%d threads", p.Threads)

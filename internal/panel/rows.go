@@ -218,14 +218,14 @@ func (c *Cache) AppendColumns(k, v Matrix, first, n int) {
 }
 
 // CacheScratch is the memory of one goroutine for attention over a Cache. The zero value is ready.
-type CacheScratch struct{ scores []float32 }
+type CacheScratch struct{ scores, inverses []float32 }
 
 // Attend is z = V softmax(Kᵀ q / sqrt(dim)) over all keys, for the heads of one group of the query q [heads*dim]: each
 // group has perGroup of them. Sums run in the order in which Attend on panels adds them up.
 func (c *Cache) Attend(s *CacheScratch, q, z []float32, group, perGroup int, scale float32) {
 	stride := len(c.keys) * CacheKeys
-	if len(s.scores) < perGroup*stride {
-		s.scores = make([]float32, 2*perGroup*stride)
+	if len(s.scores) < perGroup*stride || len(s.inverses) < perGroup {
+		s.scores, s.inverses = make([]float32, 2*perGroup*stride), make([]float32, perGroup)
 	}
 	from := group * perGroup * c.Dim
 	queries := ExactRows(Rows{c.Dim, c.Dim, q[from:]})
@@ -236,14 +236,15 @@ func (c *Cache) Attend(s *CacheScratch, q, z []float32, group, perGroup int, sca
 		t.times(c.Dim, 0, tileCount(n), queries, s.scores[b*CacheKeys:], stride, perGroup, false)
 	}
 	for h := range perGroup {
-		scores := s.scores[h*stride : (h+1)*stride]
-		inverse := weights(scores, c.Count, scale)
-		for b, values := range c.values {
-			n := min(CacheKeys, c.Count-b*CacheKeys)
-			t := tiled{full: values, at: group * c.Dim * CacheKeys, stride: CacheKeys * tileRows}
-			p := ExactRows(Rows{n, stride, scores[b*CacheKeys:]})
-			t.times(n, 0, c.Dim/tileRows, p, z[h*c.Dim:], c.Dim, 1, b > 0)
-		}
+		s.inverses[h] = weights(s.scores[h*stride:(h+1)*stride], c.Count, scale)
+	}
+	for b, values := range c.values {
+		n := min(CacheKeys, c.Count-b*CacheKeys)
+		t := tiled{full: values, at: group * c.Dim * CacheKeys, stride: CacheKeys * tileRows}
+		p := ExactRows(Rows{n, stride, s.scores[b*CacheKeys:]})
+		t.times(n, 0, c.Dim/tileRows, p, z, c.Dim, perGroup, b > 0)
+	}
+	for h, inverse := range s.inverses[:perGroup] {
 		for i := range c.Dim {
 			z[h*c.Dim+i] *= inverse
 		}
@@ -253,7 +254,11 @@ func (c *Cache) Attend(s *CacheScratch, q, z []float32, group, perGroup int, sca
 // weights replaces the first n scores by the exponentials of which a softmax consists, and returns the inverse of their
 // sum: of sums over 16 keys each, as on panels.
 func weights(scores []float32, n int, scale float32) (inverse float32) {
-	exponentials(scores[:Padded(n)], largest(scores[:n]), scale)
+	whole := scores[:Padded(n)]
+	for i := n; i < len(whole); i++ { // nobody reads what comes of these
+		whole[i] = whole[0]
+	}
+	exponentials(whole, largest(whole), scale)
 	var sum float32
 	for i := 0; i < n; i += Lanes {
 		var part float32

@@ -62,20 +62,17 @@ func exponentials(scores []float32, maximum, scale float32) {
 	archsimd.ClearAVXUpperBits()
 }
 
+// largest of scores, whose number is a multiple of Lanes.
 func largest(scores []float32) float32 {
 	m := all(hidden)
-	i := 0
-	for ; i+Lanes <= len(scores); i += Lanes {
+	for i := 0; i < len(scores); i += Lanes {
 		m = m.Max(load(scores[i:]))
 	}
-	var lanes [Lanes]float32
-	m.Store(&lanes)
+	var lanes [8]float32
+	m.GetLo().Max(m.GetHi()).Store(&lanes)
 	archsimd.ClearAVXUpperBits()
-	best := float32(hidden)
-	for _, v := range lanes {
-		best = max(best, v)
-	}
-	for _, v := range scores[i:] {
+	best := lanes[0]
+	for _, v := range lanes[1:] {
 		best = max(best, v)
 	}
 	return best

@@ -130,7 +130,8 @@ func TestAttendToCache(t *testing.T) {
 			for g := range c.groups {
 				cache.Attend(&s, queries.Row(0), got.Row(0), g, c.perGroup, scale)
 			}
-			same(t, fmt.Sprintf("%+v, %d keys", c, n), got, attendToPanels(k.packed(), v.packed(), q.packed(), n, c.perGroup, c.dim, scale))
+			want := attendToPanels(k.packed(), v.packed(), q.packed(), n, c.perGroup, c.dim, scale)
+			same(t, fmt.Sprintf("%+v, %d keys", c, n), got, want)
 		}
 		if got, want := cache.Bytes(), 3*2*4*CacheKeys*c.groups*c.dim; got != want {
 			t.Errorf("%+v: cache of %d keys takes %d bytes, want %d", c, length, got, want)

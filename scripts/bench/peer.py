@@ -8,11 +8,13 @@ a frozen base. With transformers and peft where they can be imported, otherwise 
     python3 peer.py --spec '{"rows": 4, "dtypes": ["bfloat16"]}'
 
 prints one JSON line a figure; the keys of a spec and their defaults are below. transplant-bench --peer runs this file.
+With the part "generate" it continues random prompts greedily, by the base alone, over a cache of keys and values.
 With "check", the path of a safetensors file that transplant-bench wrote, it computes loss and gradients on the weights,
 adapters and tokens of that file in float64, and prints how far the gradients in the file are from its own.
 """
 
 import argparse
+import contextlib
 import gc
 import json
 import math
@@ -41,7 +43,8 @@ DEFAULTS = {
     "alpha": 32.0,                               # they are scaled by alpha / rank
     "learning_rate": 3e-4,
     "dtypes": ["float32", "bfloat16"],           # of everything: weights, adapters, activations
-    "parts": ["train", "eval"],
+    "parts": ["train", "eval"],                  # and generate: from prompts of chooser_tokens
+    "new_tokens": 64,                            # that generate adds to every row; the first comes with the prompt
     "trials": 5,
     "seed": 1,
     "device": "auto",                            # cuda where there is one, else cpu
@@ -57,7 +60,7 @@ TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 # The plain model.
 
 class Linear(nn.Module):
-    """A frozen projection with a LoRA adapter for each role."""
+    """A frozen projection with a LoRA adapter for each role; the role None stands for none."""
 
     def __init__(self, n_in, n_out, adapters, rank, scale, **kind):
         super().__init__()
@@ -70,7 +73,7 @@ class Linear(nn.Module):
 
     def forward(self, x, role):
         y = F.linear(x, self.weight)
-        if hasattr(self, "a"):
+        if role is not None and hasattr(self, "a"):
             y = y + F.linear(F.linear(x, self.a[role]), self.b[role]) * self.scale
         return y
 
@@ -112,6 +115,16 @@ def attend(q, k, v):
     return scores.softmax(-1).to(q.dtype) @ v
 
 
+def attend_one(q, k, v):
+    """Attention of one position over all keys: q [B, G, R, D], the queries of a group side by side, k and v [B, G, n, D]."""
+    if hasattr(F, "scaled_dot_product_attention"):
+        return F.scaled_dot_product_attention(q, k, v)
+    scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[3])
+    if scores.dtype != torch.float64:
+        scores = scores.float()
+    return scores.softmax(-1).to(q.dtype) @ v
+
+
 class Block(nn.Module):
     def __init__(self, config, rank, scale, **kind):
         super().__init__()
@@ -146,6 +159,25 @@ class Block(nn.Module):
         return x + self.down_proj(F.silu(self.gate_proj(n, role)) * self.up_proj(n, role), role)
 
 
+    def cached(self, x, cos, sin, keys, values, at):
+        """The base on positions at.. of which keys and values [B, G, room, D] go into the cache: a prompt or one token."""
+        rows, length, _ = x.shape
+        n = self.input_layernorm(x)
+        q, k, v = (p(n, None).view(rows, length, -1, self.dim).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj))
+        q = rotate(q, cos, sin)
+        keys[:, :, at:at + length], values[:, :, at:at + length] = rotate(k, cos, sin), v
+        k, v = keys[:, :, :at + length], values[:, :, :at + length]
+        if length == 1:
+            z = attend_one(q.reshape(rows, self.groups, -1, self.dim), k, v).view(rows, 1, -1)
+        else:
+            if self.groups < self.heads:
+                k, v = (t.repeat_interleave(self.heads // self.groups, 1) for t in (k, v))
+            z = attend(q, k, v).transpose(1, 2).reshape(rows, length, -1)
+        x = x + self.o_proj(z, None)
+        n = self.post_attention_layernorm(x)
+        return x + self.down_proj(F.silu(self.gate_proj(n, None)) * self.up_proj(n, None), None)
+
+
 class Plain(nn.Module):
     """LLaMA in plain torch."""
 
@@ -177,6 +209,24 @@ class Plain(nn.Module):
 
     def logits(self, x):
         return F.linear(self.norm(x), self.head)
+
+    def bare(self):
+        return contextlib.nullcontext()
+
+    def cache(self, rows, room):
+        """Room for the keys and values of that many tokens."""
+        shape = (rows, self.config["num_key_value_heads"], room, self.config["head_dim"])
+        self.tables[room] = rotary(self.config, room, self.embed.device, self.embed.dtype)
+        return room, [(self.embed.new_empty(shape), self.embed.new_empty(shape)) for _ in self.blocks]
+
+    def advance(self, tokens, cache, at):
+        """The logits [B, V] behind tokens [B, S], which stand at positions at.., and the cache with them."""
+        room, layers = cache
+        cos, sin = (t[at:at + tokens.shape[1]] for t in self.tables[room])
+        x = F.embedding(tokens, self.embed)
+        for block, (keys, values) in zip(self.blocks, layers):
+            x = block.cached(x, cos, sin, keys, values, at)
+        return self.logits(x[:, -1]), cache
 
     def matrices(self):
         """The adapters' matrices by role and PEFT name."""
@@ -261,6 +311,16 @@ class Transformers:
 
     def logits(self, x):
         return self.causal.lm_head(x)  # run has applied the final norm
+
+    def bare(self):
+        return self.peft.disable_adapter()
+
+    def cache(self, rows, room):
+        return None  # transformers makes one
+
+    def advance(self, tokens, cache, at):
+        out = self.causal.model(input_ids=tokens, past_key_values=cache, use_cache=True)
+        return self.causal.lm_head(out.last_hidden_state[:, -1]), out.past_key_values
 
     def matrices(self):
         found = {}
@@ -360,6 +420,51 @@ class Step:
         return time.perf_counter() - start
 
 
+def generate(model, spec, device):
+    """Greedy continuations of random prompts: the seconds until every row has its first token, and for the others."""
+    generator = torch.Generator().manual_seed(spec["seed"])
+    length, new = spec["chooser_tokens"], spec["new_tokens"]
+    prompts = torch.randint(0, spec["config"]["vocab_size"], (spec["rows"], length), generator=generator).to(device)
+    with torch.inference_mode(), model.bare():
+        start = time.perf_counter()
+        logits, cache = model.advance(prompts, model.cache(spec["rows"], length + new), 0)
+        token = logits.argmax(-1, keepdim=True)
+        token.tolist()  # waits for the device
+        first = time.perf_counter()
+        for i in range(new - 1):
+            logits, cache = model.advance(token, cache, length + i)
+            token = logits.argmax(-1, keepdim=True)
+        token.tolist()
+        return first - start, time.perf_counter() - first
+
+
+def generate_figure(model, spec, device):
+    """On a CPU with all cores, unless one thread is faster."""
+    more = {}
+    if device == "cpu":
+        tried = {}
+        for threads in sorted({1, os.cpu_count()}, reverse=True):
+            torch.set_num_threads(threads)
+            generate(model, spec, device)
+            tried[threads] = sum(generate(model, spec, device))
+        threads = min(tried, key=tried.get)
+        torch.set_num_threads(threads)
+        more = {"threads": threads, "threads_tried": {str(n): s for n, s in tried.items()}}
+    else:
+        generate(model, spec, device)
+        torch.cuda.reset_peak_memory_stats()
+    trials = [generate(model, spec, device) for _ in range(spec["trials"])]
+    if device != "cpu":
+        more = {"peak_device_bytes": torch.cuda.max_memory_allocated()}
+    prefill, decode = ([t[i] for t in trials] for i in (0, 1))
+    rows, steps = spec["rows"], spec["new_tokens"] - 1
+    seconds = statistics.median(decode) / steps
+    return {"rows": rows, "prompt_tokens": spec["chooser_tokens"], "new_tokens": spec["new_tokens"],
+            "prefill_tokens_per_second": rows * spec["chooser_tokens"] / statistics.median(prefill),
+            "decode_tokens_per_second": rows / seconds, "seconds_per_token": seconds,
+            "prefill_trials": prefill, "decode_trials": decode, **more}
+
+
 def build(spec, dtype, device):
     torch.manual_seed(spec["seed"])
     if spec["implementation"] in ("auto", "transformers"):
@@ -380,6 +485,10 @@ def say(**figure):
 def measure(spec, dtype_name, device):
     model = build(spec, getattr(torch, dtype_name), device)
     for part in spec["parts"]:
+        if part == "generate":
+            say(part=part, implementation=model.name, torch=torch.__version__, dtype=dtype_name, device=device_name(device),
+                **generate_figure(model, spec, device))
+            continue
         figure = cuda_figure(model, spec, part) if device == "cuda" else cpu_figure(model, spec, part)
         trials = figure["trials"]
         seconds = statistics.median(trials)
@@ -462,6 +571,19 @@ def read_safetensors(path):
     return found
 
 
+def follow(model, prompts, tokens):
+    """How far the logit of each token of a greedy continuation [R, n] is below the largest, at most."""
+    rows, length = prompts.shape
+    gap = largest = 0.0
+    with torch.inference_mode(), model.bare():
+        logits, cache = model.advance(prompts, model.cache(rows, length + tokens.shape[1]), 0)
+        for i in range(tokens.shape[1]):
+            gap = max(gap, (logits.max(-1)[0] - logits.gather(1, tokens[:, i:i + 1])[:, 0]).max().item())
+            largest = max(largest, logits.abs().max().item())
+            logits, cache = model.advance(tokens[:, i:i + 1], cache, length + i)
+    return tokens.numel(), gap, largest
+
+
 def check(spec):
     """Loss and gradients in float64 on what the file holds, against the float32 gradients it holds."""
     tensors = read_safetensors(spec["check"])
@@ -482,8 +604,10 @@ def check(spec):
         distances[name] = apart / size if size else (math.inf if apart else 0.0)
         norm += size * size
     worst = max(distances, key=distances.get)
+    generated, gap, largest = follow(model, tensors["tokens.chooser"].long(), tensors["tokens.generated"].long())
     say(part="check", implementation=model.name, torch=torch.__version__, loss=loss.item(), gradient_norm=math.sqrt(norm),
-        matrices=len(distances), worst_matrix=worst, worst_distance=distances[worst])
+        matrices=len(distances), worst_matrix=worst, worst_distance=distances[worst],
+        generated=generated, worst_gap=gap, largest_logit=largest)
 
 
 def main():
