@@ -252,18 +252,21 @@ step:
 	VHADDPS x1, x0, x0;   \
 	VHADDPS x3, x2, x2;   \
 	VHADDPS x2, x0, x0;   \
+	VADDPS  to, x0, x0;   \
 	VMOVUPS x0, to
 
-// func dot4x4(n int, a *float32, aStride int, b *float32, bStride int, c *[16]float32)
-TEXT ·dot4x4(SB), NOSPLIT, $0-48
+// func dot4x4(n int, a *float32, aStride int, b *float32, bStride int, c *float32, cStride int)
+TEXT ·dot4x4(SB), NOSPLIT, $0-56
 	MOVQ n+0(FP), DX
 	MOVQ a+8(FP), AX
 	MOVQ aStride+16(FP), R8
 	MOVQ b+24(FP), BX
 	MOVQ bStride+32(FP), R9
 	MOVQ c+40(FP), DI
+	MOVQ cStride+48(FP), R10
 	SHLQ $2, R8
 	SHLQ $2, R9
+	SHLQ $2, R10
 	ZERO16
 
 step:
@@ -279,10 +282,13 @@ step:
 	ADDQ R9, BX
 	DECQ DX
 	JNZ  step
-	REDUCE4(Z0, Y0, X0, Z1, Y1, X1, Z2, Y2, X2, Z3, Y3, X3, 0(DI))
-	REDUCE4(Z4, Y4, X4, Z5, Y5, X5, Z6, Y6, X6, Z7, Y7, X7, 16(DI))
-	REDUCE4(Z8, Y8, X8, Z9, Y9, X9, Z10, Y10, X10, Z11, Y11, X11, 32(DI))
-	REDUCE4(Z12, Y12, X12, Z13, Y13, X13, Z14, Y14, X14, Z15, Y15, X15, 48(DI))
+	REDUCE4(Z0, Y0, X0, Z1, Y1, X1, Z2, Y2, X2, Z3, Y3, X3, (DI))
+	ADDQ R10, DI
+	REDUCE4(Z4, Y4, X4, Z5, Y5, X5, Z6, Y6, X6, Z7, Y7, X7, (DI))
+	ADDQ R10, DI
+	REDUCE4(Z8, Y8, X8, Z9, Y9, X9, Z10, Y10, X10, Z11, Y11, X11, (DI))
+	ADDQ R10, DI
+	REDUCE4(Z12, Y12, X12, Z13, Y13, X13, Z14, Y14, X14, Z15, Y15, X15, (DI))
 	VZEROUPPER
 	RET
 

@@ -40,11 +40,11 @@ func mix16(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride 
 //go:noescape
 func mix8(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int, add bool)
 
-// dot4x4 is c = A Bᵀ over n panels for 4 rows of either: panels of A are aStride elements apart, those of B bStride, and
-// rows within them 16. c [4][4].
+// dot4x4 is c += A Bᵀ over n panels for 4 rows of either: panels of A are aStride elements apart, those of B bStride, and
+// rows within them 16. c has 4 rows of 4 elements, cStride apart.
 //
 //go:noescape
-func dot4x4(n int, a *float32, aStride int, b *float32, bStride int, c *[16]float32)
+func dot4x4(n int, a *float32, aStride int, b *float32, bStride int, c *float32, cStride int)
 
 // turn16 writes the transpose of 16 rows of 16 elements, rows being fromStride and toStride elements apart. lanes are
 // the tables of turnLanes.

@@ -16,7 +16,7 @@ func gemm8x1(int, *float32, *float32, *float32, bool)                           
 func scores16(int, *float32, *float32, *float32)                                    { panic(missing) }
 func mix16(int, *int, *float32, *float32, int, *float32, int, bool)                 { panic(missing) }
 func mix8(int, *int, *float32, *float32, int, *float32, int, bool)                  { panic(missing) }
-func dot4x4(int, *float32, int, *float32, int, *[16]float32)                        { panic(missing) }
+func dot4x4(int, *float32, int, *float32, int, *float32, int)                       { panic(missing) }
 func turn16(*float32, int, *float32, int, *[8][16]uint32)                           { panic(missing) }
 func normalize([]float64, []float32, float64, []float32, []float64)                 { panic(missing) }
 func normalizeGradient(_, _ []float32, _, _, _ []float64)                           { panic(missing) }

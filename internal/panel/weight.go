@@ -391,20 +391,13 @@ func AddProduct(s *Scratch, a, b Matrix, c []float32) {
 
 // addProduct is AddProduct for the rows of b from first to end.
 func addProduct(a, b Matrix, c []float32, first, end int) {
-	var tile [16]float32
 	for i := 0; i < a.Rows; i += 4 {
 		for j := first; j < end; j += 4 {
 			if i+4 > a.Rows || j+4 > b.Rows {
 				dotPart(a, b, i, j, c)
 				continue
 			}
-			dot4x4(a.Panels, &a.Data[i*Lanes], a.Rows*Lanes, &b.Data[j*Lanes], b.Rows*Lanes, &tile)
-			for r := range 4 {
-				to := c[(i+r)*b.Rows+j:][:4]
-				for q := range to {
-					to[q] += tile[r*4+q]
-				}
-			}
+			dot4x4(a.Panels, &a.Data[i*Lanes], a.Rows*Lanes, &b.Data[j*Lanes], b.Rows*Lanes, &c[i*b.Rows+j], b.Rows)
 		}
 	}
 }
