@@ -158,7 +158,7 @@ func lowRanks(t *testing.T, e *Engine) Overlay {
 	for layer := range overlay {
 		overlay[layer] = make(map[string]Extra)
 		for i, proj := range Projections()[:6] {
-			shape, rank, scale := sizes[partName(layer, proj)], 3+i, 0.5
+			shape, rank, scale := sizes[partName(layer, proj)], 3+i+layer, 0.5
 			a, b := make([]float32, rank*shape[1]), make([]float32, shape[0]*rank)
 			for _, m := range [][]float32{a, b} {
 				for j := range m {
@@ -217,6 +217,10 @@ func TestRowsDoNotMeet(t *testing.T) {
 				_, logits := greedy(t, newDecoder(t, e, overlay, prompts[:8]...), steps)
 				for i, got := range logits {
 					sameSteps(t, fmt.Sprintf("prompt of %d in a batch of 8", lengths[i]), got, alone[i])
+				}
+				_, logits = greedy(t, newDecoder(t, e, overlay, slices.Repeat(prompts[:4], 3)...), 2)
+				for i, got := range logits {
+					sameSteps(t, fmt.Sprintf("row %d of 12", i), got, alone[i%4])
 				}
 				order := rand.New(rand.NewPCG(3, 4)).Perm(len(lengths))
 				shuffled := make([][]int32, len(order))
