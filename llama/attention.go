@@ -13,6 +13,10 @@ type attention struct {
 	mask     *Node // [B, Q, K] float32: 0 where the query may look, hidden elsewhere
 	last     *Node // nil, or [B, 1, 1] flat index of the only query position
 	inserted *inserted
+	tiles    *tiles // in place of mask where attention is blockwise
+	fused    bool
+	// replacement, when not nil, says that inserted states take own tokens' places instead of standing behind them.
+	replacement *replacement
 }
 
 // inserted are keys and values of another stream, [B, I, G, D] before rotation.
@@ -112,7 +116,7 @@ func (a attention) weights(qr, kr *Node) *Node {
 	scores = MulScalar(settled(scores), 1/math.Sqrt(float64(qr.Shape().Dim(3)))) // [B, G, R*Q, K]
 	dims := scores.Shape().Dimensions
 	mask := a.mask // [B, S, K]
-	if a.last != nil {
+	if a.last != nil && mask.Shape().Dim(1) > 1 {
 		mask = takeRows(mask, a.last) // [B, 1, K]
 	}
 	queries := mask.Shape().Dim(1)
@@ -149,8 +153,13 @@ func (a attention) gradient(q, k, v, dz *Node) []*Node {
 	ds := ConvertDType(MulScalar(Mul(p, Sub(dp, mean)), 1/math.Sqrt(float64(dim))), qr.DType())
 	dq := batchDot(ds, kr, 2)                   // [B, G, R*Q, D]
 	dk := swapped(batchDot(swapped(qr), ds, 2)) // [B, G, K, D]
+	return a.apart(q, k, dq, dk, dv)
+}
 
-	// A rotation is undone by its inverse.
+// apart turns the gradients of what arrange made into those of what it was made from. A rotation is undone by its
+// inverse.
+func (a attention) apart(q, k, dq, dk, dv *Node) []*Node {
+	batch, queries, heads, dim := q.Shape().Dim(0), q.Shape().Dim(1), q.Shape().Dim(2), q.Shape().Dim(3)
 	own := k.Shape().Dim(1)
 	qCos, qSin, kCos, kSin := a.tables(own)
 	dq = rotate(headsLast(Reshape(dq, batch, heads, queries, dim)), qCos, Neg(qSin)) // [B, Q, H, D]

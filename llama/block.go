@@ -128,7 +128,7 @@ func (b *block) keysValues(x *Node) (k, v *Node) {
 
 // attentionOut is the output projection of z [B, Q, H*D]: [B, Q, M] in the compute dtype.
 func (b *block) attentionOut(z *Node) *Node {
-	o := b.linear("o_proj", Reshape(z, -1, z.Shape().Dim(2))) // [B*Q, M]
+	o := b.linear("o_proj", Reshape(ConvertDType(z, b.compute), -1, z.Shape().Dim(2))) // [B*Q, M]
 	return Reshape(o, z.Shape().Dim(0), z.Shape().Dim(1), b.cfg.HiddenSize)
 }
 
@@ -159,7 +159,8 @@ func takeRows(x, flat *Node) *Node {
 type kept struct {
 	x        *Node // [B, S, M] the block's input, residual dtype
 	q, k, v  *Node // [B, Q, H, D], [B, S, G, D], [B, S, G, D] before rotation
-	z        *Node // [B, Q, H*D] attention output before o_proj
+	z        *Node // [B, Q, H*D] attention output before o_proj, float32 where attention is blockwise
+	lse      *Node // nil, or what blockwise attention keeps beside z
 	mid      *Node // [B, Q, M] residual stream between attention and feed-forward
 	gate, up *Node // [B*Q, F]
 }
@@ -173,7 +174,7 @@ func (b *block) forward(x *Node, a attention, last *Node) (y *Node, keep kept) {
 	}
 	keep.x, keep.q = x, b.queries(xq)
 	keep.k, keep.v = b.keysValues(x)
-	keep.z = a.forward(keep.q, keep.k, keep.v)
+	keep.z, keep.lse = a.attend(keep.q, keep.k, keep.v)
 	keep.mid = addResidual(xq, b.attentionOut(keep.z))
 	keep.gate, keep.up = b.gateUp(keep.mid)
 	return addResidual(keep.mid, b.down(keep.gate, keep.up)), keep

@@ -33,7 +33,7 @@ func (b *block) backward(keep kept, a attention, cot cotangents) (dx *Node, dIns
 	grads, dOut := b.pullBack([]*Node{b.attentionOut(keep.z)}, []*Node{dMid}, []*Node{keep.z}, attentionOutParts)
 
 	// attention
-	grads = a.gradient(keep.q, keep.k, keep.v, grads[0])
+	grads = a.differentiate(keep, grads[0])
 	dq, dk, dv, dInserted := grads[0], plus(grads[1], cot.dk), plus(grads[2], cot.dv), grads[3:]
 
 	// q, k, v

@@ -1,6 +1,7 @@
 package llama
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/gomlx/compute/dtypes"
@@ -18,6 +19,7 @@ type Sequences struct {
 
 // Export chooses the positions whose keys and values leave a stream: I a row, row-major.
 type Export struct {
+	Rows   int     // of the stream they go to; 0: as many as this one has
 	Count  int     // I
 	Source []int32 // Rows*I: index into the stream's Rows*Length tokens
 }
@@ -30,6 +32,9 @@ type Insertion struct {
 	// Replaced, Rows*Length, marks own tokens whose keys and values the moved ones stand for: nobody sees them in a
 	// layer with insertion. nil when those tokens were left out of the sequence.
 	Replaced []bool
+	// InPlace says that the moved states take the places of the own tokens at their positions, which must be trunk tokens
+	// whose index in the row is their position. Replaced is not needed then.
+	InPlace bool
 }
 
 // StreamOptions say what a stream does besides running the blocks.
@@ -41,6 +46,7 @@ type StreamOptions struct {
 	Last      []int32    // Rows: index into Rows*Length of the only position read after the last layer; nil: all are
 	Keep      bool       // keep what Backward needs
 	Remat     bool       // with Keep: keep no more than each block's input and run the block again in Backward
+	Attention Attention  // zero: AutoAttention
 }
 
 // KV are keys, before rotation, and values of one layer: [B, I, G, D] in the compute dtype, on the device, or [B, S, G,
@@ -57,10 +63,16 @@ type Stream struct {
 	rows    int
 	length  int
 
+	own, with strategy // of layers without and with insertion
+
 	x        *tensors.Tensor // the residual stream before the next layer
 	cos, sin *tensors.Tensor // [B, S+I, D/2]
 	maskOwn  *tensors.Tensor // [B, S, S]
 	maskIns  *tensors.Tensor // [B, S, S+I], nil without insertion
+	ownSeats seats           // of the own tokens, where there are no masks
+	keySeats seats           // of own and inserted keys, S+I; empty without insertion
+	place    *tensors.Tensor // [B, S] and
+	target   *tensors.Tensor // [B, I, 1]: see replacement; nil without insertion in place
 	source   *tensors.Tensor // [B, I, 1] what is exported, nil for all
 	last     *tensors.Tensor // [B, 1, 1]
 	tokens   *tensors.Tensor // [B, S]
@@ -72,10 +84,10 @@ type Stream struct {
 
 // layerState is what a layer leaves for its backward pass; inserted are the states that were moved in.
 type layerState struct {
-	x, q, k, v, z, mid, gate, up *tensors.Tensor
-	exported                     KV  // k and v themselves without Export
-	inserted                     *KV // belongs to another stream
-	keysValuesOnly               bool
+	x, q, k, v, z, lse, mid, gate, up *tensors.Tensor
+	exported                          KV  // k and v themselves without Export
+	inserted                          *KV // belongs to another stream
+	keysValuesOnly                    bool
 }
 
 // NewStream embeds the tokens and prepares rotary tables and masks.
@@ -93,6 +105,9 @@ func (e *Engine) NewStream(seq Sequences, o StreamOptions) (*Stream, error) {
 	s := &Stream{engine: e, options: o, rows: seq.Rows, length: seq.Length,
 		layers: make([]layerState, e.Weights.Config.NumHiddenLayers)}
 	if e.panels != nil {
+		if ins := o.Insertion; o.Attention != "" && o.Attention != AutoAttention || ins != nil && ins.InPlace {
+			return nil, fmt.Errorf("attention %s, or an insertion in place, is none of the panels' kernels", o.Attention)
+		}
 		return s, s.book(Embedding, func() (err error) {
 			s.panels, err = e.newPanelStream(seq, o)
 			return err
@@ -128,31 +143,38 @@ func (s *Stream) embed(seq Sequences) (err error) {
 // prepare makes, once for all layers, the rotary tables and the masks from the small vectors that describe them.
 func (s *Stream) prepare(seq Sequences) error {
 	e, ins := s.engine, s.options.Insertion
-	args, err := e.upload(s.rows, seq.Position, seq.Branch)
+	err := s.choose(seq)
 	if err != nil {
 		return err
 	}
-	defer func() { free(args...) }()
 	if s.options.Last != nil {
 		if s.last, err = e.int32s(s.options.Last, s.rows, 1, 1); err != nil {
 			return err
 		}
 	}
 	if out := s.options.Export; out != nil {
-		if s.source, err = e.int32s(out.Source, s.rows, out.Count, 1); err != nil {
+		if s.source, err = e.int32s(out.Source, cmp.Or(out.Rows, s.rows), out.Count, 1); err != nil {
 			return err
 		}
 	}
+	if ins != nil && ins.InPlace {
+		if err := s.prepareReplacement(seq); err != nil {
+			return err
+		}
+		ins = nil
+	}
+	if s.own.attention != PlainAttention {
+		return s.prepareTiles(seq)
+	}
+	args, err := e.upload(s.rows, seq.Position, seq.Branch)
+	if err != nil {
+		return err
+	}
+	defer func() { free(args...) }()
 	key := "prepare"
 	if ins != nil {
 		key = "prepare with insertion"
-		branch := make([]int32, len(ins.Valid))
-		for i, ok := range ins.Valid {
-			if !ok {
-				branch[i] = -1
-			}
-		}
-		extra, err := e.upload(s.rows, ins.Position, branch, s.visible(seq.Branch))
+		extra, err := e.upload(s.rows, ins.Position, ins.branches(), s.visible(seq.Branch))
 		if err != nil {
 			return err
 		}
@@ -237,6 +259,7 @@ type kind struct {
 	exports, some        bool // keys and values leave the stream; only some positions' do
 	toInput              bool // backward: dx is wanted
 	remat                bool // backward: the block is run again first
+	strategy             strategy
 	signature            string
 }
 
@@ -267,6 +290,9 @@ func (s *Stream) Forward(layer int, moved *KV, export bool) (KV, error) {
 	if k.keep {
 		state.q, state.z, state.mid, state.gate, state.up = out[0], out[1], out[2], out[3], out[4]
 		state.k, state.v, out = out[5], out[6], out[7:]
+		if k.keepsLSE() {
+			state.lse, out = out[0], out[1:]
+		}
 	} else if !s.options.Keep {
 		free(state.x)
 		state.x = nil
@@ -290,6 +316,9 @@ func (s *Stream) buildForward(layer int, k kind) func(in *inputs) []*graph.Node 
 		out := []*graph.Node{y}
 		if k.keep {
 			out = append(out, keep.q, keep.z, keep.mid, keep.gate, keep.up, keep.k, keep.v)
+			if keep.lse != nil {
+				out = append(out, keep.lse)
+			}
 		}
 		switch {
 		case k.some:
@@ -353,7 +382,11 @@ func (s *Stream) Backward(layer int, dy *tensors.Tensor, dKV KV, toInput bool) (
 	k := s.kind(BackwardPass, layer)
 	k.toInput, k.exports, k.some = toInput, dKV.K != nil, dKV.K != nil && s.source != nil
 	build := s.buildBackward(layer, k)
-	args := []*tensors.Tensor{state.x, state.q, state.z, state.mid, state.gate, state.up, state.k, state.v, dy}
+	args := []*tensors.Tensor{state.x, state.q, state.z, state.mid, state.gate, state.up, state.k, state.v}
+	if k.keepsLSE() {
+		args = append(args, state.lse)
+	}
+	args = append(args, dy)
 	switch {
 	case state.keysValuesOnly:
 		k.pass = BackwardKeysValues
@@ -390,7 +423,7 @@ func (s *Stream) buildBackward(layer int, k kind) func(in *inputs) []*graph.Node
 	e, extras := s.engine, s.extras(layer)
 	return func(in *inputs) []*graph.Node {
 		keep := kept{x: in.next(), q: in.next(), z: in.next(), mid: in.next(), gate: in.next(), up: in.next(),
-			k: in.next(), v: in.next()}
+			k: in.next(), v: in.next(), lse: in.optional(k.keepsLSE())}
 		cot := cotangents{dy: in.next()}
 		a := readAttention(in, k)
 		if k.exports {
@@ -451,7 +484,7 @@ func (s *Stream) Release(layer int) {
 		return
 	}
 	l := &s.layers[layer]
-	free(l.x, l.q, l.k, l.v, l.z, l.mid, l.gate, l.up)
+	free(l.x, l.q, l.k, l.v, l.z, l.lse, l.mid, l.gate, l.up)
 	if l.exported.K != l.k {
 		free(l.exported.K, l.exported.V)
 	}
@@ -466,15 +499,24 @@ func (s *Stream) Close() {
 	for layer := range s.layers {
 		s.Release(layer)
 	}
-	free(s.shown, s.x, s.cos, s.sin, s.maskOwn, s.maskIns, s.source, s.last, s.tokens)
+	free(s.shown, s.x, s.cos, s.sin, s.maskOwn, s.maskIns, s.place, s.target, s.source, s.last, s.tokens)
+	s.ownSeats.free()
+	s.keySeats.free()
 	*s = Stream{engine: s.engine}
 }
 
 // kind starts the name of an executable with what the stream fixes.
 func (s *Stream) kind(pass string, layer int) kind {
-	return kind{pass: pass, last: s.isLast(layer), inserted: s.layers[layer].inserted != nil,
+	k := kind{pass: pass, last: s.isLast(layer), inserted: s.layers[layer].inserted != nil, strategy: s.own,
 		signature: signature(s.extras(layer))}
+	if k.inserted {
+		k.strategy = s.with
+	}
+	return k
 }
+
+// keepsLSE says that the layer keeps what blockwise attention needs beside its output.
+func (k kind) keepsLSE() bool { return k.strategy.attention == BlockwiseAttention && !k.last }
 
 func (s *Stream) isLast(layer int) bool { return s.last != nil && layer == len(s.layers)-1 }
 
@@ -489,13 +531,21 @@ func (s *Stream) layerArgs(layer int) []*tensors.Tensor {
 	return s.engine.layerArgs(layer, s.extras(layer))
 }
 
-// attentionArgs are cos, sin and mask, the last position in the last layer, and what is inserted; readAttention reads
-// them back.
+// attentionArgs are cos, sin, and mask or seats, the last position in the last layer, what is inserted and its places;
+// readAttention reads them back.
 func (s *Stream) attentionArgs(layer int) []*tensors.Tensor {
 	moved := s.layers[layer].inserted
-	args := []*tensors.Tensor{s.cos, s.sin, s.maskOwn}
-	if moved != nil {
-		args[2] = s.maskIns
+	args := []*tensors.Tensor{s.cos, s.sin}
+	behind := moved != nil && !s.with.inPlace
+	switch {
+	case s.own.attention != PlainAttention && behind:
+		args = append(args, s.ownSeats.position, s.ownSeats.branch, s.keySeats.position, s.keySeats.branch)
+	case s.own.attention != PlainAttention:
+		args = append(args, s.ownSeats.position, s.ownSeats.branch, s.ownSeats.position, s.ownSeats.branch)
+	case behind:
+		args = append(args, s.maskIns)
+	default:
+		args = append(args, s.maskOwn)
 	}
 	if s.isLast(layer) {
 		args = append(args, s.last)
@@ -503,19 +553,41 @@ func (s *Stream) attentionArgs(layer int) []*tensors.Tensor {
 	if moved != nil {
 		args = append(args, moved.K, moved.V)
 	}
+	if moved != nil && s.with.inPlace {
+		args = append(args, s.place, s.target)
+	}
 	return args
 }
 
 func readAttention(in *inputs, k kind) attention {
-	a := attention{cos: in.next(), sin: in.next(), mask: in.next()}
+	a := attention{cos: in.next(), sin: in.next(), fused: k.strategy.attention == FusedAttention}
+	var keys int
+	if k.strategy.attention == PlainAttention {
+		a.mask = in.next()
+		keys = a.mask.Shape().Dim(2)
+	} else {
+		a.tiles = &tiles{queries: places{in.next(), in.next()}, keys: places{in.next(), in.next()},
+			known: k.strategy.known, size: k.strategy.tile}
+		keys = a.tiles.keys.position.Shape().Dim(1)
+	}
 	if k.last {
 		a.last = in.next()
 	}
+	if k.last && a.tiles != nil {
+		take := func(x *graph.Node) *graph.Node { // [B, S] at the last position: [B, 1]
+			return graph.Squeeze(takeRows(graph.InsertAxes(x, -1), a.last), -1)
+		}
+		a.mask = sees(places{take(a.tiles.queries.position), take(a.tiles.queries.branch)}, a.tiles.keys) // [B, 1, K]
+	}
 	if k.inserted {
 		a.inserted = &inserted{k: in.next(), v: in.next()}
-	} else if own := a.mask.Shape().Dim(2); own != a.cos.Shape().Dim(1) { // no insertion in this layer of a stream that has one
-		a.cos = graph.SliceAxis(a.cos, 1, graph.AxisRange(0, own))
-		a.sin = graph.SliceAxis(a.sin, 1, graph.AxisRange(0, own))
+		if k.strategy.inPlace {
+			a.replacement = &replacement{place: in.next(), target: in.next()}
+		}
+	}
+	if keys != a.cos.Shape().Dim(1) { // no insertion in this layer of a stream that has one
+		a.cos = graph.SliceAxis(a.cos, 1, graph.AxisRange(0, keys))
+		a.sin = graph.SliceAxis(a.sin, 1, graph.AxisRange(0, keys))
 	}
 	return a
 }
