@@ -155,6 +155,7 @@ func (m *Method) Predict(ctx context.Context, cases []Case, pace Pace, progress 
 	m = m.covering(cases)
 	predictions := make([]Prediction, len(cases))
 	batches, scored := m.groups(cases, pace.MicroBatch), 0
+	m.decide(batches, false)
 	err := inOrder(ctx, len(batches), pace.Workers,
 		func(i int) (*pair, error) { return m.prepare(batches[i], false) }, discard,
 		func(i int, p *pair) ([][]Outcome, error) { return inParts(m, batches[i], p, false, (*pair).evaluate) },

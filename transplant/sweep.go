@@ -28,6 +28,10 @@ type Method struct {
 	Limits *Limits
 	// Buckets bound the shapes of micro-batches where every shape is a compilation; nil: lengths are rounded up a little.
 	Buckets Buckets
+	// Attention is how both streams compute attention; fused, it has its own layout. Zero: by length, or by Contest.
+	Attention llama.Attention
+	// Contest, when not nil, decides between the layouts where Attention does not.
+	Contest *Contest
 }
 
 // The two streams of a method, by their names in the engine's ledger.
@@ -152,42 +156,24 @@ type pair struct {
 	arguerGrads, chooserGrads Grads
 }
 
-// begin packs the cases of a micro-batch, pads them and embeds both streams. It reads no adapter.
+// begin lays out the cases of a micro-batch and embeds both streams. It reads no adapter.
 func (m *Method) begin(g group, train bool) (*pair, error) {
-	lastMoved, all := m.span()
-	p := &pair{Method: m, group: g, train: train, lastMoved: lastMoved, tokens: make([]int, len(g.cases))}
-	choosers, arguers := make([]row, g.rows), make([]row, g.rows)
-	for i := range g.rows {
-		if i >= len(g.cases) { // any row will do to fill up
-			choosers[i], arguers[i] = choosers[0], arguers[0]
-			continue
-		}
-		choosers[i] = packChooser(g.cases[i], all)
-		if lastMoved >= 0 {
-			arguers[i] = packArguer(g.cases[i])
-		}
-		p.tokens[i] = len(choosers[i].token) + len(arguers[i].token)
-	}
-	chooser := pad(choosers, g.shape.Chooser)
-	options := llama.StreamOptions{Name: ChooserName, Overlay: m.Chooser.layers(), Last: chooser.last,
-		Keep: train, Remat: m.Remat}
-	if lastMoved >= 0 {
-		arguer := pad(arguers, g.shape.Arguer)
-		export, insertion := moves(arguers, arguer.Length, g.shape.Moved)
-		options.Insertion = &insertion
-		if !all {
-			insertion.Replaced = padReplaced(choosers, chooser.Length)
-		}
-		var err error
-		p.arguer, err = m.Engine.NewStream(arguer.Sequences, llama.StreamOptions{
-			Name: ArguerName, Overlay: m.Arguer.layers(), Export: &export, Keep: train && m.TrainsArguer(),
-			Remat: m.Remat})
+	lastMoved, _ := m.span()
+	l := m.layout(g, train)
+	p := &pair{Method: m, group: g, train: train, lastMoved: lastMoved, tokens: l.tokens}
+	var err error
+	if l.insertion != nil {
+		p.arguer, err = m.Engine.NewStream(l.arguer.Sequences, llama.StreamOptions{
+			Name: ArguerName, Overlay: m.Arguer.layers(), Export: &l.export, Keep: train && m.TrainsArguer(),
+			Remat: m.Remat, Attention: l.attention})
 		if err != nil {
 			return nil, fmt.Errorf("arguer: %w", err)
 		}
 	}
-	var err error
-	if p.chooser, err = m.Engine.NewStream(chooser.Sequences, options); err != nil {
+	p.chooser, err = m.Engine.NewStream(l.chooser.Sequences, llama.StreamOptions{
+		Name: ChooserName, Overlay: m.Chooser.layers(), Insertion: l.insertion, Last: l.chooser.last, Keep: train,
+		Remat: m.Remat, Attention: l.attention})
+	if err != nil {
 		p.close()
 		return nil, fmt.Errorf("chooser: %w", err)
 	}

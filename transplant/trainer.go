@@ -228,6 +228,7 @@ func (t *Trainer) update(ctx context.Context, r Recorder) (StepMetrics, error) {
 	cases := t.batch(t.step)
 	m := StepMetrics{Step: t.step + 1, Samples: t.samples + len(cases)}
 	batches := t.Method.groups(cases, t.Options.Pace.MicroBatch)
+	t.Method.decide(batches, true)
 	weight := 1 / float64(len(cases))
 	done, correct := 0, 0
 	losses := make([]float64, len(cases)) // summed in the order of the rows, however they were divided
