@@ -98,6 +98,7 @@ func evaluate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		return err
 	}
 	progress := program.NewProgress(stderr)
+	session.Compete(progress.Line)
 	session.Method.Limits.Report = progress.Line
 	report, err := session.Evaluate(ctx, controls, progress.Update)
 	progress.Finish()

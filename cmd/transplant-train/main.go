@@ -123,6 +123,7 @@ func train(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	progress := program.NewProgress(stderr)
 	record.Watch(progress.Update, progress.Line)
 	session.Method.Limits.Report = progress.Line
+	session.Compete(progress.Line)
 	if err := trainer.Run(ctx, record); err != nil {
 		if errors.Is(err, transplant.ErrInterrupted) {
 			return fmt.Errorf("%w after step %d of %d; go on with: transplant-train --resume %s", err, trainer.Step(), trainer.Total(), dir)

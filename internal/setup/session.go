@@ -99,7 +99,7 @@ func (s Settings) method(weights *llama.Weights) (*transplant.Method, error) {
 	options := llama.Options{Compute: kind, Residual: residual}
 	switch s.Kernels {
 	case "auto":
-		options.Panels = llama.PanelsCan(weights, options) == nil
+		options.Panels = !s.forcesAttention() && llama.PanelsCan(weights, options) == nil
 	case transplant.Panels:
 		options.Panels = true
 	}
@@ -107,7 +107,11 @@ func (s Settings) method(weights *llama.Weights) (*transplant.Method, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--kernels %s: %w", s.Kernels, err)
 	}
-	m := &transplant.Method{Engine: engine, NoTransplant: s.NoTransplant, Limits: &transplant.Limits{}}
+	m := &transplant.Method{Engine: engine, NoTransplant: s.NoTransplant, Attention: llama.Attention(s.Attention),
+		Limits: &transplant.Limits{}}
+	if err := s.checkAttention(m); err != nil {
+		return nil, err
+	}
 	if s.Training != nil {
 		m.StopGradient = s.StopGradient
 	}
@@ -241,7 +245,7 @@ func (o *Session) Describe() string {
 		name(o.Model, "embedded"), c.NumHiddenLayers, c.HiddenSize, c.NumAttentionHeads, c.NumKeyValueHeads, c.VocabSize,
 		o.DType, o.Residual, o.Backend)
 	if o.Method != nil {
-		text += fmt.Sprintf("weights  %s\n", o.Method.Engine.Weights.Describe())
+		text += fmt.Sprintf("weights  %s\n", o.Method.Engine.Weights.Describe()) + o.describeAttention()
 	}
 	text += fmt.Sprintf("rows     %s: %d rows, third writer right in %d (%.3f), candidates swapped in %d (%.3f)\n",
 		name(o.Data, "embedded"), n.Rows, n.ArgumentCorrect, n.ArgumentRate(), n.Swapped, n.SwappedRate())

@@ -25,7 +25,8 @@ type Settings struct {
 	ArgueTemplate    string  `json:"argue-template"`
 	ChooseTemplate   string  `json:"choose-template"`
 	Backend          string  `json:"backend"`
-	Kernels          string  `json:"kernels"` // runs from before there were others have "", which is graphs
+	Attention        string  `json:"attention"` // "" is auto, as before there was a choice
+	Kernels          string  `json:"kernels"`   // runs from before there were others have "", which is graphs
 	DType            string  `json:"dtype"`
 	Weights          string  `json:"weights"`
 	Residual         string  `json:"residual"`
@@ -73,7 +74,7 @@ type Training struct {
 // the rows held out and scored after every step.
 func Defaults() Settings {
 	return Settings{
-		Backend: "go", Kernels: "auto", DType: "float32", Weights: llama.AsStored.String(), Residual: "float64", Seed: 1,
+		Backend: "go", Attention: string(llama.AutoAttention), Kernels: "auto", DType: "float32", Weights: llama.AsStored.String(), Residual: "float64", Seed: 1,
 		TestFraction: 0.1, TransplantLayers: "all",
 		Training: &Training{
 			Epochs: 3, BatchSize: 128, LR: 3e-4, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Schedule: "constant",
@@ -160,6 +161,9 @@ func (s Settings) Validate() error {
 	}
 	if _, err := s.residualType(); err != nil {
 		return err
+	}
+	if _, err := llama.ParseAttention(s.Attention); err != nil {
+		return fmt.Errorf("--%w", err)
 	}
 	if !slices.Contains([]string{"auto", transplant.Panels, transplant.Graphs, ""}, s.Kernels) {
 		return fmt.Errorf("--kernels %s: there are auto, panels and graphs", s.Kernels)

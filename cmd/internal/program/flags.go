@@ -58,6 +58,8 @@ func Running(s *setup.Settings) Group {
 		"as in xla:cuda,tf32=true,preallocate=true,memory_fraction=0.9 (a share of the device's memory),visible_devices=0")
 	f.BoolVar(&s.InstallPlugin, "install-plugin", s.InstallPlugin, "download the plugin that --backend names, if it is missing (JAX's newest from "+
 		"pypi.org for xla:cuda, gigabytes with NVIDIA's libraries)")
+	f.StringVar(&s.Attention, "attention", s.Attention, "how attention is computed, a `choice`: plain (all scores at once), blockwise (memory grows with the "+
+		"length, not its square), fused (cuDNN, half precision), auto (by length; with cuDNN by measured cost)")
 	f.StringVar(&s.Kernels, "kernels", s.Kernels, "what computes on backend go, a `choice`: panels (this program's AVX-512 kernels), graphs (GoMLX), auto "+
 		"(panels where they can)")
 	f.StringVar(&s.DType, "dtype", s.DType, "compute `type`: float32, bfloat16")

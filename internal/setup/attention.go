@@ -1,0 +1,46 @@
+package setup
+
+import (
+	"fmt"
+
+	"gotransplant/llama"
+	"gotransplant/transplant"
+)
+
+// forcesAttention says that one way to compute attention was asked for.
+func (s Settings) forcesAttention() bool {
+	return s.Attention != "" && s.Attention != string(llama.AutoAttention)
+}
+
+// checkAttention refuses a way that the engine has not got.
+func (s Settings) checkAttention(m *transplant.Method) error {
+	if s.forcesAttention() && m.Engine.Panels() {
+		return fmt.Errorf("--attention %s is done by graphs: with --kernels %s leave it at auto", s.Attention, transplant.Panels)
+	}
+	if reason := m.Engine.NotFused(); m.Attention == llama.FusedAttention && reason != "" {
+		return fmt.Errorf("--attention %s: %s", s.Attention, reason)
+	}
+	return nil
+}
+
+// Compete has micro-batches of each shape run with fused attention as well as without before one is chosen, where the
+// device has such a kernel and nothing was asked for. report is told each decision.
+func (o *Session) Compete(report func(line string)) {
+	if !o.forcesAttention() && o.Method.Engine.NotFused() == "" {
+		o.Method.Contest = transplant.NewContest(report)
+	}
+}
+
+// describeAttention is one line: how attention is computed and why not fused.
+func (o *Session) describeAttention() string {
+	e := o.Method.Engine
+	switch {
+	case e.Panels():
+		return ""
+	case o.forcesAttention():
+		return fmt.Sprintf("attention %s\n", o.Attention)
+	case e.NotFused() == "":
+		return "attention fused in place or packed, by the cost of the first micro-batch of each shape\n"
+	}
+	return fmt.Sprintf("attention plain, from %d tokens on blockwise; not fused: %s\n", e.BlockwiseFrom(), e.NotFused())
+}

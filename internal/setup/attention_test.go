@@ -1,0 +1,55 @@
+package setup
+
+import (
+	"strings"
+	"testing"
+
+	"gotransplant/transplant"
+
+	"github.com/gomlx/compute"
+	_ "github.com/gomlx/compute/gobackend"
+)
+
+// TestAttentionFollowsSettings: what is asked for reaches the method, what this backend has not is refused, and a way that
+// was asked for is not left to a contest.
+func TestAttentionFollowsSettings(t *testing.T) {
+	backend, err := compute.NewWithConfig("go:parallelism=-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ attention, kernels, refusal, line string }{
+		{"auto", transplant.Graphs, "", "blockwise; not fused: "},
+		{"", transplant.Graphs, "", "blockwise; not fused: "},
+		{"plain", transplant.Graphs, "", "attention plain\n"},
+		{"blockwise", "auto", "", "attention blockwise\n"},
+		{"fused", transplant.Graphs, "--attention fused: ", ""},
+		{"fast", transplant.Graphs, "--attention \"fast\": there are auto plain", ""},
+	} {
+		t.Run(c.attention+" "+c.kernels, func(t *testing.T) {
+			s := goldenSettings()
+			s.Attention, s.Kernels = c.attention, c.kernels
+			o, err := Open(s, backend)
+			if c.refusal != "" {
+				if err == nil || !strings.Contains(err.Error(), c.refusal) {
+					t.Fatalf("got error %v, want one with %q", err, c.refusal)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := string(o.Method.Attention); got != c.attention {
+				t.Errorf("got attention %q, want %q", got, c.attention)
+			}
+			if got := o.Describe(); !strings.Contains(got, c.line) {
+				t.Errorf("described as %q, want a line with %q", got, c.line)
+			}
+			if o.Compete(func(string) {}); o.Method.Contest != nil {
+				t.Error("there is a contest, but no fused kernel")
+			}
+			if o.Method.Engine.Panels() {
+				t.Error("panels compute, which have no blockwise attention")
+			}
+		})
+	}
+}
