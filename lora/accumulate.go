@@ -20,6 +20,13 @@ func NewAccumulator(tensors []Tensor) *Accumulator {
 	return a
 }
 
+// Reset forgets what was added.
+func (a *Accumulator) Reset() {
+	for _, s := range a.sums {
+		clear(s)
+	}
+}
+
 // Add adds one gradient per tensor, in the order given to [NewAccumulator]; nil stands for zeros. The caller has put
 // the weight of the micro-batch, such as 1/rows, into its loss. On an error nothing is added.
 func (a *Accumulator) Add(grads [][]float32) error {

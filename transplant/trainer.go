@@ -232,7 +232,7 @@ func (t *Trainer) update(ctx context.Context, r Recorder) (StepMetrics, error) {
 	weight := 1 / float64(len(cases))
 	done, correct := 0, 0
 	losses := make([]float64, len(cases)) // summed in the order of the rows, however they were divided
-	t.sums = lora.NewAccumulator(t.tensors)
+	t.sums.Reset()                        // an interrupted step may have left something
 	err := inOrder(ctx, len(batches), t.Options.Pace.Workers,
 		func(i int) (*pair, error) { return t.Method.prepare(batches[i], true) }, discard,
 		func(i int, p *pair) ([]Sweep, error) {

@@ -29,6 +29,7 @@ type benchmark struct {
 	facts   facts
 	ceiling float64 // FLOP a second of a large product on the device in the compute dtype
 	made    time.Duration
+	plan    string // of memory: lines
 }
 
 // facts stand in every figure.
@@ -77,6 +78,9 @@ func open(s setup.Settings, o options, c model.Config, stderr io.Writer) (*bench
 		return nil, err
 	}
 	if b.session, err = setup.New(s, backend, weights, cases, labels(c)); err != nil {
+		return nil, err
+	}
+	if b.plan, err = b.session.PlanMemory(program.Capacity(s), setup.Controls{}); err != nil {
 		return nil, err
 	}
 	if b.session.Method.Engine.Panels() {

@@ -38,7 +38,8 @@ func (r *report) setUp(b *benchmark) {
 			facts
 			Ceiling     float64 `json:"matmul_ceiling_flop_per_second"`
 			MakeSeconds float64 `json:"make_weights_seconds"`
-		}{"setup", b.facts, b.ceiling, b.made.Seconds()})
+			Plan        string  `json:"memory_plan"`
+		}{"setup", b.facts, b.ceiling, b.made.Seconds(), strings.TrimSpace(b.plan)})
 		return
 	}
 	f, c := b.facts, b.session.Config
@@ -51,7 +52,7 @@ func (r *report) setUp(b *benchmark) {
 	r.printf("run      compute %s, residual %s, backend %s on %s, micro-batches of %d, %d at a time\n",
 		f.DType, f.Residual, f.Backend, f.Kernels, f.MicroBatch, f.Workers)
 	r.printf("device   %s, %d cores, %s, commit %s\n", f.Device, f.Cores, f.Go, f.Commit)
-	r.printf("ceiling  %.1f GFLOP/s in a large %s product\n", b.ceiling/1e9, f.DType)
+	r.printf("ceiling  %.1f GFLOP/s in a large %s product\n%s", b.ceiling/1e9, f.DType, b.plan)
 }
 
 func (r *report) figure(f figure) {
