@@ -58,13 +58,18 @@ func (o *Session) PlanMemory(c Capacity, controls Controls) (line string, err er
 
 // plan is the larger of the plans of all that will be run.
 func (o *Session) plan(controls Controls) (transplant.Memory, error) {
-	plan, err := o.Method.Memory(o.Cases, o.Pace, o.Training != nil)
+	pace, together := o.Pace, len(o.Cases)
+	if o.Training != nil {
+		together = min(together, o.BatchSize)
+	}
+	pace.Workers = min(pace.Workers, max(1, (together+pace.MicroBatch-1)/pace.MicroBatch)) // no more than there is work for
+	plan, err := o.Method.Memory(o.Cases, pace, o.Training != nil)
 	if err != nil || !controls.NoTransplant || o.NoTransplant {
 		return plan, err
 	}
 	reads := *o.Method
 	reads.NoTransplant = true
-	other, err := reads.Memory(o.Cases, o.Pace, false)
+	other, err := reads.Memory(o.Cases, pace, false)
 	if other.Device() > plan.Device() {
 		plan = other
 	}

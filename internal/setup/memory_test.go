@@ -118,3 +118,20 @@ func TestRounded(t *testing.T) {
 		}
 	}
 }
+
+// TestPlanCountsWorkersThatHaveWork: a batch of one micro-batch needs the memory of one, however many may run.
+func TestPlanCountsWorkersThatHaveWork(t *testing.T) {
+	o := embeddedSession(t, true)
+	need := func(workers, batch int) int64 {
+		o.Pace.Workers, o.BatchSize = workers, batch
+		plan, err := o.plan(Controls{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return plan.Device()
+	}
+	one, idle, two := need(1, 8), need(4, 8), need(4, 16)
+	if idle != one || two <= one {
+		t.Errorf("a batch of one micro-batch on four workers: %d bytes, want the %d of one worker; of two: %d, want more", idle, one, two)
+	}
+}
