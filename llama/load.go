@@ -60,7 +60,9 @@ type loader struct {
 }
 
 func newLoader(backend compute.Backend, c model.Config, as Storage) *loader {
-	return &loader{weights: &Weights{Config: c, storage: as, backend: backend, tensors: make(map[string]*tensors.Tensor)}}
+	l := &loader{weights: newWeights(backend, c)}
+	l.weights.storage = as
+	return l
 }
 
 // put stores a tensor in the way that the weights' storage has for it.
@@ -120,7 +122,7 @@ func (l *loader) fill(name string, shape shapes.Shape, write func(bytes []byte) 
 			return err
 		}
 	}
-	l.weights.tensors[name] = t
+	l.weights.hold(name, t)
 	return nil
 }
 

@@ -260,15 +260,25 @@ func TestParseStorage(t *testing.T) {
 // TestDescribe: the storage, the size, and the error with the tensor that lost most.
 func TestDescribe(t *testing.T) {
 	c := smallConfig(false)
+	c.HeadDim = 8 // which an engine that takes the tensors over needs
 	dir := written(t, c, safetensors.BF16)
 	_, w := loaded(t, goBackend(t), dir, AsStored)
-	matrices := 2*19*12 + 2*(2*12*24+2*12*12+3*12*20)
+	matrices := 2*19*12 + 2*(2*12*32+2*12*16+3*12*20)
 	size := 2 * (matrices + 2*2*12 + 12)
 	if got := w.Bytes(); got != int64(size) {
 		t.Errorf("%d bytes, want %d", got, size)
 	}
 	if got, want := w.Describe(), fmt.Sprintf("bfloat16 as in the checkpoint: %.2g MB", float64(size)/1e6); got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+	described := w.Describe()
+	o := Options{Compute: dtypes.Float32, Residual: dtypes.Float64}
+	o.Panels = PanelsCan(w, o) == nil
+	if _, err := NewEngine(w, o); err != nil { // which takes the tensors over, where it can
+		t.Fatal(err)
+	}
+	if got := w.Describe(); got != described {
+		t.Errorf("got %q once an engine has the weights, want %q", got, described)
 	}
 	_, w = loaded(t, goBackend(t), dir, Int8)
 	worst := slices.MaxFunc(w.Losses(), func(a, b Loss) int { return int(math.Copysign(1, a.Relative-b.Relative)) })

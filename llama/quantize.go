@@ -186,8 +186,12 @@ func (l *loader) quantize(c content, f format) error {
 		return err
 	}
 	l.weights.note(c.name, losses)
-	l.weights.tensors[scalesOf(c.name)], err = FromFloat32(l.weights.backend, scales, out, groups)
-	return err
+	t, err := FromFloat32(l.weights.backend, scales, out, groups)
+	if err != nil {
+		return err
+	}
+	l.weights.hold(scalesOf(c.name), t)
+	return nil
 }
 
 // scalesOf is the name of the scales of a quantised tensor.

@@ -111,13 +111,8 @@ func (w *Weights) note(name string, parts []loss) {
 // Losses are those of the tensors that are kept in another way than they were stored, in the order of loading.
 func (w *Weights) Losses() []Loss { return slices.Clone(w.losses) }
 
-// Bytes is the size of all tensors.
-func (w *Weights) Bytes() (total int64) {
-	for _, t := range w.tensors {
-		total += int64(t.Shape().ByteSize())
-	}
-	return total
-}
+// Bytes is the size of all tensors as they were put on the device.
+func (w *Weights) Bytes() int64 { return w.bytes }
 
 // Describe says in a line how the weights are kept, how large they are, and what that cost in precision.
 func (w *Weights) Describe() string {
@@ -144,11 +139,7 @@ func (w *Weights) kept() string {
 	case NF4:
 		return fmt.Sprintf("nf4 per block of %d", nf4Block)
 	case AsStored:
-		seen := make(map[string]bool)
-		for _, t := range w.tensors {
-			seen[strings.ToLower(t.DType().String())] = true
-		}
-		return strings.Join(slices.Sorted(maps.Keys(seen)), " and ") + " as in the checkpoint"
+		return strings.Join(slices.Sorted(maps.Keys(w.dtypes)), " and ") + " as in the checkpoint"
 	}
 	return w.storage.String()
 }

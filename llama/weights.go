@@ -2,6 +2,7 @@ package llama
 
 import (
 	"fmt"
+	"strings"
 
 	"gotransplant/model"
 
@@ -16,6 +17,8 @@ type Weights struct {
 	Config  model.Config
 	storage Storage
 	losses  []Loss
+	bytes   int64           // of all tensors, wherever they are by now
+	dtypes  map[string]bool // of all tensors
 	backend compute.Backend
 	tensors map[string]*tensors.Tensor // by Hugging Face name; a tied head is the embedding
 }
@@ -27,15 +30,26 @@ func NewWeights(backend compute.Backend, c model.Config,
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("new weights: %w", err)
 	}
-	w := &Weights{Config: c, backend: backend, tensors: make(map[string]*tensors.Tensor)}
+	w := newWeights(backend, c)
 	for _, spec := range c.Specs("F32") {
 		t, err := FromFloat32(backend, values(spec.Name, spec.Shape), spec.Shape...)
 		if err != nil {
 			return nil, fmt.Errorf("new weights: %s: %w", spec.Name, err)
 		}
-		w.tensors[spec.Name] = t
+		w.hold(spec.Name, t)
 	}
 	return w, nil
+}
+
+func newWeights(backend compute.Backend, c model.Config) *Weights {
+	return &Weights{Config: c, backend: backend, tensors: make(map[string]*tensors.Tensor), dtypes: make(map[string]bool)}
+}
+
+// hold takes a tensor in.
+func (w *Weights) hold(name string, t *tensors.Tensor) {
+	w.tensors[name] = t
+	w.bytes += int64(t.Shape().ByteSize())
+	w.dtypes[strings.ToLower(t.DType().String())] = true
 }
 
 // Set replaces the named tensor by float32 values of the same size, as an optimizer does after a step.
