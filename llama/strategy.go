@@ -67,13 +67,13 @@ func isCUDA(description string) bool {
 	return strings.Contains(upper, "CUDA") || strings.Contains(upper, "NVIDIA")
 }
 
-// BlockwiseFrom is the number of tokens a row from which blockwise attention is the cheaper one on the Go backend, in
-// measurement of BenchmarkAttention: tiles of keys that come later than all of their queries are left out, and the others
-// stay in the processor's caches. A compiled backend fuses what plain attention does to its scores; there the bound is
-// the size of those, 1 GB for 32 heads of float32.
+// BlockwiseFrom is the number of tokens a row from which blockwise attention is preferred. On the Go backend the two break
+// even between 384 and 512, and at 1,024 blockwise takes three quarters of the time (BenchmarkAttention): tiles of keys
+// that come later than all of their queries are left out, and the others stay in the processor's caches. A compiled
+// backend fuses what plain attention does to its scores; there the bound is their size, 1 GB a row for 32 heads of float32.
 func (e *Engine) BlockwiseFrom() int {
 	if e.interpreted() {
-		return 384
+		return 512
 	}
 	return 2880
 }
