@@ -241,9 +241,9 @@ func (o *Session) Describe() string {
 		return path
 	}
 	c, n := o.Config, o.Counts
-	text := fmt.Sprintf("model    %s: %d layers, hidden %d, %d heads (%d for keys and values), vocabulary %d; compute %s, residual %s, backend %s\n",
+	text := fmt.Sprintf("model    %s: %d layers, hidden %d, %d heads (%d for keys and values), vocabulary %d; compute %s, residual %s, backend %s on %s\n",
 		name(o.Model, "embedded"), c.NumHiddenLayers, c.HiddenSize, c.NumAttentionHeads, c.NumKeyValueHeads, c.VocabSize,
-		o.DType, o.Residual, o.Backend)
+		o.DType, o.Residual, o.Backend, o.Kernels)
 	if o.Method != nil {
 		text += fmt.Sprintf("weights  %s\n", o.Method.Engine.Weights.Describe()) + o.describeAttention()
 	}
