@@ -47,17 +47,23 @@ func (m Matrix) SetColumn(c int, from []float32) {
 
 // Copy writes column c of from into column d of m.
 func (m Matrix) Copy(d int, from Matrix, c int) {
-	to, source := m.Panel(d / Lanes)[d%Lanes:], from.Panel(c / Lanes)[c%Lanes:]
-	for i := 0; i < m.Rows*Lanes; i += Lanes {
-		to[i] = source[i]
-	}
+	copyColumn(m.Panel(d / Lanes)[d%Lanes:], from.Panel(c / Lanes)[c%Lanes:], m.Rows)
 }
 
 // AddColumn adds column c of from to column d of m.
 func (m Matrix) AddColumn(d int, from Matrix, c int) {
-	to, source := m.Panel(d / Lanes)[d%Lanes:], from.Panel(c / Lanes)[c%Lanes:]
-	for i := 0; i < m.Rows*Lanes; i += Lanes {
-		to[i] += source[i]
+	addColumn(m.Panel(d / Lanes)[d%Lanes:], from.Panel(c / Lanes)[c%Lanes:], m.Rows)
+}
+
+func copyColumn[T float32 | float64](to, from []T, rows int) {
+	for i := 0; i < rows*Lanes; i += Lanes {
+		to[i] = from[i]
+	}
+}
+
+func addColumn[T float32 | float64](to, from []T, rows int) {
+	for i := 0; i < rows*Lanes; i += Lanes {
+		to[i] += from[i]
 	}
 }
 
@@ -72,18 +78,12 @@ func (m Wide) Panel(p int) []float64 { return m.Data[p*m.Rows*Lanes : (p+1)*m.Ro
 
 // Copy writes column c of from into column d of m.
 func (m Wide) Copy(d int, from Wide, c int) {
-	to, source := m.Panel(d / Lanes)[d%Lanes:], from.Panel(c / Lanes)[c%Lanes:]
-	for i := 0; i < m.Rows*Lanes; i += Lanes {
-		to[i] = source[i]
-	}
+	copyColumn(m.Panel(d / Lanes)[d%Lanes:], from.Panel(c / Lanes)[c%Lanes:], m.Rows)
 }
 
 // AddColumn adds column c of from to column d of m.
 func (m Wide) AddColumn(d int, from Wide, c int) {
-	to, source := m.Panel(d / Lanes)[d%Lanes:], from.Panel(c / Lanes)[c%Lanes:]
-	for i := 0; i < m.Rows*Lanes; i += Lanes {
-		to[i] += source[i]
-	}
+	addColumn(m.Panel(d / Lanes)[d%Lanes:], from.Panel(c / Lanes)[c%Lanes:], m.Rows)
 }
 
 // Add is m += y.
