@@ -46,13 +46,12 @@ func (g Gradients) Host() ([][]float32, error) {
 }
 
 // book does work, which keeps a processor busy, and notes the time it takes in the engine's ledger.
-func (s *Stream) book(pass string, work func() error) error {
+func (s *Stream) book(pass string, work func()) {
 	s.engine.cores.Enter()
 	defer s.engine.cores.Leave()
 	start := time.Now()
-	err := work()
+	work()
 	s.engine.clerk.called(Work{s.options.Name, pass}, time.Since(start))
-	return err
 }
 
 // finals is the number of positions read after the last layer.
@@ -72,10 +71,8 @@ func (s *Stream) forwardPanels(layer int, moved *KV, export bool) (KV, error) {
 		in = moved.panels
 	}
 	var out KV
-	return out, s.book(ForwardPass, func() error {
-		out.panels = s.panels.forward(layer, in, export)
-		return nil
-	})
+	s.book(ForwardPass, func() { out.panels = s.panels.forward(layer, in, export) })
+	return out, nil
 }
 
 func (s *Stream) keysValuesPanels(layer int) (KV, error) {
@@ -83,10 +80,8 @@ func (s *Stream) keysValuesPanels(layer int) (KV, error) {
 		return KV{}, fmt.Errorf("layer %d: computing on panels, keys and values leave a stream at exported positions only", layer)
 	}
 	var out KV
-	return out, s.book(KeysValuesPass, func() error {
-		out.panels = s.panels.exportKeysValues(layer)
-		return nil
-	})
+	s.book(KeysValuesPass, func() { out.panels = s.panels.exportKeysValues(layer) })
+	return out, nil
 }
 
 func (s *Stream) backwardPanels(layer int, dKV KV, toInput bool) (*tensors.Tensor, Gradients, error) {
@@ -95,17 +90,13 @@ func (s *Stream) backwardPanels(layer int, dKV KV, toInput bool) (*tensors.Tenso
 		pass = BackwardKeysValues
 	}
 	var g Gradients
-	return nil, g, s.book(pass, func() error {
-		g.Values, g.Moved.panels = s.panels.backward(layer, dKV.panels, toInput)
-		return nil
-	})
+	s.book(pass, func() { g.Values, g.Moved.panels = s.panels.backward(layer, dKV.panels, toInput) })
+	return nil, g, nil
 }
 
 func (s *Stream) scorePanels(t Targets, gradient bool) (out Scores, err error) {
-	return out, s.book(ScorePass, func() error {
-		out = s.panels.score(t, gradient)
-		return nil
-	})
+	s.book(ScorePass, func() { out = s.panels.score(t, gradient) })
+	return out, nil
 }
 
 // show is the residual stream as a tensor [B, S, M] float64, or [B, 1, M] after the last layer where Last was given.

@@ -62,10 +62,7 @@ func newMatrix(rows, panels int) panel.Matrix {
 func panelsOf(n int) int { return (n + panel.Lanes - 1) / panel.Lanes }
 
 // newPanelStream embeds the tokens and prepares rotary tables and masks.
-func (e *Engine) newPanelStream(seq Sequences, o StreamOptions) (*panelStream, error) {
-	if err := checkLowRank(o.Overlay); err != nil {
-		return nil, err
-	}
+func (e *Engine) newPanelStream(seq Sequences, o StreamOptions) *panelStream {
 	s := &panelStream{engine: e, options: o, model: e.panels, rows: seq.Rows, given: seq.Length,
 		layers: make([]panelLayer, e.Weights.Config.NumHiddenLayers)}
 	longest := 1
@@ -100,7 +97,7 @@ func (e *Engine) newPanelStream(seq Sequences, o StreamOptions) (*panelStream, e
 	if o.Insertion != nil {
 		s.prepareInsertion(own)
 	}
-	return s, nil
+	return s
 }
 
 // checkLowRank refuses overlays that the kernels do not know.
@@ -271,7 +268,10 @@ func (s *panelStream) forward(layer int, moved *panelKV, export bool) (exported 
 		panel.Rotate(l.moved.k, s.movedCos, s.movedSin, s.engine.Weights.Config.HeadDim, false)
 	}
 	h := s.run(layer, &l, normed, own)
-	y := s.copyWide(l.mid)
+	y := l.mid
+	if s.options.Keep {
+		y = s.copyWide(l.mid)
+	}
 	y.Add(s.linear(layer, "down_proj", h))
 	s.x, s.layersDone = y, layer == len(s.layers)-1
 	switch {

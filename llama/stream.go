@@ -108,10 +108,11 @@ func (e *Engine) NewStream(seq Sequences, o StreamOptions) (*Stream, error) {
 		if ins := o.Insertion; o.Attention != "" && o.Attention != AutoAttention || ins != nil && ins.InPlace {
 			return nil, fmt.Errorf("attention %s, or an insertion in place, is none of the panels' kernels", o.Attention)
 		}
-		return s, s.book(Embedding, func() (err error) {
-			s.panels, err = e.newPanelStream(seq, o)
-			return err
-		})
+		if err := checkLowRank(o.Overlay); err != nil {
+			return nil, err
+		}
+		s.book(Embedding, func() { s.panels = e.newPanelStream(seq, o) })
+		return s, nil
 	}
 	if err := s.embed(seq); err != nil {
 		s.Close()

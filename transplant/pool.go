@@ -16,10 +16,6 @@ func inOrder[P, T any](ctx context.Context, n, workers int, prepare func(i int) 
 		result T
 		err    error
 	}
-	type piece struct {
-		i        int
-		prepared P
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	results := make([]chan done, n)
 	for i := range results {
@@ -29,26 +25,10 @@ func inOrder[P, T any](ctx context.Context, n, workers int, prepare func(i int) 
 	defer group.Wait()
 	defer cancel(nil)
 	room := make(chan struct{}, 2*workers)
-	pieces := make(chan piece) // without a buffer: one waits at most
+	pieces := make(chan piece[P]) // without a buffer: one waits at most
 	group.Go(func() {
-		defer close(pieces)
-		for i := range n {
-			select {
-			case room <- struct{}{}:
-			case <-ctx.Done():
-				return
-			}
-			p, err := prepare(i)
-			if err != nil {
-				results[i] <- done{err: err}
-				return
-			}
-			select {
-			case pieces <- piece{i, p}:
-			case <-ctx.Done():
-				discard(p)
-				return
-			}
+		if i, err := ahead(ctx, n, room, pieces, prepare, discard); err != nil {
+			results[i] <- done{err: err}
 		}
 	})
 	for range workers {
@@ -74,4 +54,35 @@ func inOrder[P, T any](ctx context.Context, n, workers int, prepare func(i int) 
 		}
 	}
 	return nil
+}
+
+// piece is work i with what was prepared for it.
+type piece[P any] struct {
+	i        int
+	prepared P
+}
+
+// ahead prepares work 0..n-1 one after the other, each when there is room, and closes pieces at the end. It stops when
+// ctx is done, and at the first error, which it returns with its number.
+func ahead[P any](ctx context.Context, n int, room chan<- struct{}, pieces chan<- piece[P],
+	prepare func(i int) (P, error), discard func(p P)) (int, error) {
+	defer close(pieces)
+	for i := range n {
+		select {
+		case room <- struct{}{}:
+		case <-ctx.Done():
+			return i, nil
+		}
+		p, err := prepare(i)
+		if err != nil {
+			return i, err
+		}
+		select {
+		case pieces <- piece[P]{i, p}:
+		case <-ctx.Done():
+			discard(p)
+			return i, nil
+		}
+	}
+	return n, nil
 }

@@ -204,18 +204,25 @@ func (w *Weight) Multiply(s *Scratch, x Operand, y Matrix, add bool) {
 
 // multiply is Multiply for the tiles from first to end.
 func (w *Weight) multiply(s *Scratch, x Operand, y Matrix, add bool, first, end int) {
-	deep := stretch(w.In)
-	for from := 0; from < x.Panels; from += widest {
-		to := min(from+widest, x.Panels)
-		for k := 0; k < w.In; k += deep {
-			n := min(deep, w.In-k)
-			for t := first; t < end; t++ {
-				if x.halves != nil {
-					multiplyHalves(s, w.halfTile(t, k, n), w.halfTile(min(t+1, end-1), k, n), n, x, k, y, t*tileRows, from, to, add || k > 0)
-				} else {
-					multiplyTile(s, w.tile(s, t, k, n), w.nextTile(min(t+1, end-1), k, n), n, x, k, y, t*tileRows, from, to, add || k > 0)
-				}
+	inPieces(w.In, x.Panels, func(k, n, from, to int) {
+		for t := first; t < end; t++ {
+			next, r := min(t+1, end-1), t*tileRows
+			if x.halves != nil {
+				multiplyHalves(s, w.halfTile(t, k, n), w.halfTile(next, k, n), n, x, k, y, r, from, to, add || k > 0)
+			} else {
+				multiplyTile(s, w.tile(s, t, k, n), w.nextTile(next, k, n), n, x, k, y, r, from, to, add || k > 0)
 			}
+		}
+	})
+}
+
+// inPieces walks through a contraction of depth over panels in pieces that stay in the cache: rows k..k+n of panels
+// from..to.
+func inPieces(depth, panels int, visit func(k, n, from, to int)) {
+	deep := stretch(depth)
+	for from := 0; from < panels; from += widest {
+		for k := 0; k < depth; k += deep {
+			visit(k, min(deep, depth-k), from, min(from+widest, panels))
 		}
 	}
 }
@@ -232,20 +239,15 @@ func (w *Weight) MultiplyTransposed(s *Scratch, y Operand, x Matrix, add bool) {
 
 // multiplyTransposed is MultiplyTransposed for the tiles of the transpose from first to end.
 func (w *Weight) multiplyTransposed(s *Scratch, y Operand, x Matrix, add bool, first, end int) {
-	deep := stretch(w.Out)
-	for from := 0; from < x.Panels; from += widest {
-		to := min(from+widest, x.Panels)
-		for k := 0; k < w.Out; k += deep {
-			n := min(deep, w.Out-k)
-			for i := first * tileRows; i < min(end*tileRows, w.In); i += tileRows {
-				if y.halves != nil {
-					multiplyHalves(s, w.turnedHalf(s, i, k, n), nil, n, y, k, x, i, from, to, add || k > 0)
-				} else {
-					multiplyTile(s, w.turned(s, i, k, n), nil, n, y, k, x, i, from, to, add || k > 0)
-				}
+	inPieces(w.Out, x.Panels, func(k, n, from, to int) {
+		for i := first * tileRows; i < min(end*tileRows, w.In); i += tileRows {
+			if y.halves != nil {
+				multiplyHalves(s, w.turnedHalf(s, i, k, n), nil, n, y, k, x, i, from, to, add || k > 0)
+			} else {
+				multiplyTile(s, w.turned(s, i, k, n), nil, n, y, k, x, i, from, to, add || k > 0)
 			}
 		}
-	}
+	})
 }
 
 func (w *Weight) check(x Operand, in int, y Matrix, out int) {
