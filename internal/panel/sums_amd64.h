@@ -29,3 +29,93 @@
 	VPXORQ s5, s5, s5; \
 	VPXORQ s6, s6, s6; \
 	VPXORQ s7, s7, s7
+
+// The product of a tile with two panels, by the file's STEP2(offset in the tile, offset in the panels): four steps of the
+// contraction at a time, with the next tile asked for on the way, then the rest.
+#define PRODUCT2 \
+	MOVQ    k+0(FP), DX; \
+	MOVQ    a+8(FP), AX; \
+	MOVQ    b0+16(FP), BX; \
+	MOVQ    b1+24(FP), CX; \
+	MOVQ    c0+32(FP), DI; \
+	MOVQ    c1+40(FP), SI; \
+	MOVBLZX add+48(FP), R8; \
+	MOVQ    next+56(FP), R9; \
+	TESTL   R8, R8; \
+	JNZ     load; \
+	ZERO8(Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7); \
+	ZERO8(Z8, Z9, Z10, Z11, Z12, Z13, Z14, Z15); \
+	JMP     start; \
+load: \
+	LOAD8(DI, Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7); \
+	LOAD8(SI, Z8, Z9, Z10, Z11, Z12, Z13, Z14, Z15); \
+start: \
+	SUBQ $4, DX; \
+	JL   rest; \
+four: \
+	PREFETCHT0 0(R9); \
+	PREFETCHT0 64(R9); \
+	STEP2(0, 0); \
+	STEP2(32, 64); \
+	STEP2(64, 128); \
+	STEP2(96, 192); \
+	ADDQ $128, AX; \
+	ADDQ $128, R9; \
+	ADDQ $256, BX; \
+	ADDQ $256, CX; \
+	SUBQ $4, DX; \
+	JGE  four; \
+rest: \
+	ADDQ $4, DX; \
+	JZ   done; \
+one: \
+	STEP2(0, 0); \
+	ADDQ $32, AX; \
+	ADDQ $64, BX; \
+	ADDQ $64, CX; \
+	DECQ DX; \
+	JNZ  one; \
+done: \
+	STORE8(DI, Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7); \
+	STORE8(SI, Z8, Z9, Z10, Z11, Z12, Z13, Z14, Z15); \
+	VZEROUPPER; \
+	RET
+
+// The product of a tile with one panel, by the file's STEP1.
+#define PRODUCT1 \
+	MOVQ    k+0(FP), DX; \
+	MOVQ    a+8(FP), AX; \
+	MOVQ    b+16(FP), BX; \
+	MOVQ    c+24(FP), DI; \
+	MOVBLZX add+32(FP), R8; \
+	TESTL   R8, R8; \
+	JNZ     load; \
+	ZERO8(Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7); \
+	JMP     start; \
+load: \
+	LOAD8(DI, Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7); \
+start: \
+	SUBQ $4, DX; \
+	JL   rest; \
+four: \
+	STEP1(0, 0); \
+	STEP1(32, 64); \
+	STEP1(64, 128); \
+	STEP1(96, 192); \
+	ADDQ $128, AX; \
+	ADDQ $256, BX; \
+	SUBQ $4, DX; \
+	JGE  four; \
+rest: \
+	ADDQ $4, DX; \
+	JZ   done; \
+one: \
+	STEP1(0, 0); \
+	ADDQ $32, AX; \
+	ADDQ $64, BX; \
+	DECQ DX; \
+	JNZ  one; \
+done: \
+	STORE8(DI, Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7); \
+	VZEROUPPER; \
+	RET
