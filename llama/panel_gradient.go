@@ -17,7 +17,7 @@ func (s *panelStream) linearGradient(layer int, proj string, x func() panel.Oper
 	if e == nil {
 		return
 	}
-	input, sum := x(), g.of(proj, e)
+	input, sum := x(), s.sums(g, proj, e)
 	panel.AddProduct(&s.scratch, dy.Matrix, s.inner(e, input), sum.b)
 	du := s.matrix(e.A.Out, dy.Panels)
 	e.B.MultiplyTransposed(&s.scratch, dy, du, false)
@@ -31,9 +31,15 @@ func (s *panelStream) linearGradient(layer int, proj string, x func() panel.Oper
 // gradientsOf are the gradients of a layer's additions by projection.
 type gradientsOf map[string]*lowRankGradient
 
-func (g gradientsOf) of(proj string, e *LowRank) *lowRankGradient {
+// sums are the gradients of a projection's addition, zeros at first. Their slices leave with the layer's gradients.
+func (s *panelStream) sums(g gradientsOf, proj string, e *LowRank) *lowRankGradient {
 	if g[proj] == nil {
-		g[proj] = &lowRankGradient{make([]float32, e.A.Out*e.A.In), make([]float32, e.B.Out*e.B.In)}
+		zeros := func(w *panel.Weight) []float32 {
+			values := borrow[float32](&s.engine.memory.narrow, w.Out*w.In)
+			clear(values)
+			return values
+		}
+		g[proj] = &lowRankGradient{zeros(e.A), zeros(e.B)}
 	}
 	return g[proj]
 }
@@ -43,7 +49,7 @@ func (s *panelStream) values(layer int, g gradientsOf) [][]float32 {
 	var all [][]float32
 	for _, proj := range Projections() {
 		if e := s.extra(layer, proj); e != nil {
-			sum := g.of(proj, e)
+			sum := s.sums(g, proj, e)
 			all = append(all, sum.a, sum.b)
 		}
 	}

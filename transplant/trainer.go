@@ -283,6 +283,7 @@ func (t *Trainer) accumulate(sweeps ...Sweep) error {
 			if err := t.sums.Add(grads); err != nil {
 				return err
 			}
+			m.Engine.Recycle(grads)
 		}
 	}
 	return nil
