@@ -12,7 +12,11 @@ type lowRankGradient struct{ a, b []float32 }
 func (s *panelStream) linearGradient(layer int, proj string, x func() panel.Operand, dy panel.Operand, dx panel.Matrix, add bool, g gradientsOf) {
 	w, e := s.model.layers[layer].projections[proj], s.extra(layer, proj)
 	if dx.Rows > 0 {
-		w.MultiplyTransposed(&s.scratch, dy, dx, add)
+		if columns := s.few(layer, proj); columns != nil {
+			w.MultiplyTransposedColumns(&s.scratch, dy, dx, add, columns)
+		} else {
+			w.MultiplyTransposed(&s.scratch, dy, dx, add)
+		}
 	}
 	if e == nil {
 		return

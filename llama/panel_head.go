@@ -36,8 +36,17 @@ func (s *panelStream) logits(columns []int) (x panel.Wide, inverse []float64, lo
 	}
 	normed, inverse := s.norm(x, s.model.finalNorm)
 	logits = s.matrix(s.model.head.Out, x.Panels)
-	s.model.head.Multiply(&s.scratch, normed, logits, false)
+	s.model.head.MultiplyColumns(&s.scratch, normed, logits, false, firsts(len(columns)))
 	return x, inverse, logits
+}
+
+// firsts are the columns 0 to n-1.
+func firsts(n int) []int {
+	columns := make([]int, n)
+	for i := range columns {
+		columns[i] = i
+	}
+	return columns
 }
 
 // score is Stream.Score; with gradient s.dy becomes the gradient of the stream.
@@ -91,7 +100,7 @@ func softmaxColumn(logits []float32, p []float64) (logSum float64) {
 
 func (s *panelStream) scoreGradient(columns []int, x panel.Wide, inverse []float64, dLogits panel.Matrix) {
 	dNormed := s.matrix(x.Rows, x.Panels)
-	s.model.head.MultiplyTransposed(&s.scratch, s.operand(dLogits), dNormed, false)
+	s.model.head.MultiplyTransposedColumns(&s.scratch, s.operand(dLogits), dNormed, false, firsts(len(columns)))
 	dx := s.wideZeros(x.Rows, x.Panels)
 	panel.NormalizeGradient(dNormed, s.model.finalNorm, x, inverse, dx)
 	s.dy = s.wideZeros(s.x.Rows, s.x.Panels)

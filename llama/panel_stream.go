@@ -210,7 +210,11 @@ func (s *panelStream) operand(m panel.Matrix) panel.Operand {
 func (s *panelStream) linear(layer int, proj string, x panel.Operand) panel.Matrix {
 	w := s.model.layers[layer].projections[proj]
 	y := s.matrix(w.Out, x.Panels)
-	w.Multiply(&s.scratch, x, y, false)
+	if columns := s.few(layer, proj); columns != nil {
+		w.MultiplyColumns(&s.scratch, x, y, false, columns)
+	} else {
+		w.Multiply(&s.scratch, x, y, false)
+	}
 	if e := s.extra(layer, proj); e != nil {
 		e.B.Multiply(&s.scratch, s.operand(s.inner(e, x)), y, true)
 	}
@@ -234,6 +238,15 @@ func (s *panelStream) norm(x panel.Wide, gain []float32) (y panel.Operand, inver
 
 // isLast says whether a layer's output is read at one position a sequence alone.
 func (s *panelStream) isLast(layer int) bool { return s.last != nil && layer == len(s.layers)-1 }
+
+// few are the columns of a projection's input that count where not all do: in the last layer those of readers, of which only
+// keys and values are made of all.
+func (s *panelStream) few(layer int, proj string) []int {
+	if !s.isLast(layer) || proj == "k_proj" || proj == "v_proj" {
+		return nil
+	}
+	return s.final()
+}
 
 // readers are the columns of x that go on as queries: all, or in the last layer each sequence's last, in the first lane
 // of a panel of its own.

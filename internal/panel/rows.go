@@ -78,6 +78,46 @@ func (w *Weight) MultiplyRows(x RowOperand, y Rows, add bool, from, to int) {
 	}
 }
 
+// few is the number of columns up to which MultiplyColumns takes them one by one: from there on a panel is as quick.
+const few = 6
+
+// MultiplyColumns is Multiply where only some columns of y count, often one. These have the bits that Multiply gives them;
+// what the others become is finite where x is.
+func (w *Weight) MultiplyColumns(s *Scratch, x Operand, y Matrix, add bool, columns []int) {
+	if len(columns) > few {
+		w.Multiply(s, x, y, add)
+		return
+	}
+	w.check(x, w.In, y, w.Out)
+	in, out := NewRows(len(columns), w.In), NewRows(len(columns), w.Out)
+	for i, c := range columns {
+		x.Column(c, in.Row(i))
+		if add {
+			y.Column(c, out.Row(i))
+		}
+	}
+	operand := ExactRows(in)
+	if x.halves != nil {
+		operand = RoundedRows(in, make([]uint16, len(in.Data)))
+	}
+	s.Each(w.Tiles(), func(_ *Scratch, from, to int) { w.MultiplyRows(operand, out, add, from, to) })
+	if !add {
+		clear(y.Data)
+	}
+	for i, c := range columns {
+		y.SetColumn(c, out.Row(i))
+	}
+}
+
+// MultiplyTransposedColumns is MultiplyColumns for MultiplyTransposed.
+func (w *Weight) MultiplyTransposedColumns(s *Scratch, y Operand, x Matrix, add bool, columns []int) {
+	if w.transposed == nil {
+		w.MultiplyTransposed(s, y, x, add)
+		return
+	}
+	w.transposed.MultiplyColumns(s, y, x, add, columns)
+}
+
 // tiled are tiles of a weight, or what is laid out as one in float32: the first begins at at, and they are stride
 // elements apart.
 type tiled struct {

@@ -78,6 +78,70 @@ func TestMultiplyRows(t *testing.T) {
 	}
 }
 
+// TestMultiplyColumns: the columns that count have the bits of the whole product, and the others are no NaN that was in y
+// before, for few columns and many, with and without a transposed copy.
+func TestMultiplyColumns(t *testing.T) {
+	need(t)
+	r := rand.New(rand.NewPCG(10, 1))
+	const out, in, panels = 44, 72, 3
+	weight, x, y := random(r, out, in), random(r, in, panels*Lanes), random(r, out, panels*Lanes)
+	full := NewWeight(out, in, weight.flat())
+	both := NewWeight(out, in, weight.flat())
+	both.KeepTransposed()
+	for _, columns := range [][]int{{0}, {16}, {0, 16, 32}, {5, 6, 21, 47}, {0, 1, 2, 3, 4, 5, 6, 7, 8}} {
+		for _, add := range []bool{false, true} {
+			name := fmt.Sprintf("columns %v, add=%t", columns, add)
+			compareColumns(t, name, columns, add, newMatrix(out, panels), func(y Matrix, some bool) {
+				if some {
+					full.MultiplyColumns(&Scratch{}, Exact(x.packed()), y, add, columns)
+				} else {
+					full.Multiply(&Scratch{}, Exact(x.packed()), y, add)
+				}
+			})
+			for _, w := range []*Weight{full, both} {
+				compareColumns(t, name+", transposed", columns, add, newMatrix(in, panels), func(x Matrix, some bool) {
+					if some {
+						w.MultiplyTransposedColumns(&Scratch{}, Exact(y.packed()), x, add, columns)
+					} else {
+						w.MultiplyTransposed(&Scratch{}, Exact(y.packed()), x, add)
+					}
+				})
+			}
+		}
+	}
+}
+
+// compareColumns runs multiply for all columns and for some, into a matrix that holds a value to add to, or NaN.
+func compareColumns(t *testing.T, name string, columns []int, add bool, m Matrix, multiply func(m Matrix, some bool)) {
+	t.Helper()
+	before := float32(math.NaN())
+	if add {
+		before = 0.5
+	}
+	fill := func(m Matrix) Matrix {
+		for i := range m.Data {
+			m.Data[i] = before
+		}
+		return m
+	}
+	want, got := fill(newMatrix(m.Rows, m.Panels)), fill(m)
+	multiply(want, false)
+	multiply(got, true)
+	a, b := make([]float32, m.Rows), make([]float32, m.Rows)
+	for c := range m.Panels * Lanes {
+		got.Column(c, a)
+		want.Column(c, b)
+		for i := range a {
+			if slices.Contains(columns, c) && math.Float32bits(a[i]) != math.Float32bits(b[i]) {
+				t.Fatalf("%s: column %d, element %d: got %v, want %v", name, c, i, a[i], b[i])
+			}
+			if a[i] != a[i] {
+				t.Fatalf("%s: column %d, element %d: got NaN", name, c, i)
+			}
+		}
+	}
+}
+
 // TestElementsOfRows: norm, rotation and SwiGLU of rows have the bits of those of columns.
 func TestElementsOfRows(t *testing.T) {
 	need(t)
