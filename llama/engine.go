@@ -47,7 +47,8 @@ type Engine struct {
 	execs map[string]*graph.Exec
 }
 
-// NewEngine returns an engine over weights that are already on the backend's device.
+// NewEngine returns an engine over weights that are on the backend's device already, or, if they were Deferred, that it
+// reads.
 func NewEngine(w *Weights, o Options) (*Engine, error) {
 	if o.Compute != dtypes.Float32 && o.Compute != dtypes.BFloat16 {
 		return nil, fmt.Errorf("compute dtype %s: want Float32 or BFloat16", o.Compute)
@@ -68,8 +69,9 @@ func NewEngine(w *Weights, o Options) (*Engine, error) {
 		if err != nil {
 			return nil, fmt.Errorf("kernels on panels: %w", err)
 		}
+		return e, nil
 	}
-	return e, nil
+	return e, w.loadAll()
 }
 
 // Overlay is what a stream adds to the projections of the base: one map from projection to Extra per layer.

@@ -23,7 +23,15 @@ func Load(backend compute.Backend, c *model.Checkpoint) (*Weights, error) {
 
 // LoadAs is Load with the matrices kept in another way, converted tensor by tensor on the way to the device.
 func LoadAs(backend compute.Backend, c *model.Checkpoint, as Storage) (*Weights, error) {
-	l := newLoader(backend, c.Config, as)
+	w := Deferred(backend, c, as)
+	return w, w.loadAll()
+}
+
+// Deferred is LoadAs that reads nothing yet: NewEngine reads the tensors, to where it wants them. Until then c is to stay
+// open.
+func Deferred(backend compute.Backend, c *model.Checkpoint, as Storage) *Weights {
+	w := newWeights(backend, c.Config)
+	w.storage = as
 	names := c.Names()
 	slices.SortStableFunc(names, func(a, b string) int {
 		fileA, offsetA := c.Place(a)
@@ -33,14 +41,23 @@ func LoadAs(backend compute.Backend, c *model.Checkpoint, as Storage) (*Weights,
 	for _, name := range names {
 		t := c.Tensor(name)
 		_, offset := c.Place(name)
-		err := l.put(content{name, t.DType, t.Shape, offset,
+		w.pending = append(w.pending, content{name, t.DType, t.Shape, offset,
 			func(dst []byte, from int) error { return c.ReadAt(name, dst, from) },
 			func(from, to int) { c.Forget(name, from, to) }})
-		if err != nil {
-			return nil, fmt.Errorf("load %s: %w", name, err)
+	}
+	return w
+}
+
+// loadAll puts every tensor that is still to be read on the device.
+func (w *Weights) loadAll() error {
+	l := &loader{weights: w}
+	for _, c := range w.pending {
+		if err := l.put(c); err != nil {
+			return fmt.Errorf("load %s: %w", c.name, err)
 		}
 	}
-	return l.weights, nil
+	w.pending = nil
+	return nil
 }
 
 // content is a tensor that can be read in parts, by several goroutines.

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"gotransplant/internal/panel"
 	"gotransplant/model"
 	"gotransplant/model/safetensors"
 
@@ -286,5 +287,79 @@ func TestDescribe(t *testing.T) {
 		if !strings.Contains(w.Describe(), want) {
 			t.Errorf("got %q, want it to contain %q", w.Describe(), want)
 		}
+	}
+}
+
+// TestDeferred: an engine that reads the files itself has the weights of one whose weights were on the device before, on
+// panels and on graphs, for every type that checkpoints have and matrices of several chunks.
+func TestDeferred(t *testing.T) {
+	config := bigConfig()
+	config.HeadDim = 8 // as panels need
+	for _, stored := range []safetensors.DType{safetensors.F16, safetensors.BF16, safetensors.F32, safetensors.F64} {
+		dir := written(t, config, stored)
+		for _, as := range []Storage{AsStored, BFloat16, Float32} {
+			for _, compute := range []dtypes.DType{dtypes.Float32, dtypes.BFloat16} {
+				o := Options{Compute: compute, Residual: dtypes.Float64}
+				name := fmt.Sprintf("%s as %s, computed in %s", stored, as, compute)
+				c, before := loaded(t, goBackend(t), dir, as)
+				deferred := Deferred(goBackend(t), c, as)
+				if o.Panels = panel.Available() && (compute == dtypes.Float32 || panel.HalfAvailable()); o.Panels {
+					samePanels(t, name, deferred, before, o)
+				}
+				graphs := Deferred(goBackend(t), c, as)
+				if _, err := NewEngine(graphs, Options{Compute: compute, Residual: dtypes.Float64}); err != nil {
+					t.Fatalf("%s, on graphs: %v", name, err)
+				}
+				if got, want := graphs.Describe(), deferred.Describe(); o.Panels && got != want {
+					t.Errorf("%s: described as %q on graphs, %q on panels", name, got, want)
+				}
+				if len(graphs.tensors) != len(c.Names()) {
+					t.Errorf("%s: %d tensors on graphs, want %d", name, len(graphs.tensors), len(c.Names()))
+				}
+			}
+		}
+	}
+}
+
+// samePanels fails unless both weights come to the same panels. Both are packed.
+func samePanels(t *testing.T, name string, deferred, before *Weights, o Options) {
+	t.Helper()
+	got, err := NewEngine(deferred, o)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	want, err := NewEngine(before, o)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	sameMatrix := func(part string, a, b *panel.Weight) {
+		if a.Out != b.Out || a.In != b.In || a.Bytes() != b.Bytes() {
+			t.Fatalf("%s: %s is %d x %d in %d bytes, want %d x %d in %d", name, part, a.Out, a.In, a.Bytes(), b.Out, b.In, b.Bytes())
+		}
+		x, y := make([]float32, a.In), make([]float32, a.In)
+		for o := range a.Out {
+			a.Row(o, x)
+			b.Row(o, y)
+			if !slices.Equal(x, y) {
+				t.Fatalf("%s: row %d of %s is %v, want %v", name, o, part, x, y)
+			}
+		}
+	}
+	sameMatrix("the embedding", got.panels.embedding, want.panels.embedding)
+	sameMatrix("the head", got.panels.head, want.panels.head)
+	for layer, b := range want.panels.layers {
+		for _, proj := range Projections() {
+			sameMatrix(partName(layer, proj), got.panels.layers[layer].projections[proj], b.projections[proj])
+		}
+		if a := got.panels.layers[layer]; !slices.Equal(a.attention, b.attention) || !slices.Equal(a.feed, b.feed) {
+			t.Errorf("%s: norms of layer %d differ", name, layer)
+		}
+	}
+	if !slices.Equal(got.panels.finalNorm, want.panels.finalNorm) {
+		t.Errorf("%s: the last norm differs", name)
+	}
+	if deferred.Bytes() != before.Bytes() || len(deferred.tensors)+len(deferred.pending) != 0 {
+		t.Errorf("%s: %d bytes, want %d; %d tensors left, %d to be read", name, deferred.Bytes(), before.Bytes(),
+			len(deferred.tensors), len(deferred.pending))
 	}
 }

@@ -5,9 +5,12 @@ import (
 	"unsafe"
 
 	"gotransplant/internal/panel"
+	"gotransplant/model/safetensors"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/dtypes/bfloat16"
+	"github.com/gomlx/compute/dtypes/float16"
+	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
@@ -47,36 +50,24 @@ func PanelsCan(w *Weights, o Options) error {
 	return nil
 }
 
-// pack moves the weights from their tensors, which are freed one by one, to panels.
+// pack moves the weights to panels: from the files, or from their tensors, which are freed one by one.
 func (w *Weights) pack(compute dtypes.DType) (*panelModel, error) {
-	m := &panelModel{frequencies: w.Config.InverseFrequencies(), layers: make([]panelBlock, w.Config.NumHiddenLayers)}
-	var err error
-	if m.embedding, err = w.packMatrix(embedName, compute); err != nil {
+	p := packer{w, compute, make(map[string]*panel.Weight), make(map[string][]float32)}
+	if err := p.packAll(); err != nil {
 		return nil, err
 	}
-	m.head = m.embedding
-	if !w.Config.TieWordEmbeddings {
-		if m.head, err = w.packMatrix(headName, compute); err != nil {
-			return nil, err
-		}
-	}
-	if m.finalNorm, err = w.packVector(finalNormName); err != nil {
-		return nil, err
+	m := &panelModel{embedding: p.matrices[embedName], head: p.matrices[headName], finalNorm: p.vectors[finalNormName],
+		layers: make([]panelBlock, w.Config.NumHiddenLayers), frequencies: w.Config.InverseFrequencies()}
+	if w.Config.TieWordEmbeddings {
+		m.head = m.embedding
 	}
 	for layer := range m.layers {
-		b := &m.layers[layer]
-		b.projections = make(map[string]*panel.Weight)
+		b := panelBlock{make(map[string]*panel.Weight), p.vectors[partName(layer, "input_layernorm")],
+			p.vectors[partName(layer, "post_attention_layernorm")]}
 		for _, proj := range Projections() {
-			if b.projections[proj], err = w.packMatrix(partName(layer, proj), compute); err != nil {
-				return nil, err
-			}
+			b.projections[proj] = p.matrices[partName(layer, proj)]
 		}
-		if b.attention, err = w.packVector(partName(layer, "input_layernorm")); err != nil {
-			return nil, err
-		}
-		if b.feed, err = w.packVector(partName(layer, "post_attention_layernorm")); err != nil {
-			return nil, err
-		}
+		m.layers[layer] = b
 	}
 	if m.bytes() <= twiceUpTo {
 		m.head.KeepTransposed()
@@ -93,24 +84,96 @@ func (w *Weights) pack(compute dtypes.DType) (*panelModel, error) {
 // order. What is larger would miss the memory more than the tenth of the time.
 const twiceUpTo = 2 << 30
 
-func (w *Weights) packMatrix(name string, compute dtypes.DType) (packed *panel.Weight, err error) {
-	t := w.tensors[name]
-	out, in := t.Shape().Dim(0), t.Shape().Dim(1)
-	if t.DType() == dtypes.BFloat16 {
+// packer makes panels of weights by name.
+type packer struct {
+	*Weights
+	compute  dtypes.DType
+	matrices map[string]*panel.Weight
+	vectors  map[string][]float32
+}
+
+// packAll packs every tensor. One that is still to be read goes from its file into its tiles, a few rows at a time, unless
+// it is to be converted on the way; then it becomes a tensor first, and no other is one at that time.
+func (p packer) packAll() error {
+	l := &loader{weights: p.Weights}
+	for _, c := range p.pending {
+		var err error
+		if len(c.shape) == 2 && p.storage.of(c.name) == AsStored {
+			err = p.read(c)
+		} else if err = l.put(c); err == nil {
+			err = p.take(c.name)
+		}
+		if err != nil {
+			return fmt.Errorf("load %s: %w", c.name, err)
+		}
+	}
+	p.pending = nil
+	for name := range p.tensors {
+		if err := p.take(name); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// take packs a tensor and frees it.
+func (p packer) take(name string) error {
+	t := p.tensors[name]
+	var err error
+	switch shape := t.Shape(); {
+	case shape.Rank() == 1:
+		p.vectors[name], err = float32s(t)
+	case shape.DType == dtypes.BFloat16:
 		err = tensors.ConstFlatData(t, func(values []bfloat16.BFloat16) {
 			bits := unsafe.Slice((*uint16)(unsafe.Pointer(&values[0])), len(values)) // which is what a BFloat16 is
-			packed = panel.NewHalfWeight(out, in, bits)
+			p.matrices[name] = panel.NewHalfWeight(shape.Dim(0), shape.Dim(1), bits)
 		})
-	} else {
+	default:
 		var values []float32
 		if values, err = float32s(t); err == nil {
-			packed = packing(compute)(out, in, values)
+			p.matrices[name] = packing(p.compute)(shape.Dim(0), shape.Dim(1), values)
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return err
 	}
-	return packed, w.drop(name)
+	delete(p.tensors, name)
+	return t.FinalizeAll()
+}
+
+// read packs a matrix from its file.
+func (p packer) read(c content) error {
+	kind, ok := kinds()[c.dtype]
+	if !ok {
+		return fmt.Errorf("dtype %s, want F64, F32, F16 or BF16", c.dtype)
+	}
+	in, width := c.shape[1], c.dtype.Bits()/8
+	w := panel.NewZeros(c.shape[0], in, c.dtype == safetensors.BF16 || p.compute == dtypes.BFloat16)
+	p.matrices[c.name] = w
+	rows := max(8, readSize/(in*width)/8*8) // at a time
+	p.count(shapes.Make(kind, c.shape...))
+	return inChunks(c.shape[0], rows, 0, func() func(from, to int) error {
+		bits, values := make([]uint16, rows*in*width/2), make([]float32, 0)
+		if c.dtype != safetensors.BF16 {
+			values = make([]float32, rows*in)
+		}
+		return func(from, to int) error {
+			raw := dtypes.UnsafeByteSliceFromAny(bits[:(to-from)*in*width/2])
+			if err := c.read(raw, from*in*width); err != nil {
+				return err
+			}
+			c.forget(from*in*width, to*in*width)
+			if c.dtype == safetensors.BF16 {
+				w.SetHalfRows(from, bits[:(to-from)*in])
+				return nil
+			}
+			if err := safetensors.Decode(values[:(to-from)*in], c.dtype, raw); err != nil {
+				return err
+			}
+			w.SetRows(from, values[:(to-from)*in])
+			return nil
+		}
+	})
 }
 
 // packing is how weights that are not bfloat16 already are packed for an engine that computes in the given type.
@@ -119,20 +182,6 @@ func packing(compute dtypes.DType) func(out, in int, values []float32) *panel.We
 		return panel.NewRoundedWeight
 	}
 	return panel.NewWeight
-}
-
-func (w *Weights) packVector(name string) ([]float32, error) {
-	values, err := float32s(w.tensors[name])
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return values, w.drop(name)
-}
-
-func (w *Weights) drop(name string) error {
-	t := w.tensors[name]
-	delete(w.tensors, name)
-	return t.FinalizeAll()
 }
 
 // float32s copies a tensor of any of the checkpoint's dtypes.
@@ -150,6 +199,12 @@ func float32s(t *tensors.Tensor) (values []float32, err error) {
 		err = tensors.ConstFlatData(t, func(all []float64) {
 			for _, v := range all {
 				values = append(values, float32(v))
+			}
+		})
+	case dtypes.Float16:
+		err = tensors.ConstFlatData(t, func(all []float16.Float16) {
+			for _, v := range all {
+				values = append(values, v.Float32())
 			}
 		})
 	default:

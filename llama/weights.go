@@ -21,6 +21,7 @@ type Weights struct {
 	dtypes  map[string]bool // of all tensors
 	backend compute.Backend
 	tensors map[string]*tensors.Tensor // by Hugging Face name; a tied head is the embedding
+	pending []content                  // what is still to be read, in the order of the files
 }
 
 // NewWeights copies tensors that come from no checkpoint to the backend's first device: values returns the float32
@@ -48,8 +49,13 @@ func newWeights(backend compute.Backend, c model.Config) *Weights {
 // hold takes a tensor in.
 func (w *Weights) hold(name string, t *tensors.Tensor) {
 	w.tensors[name] = t
-	w.bytes += int64(t.Shape().ByteSize())
-	w.dtypes[strings.ToLower(t.DType().String())] = true
+	w.count(t.Shape())
+}
+
+// count notes what a tensor takes.
+func (w *Weights) count(s shapes.Shape) {
+	w.bytes += int64(s.ByteSize())
+	w.dtypes[strings.ToLower(s.DType.String())] = true
 }
 
 // Set replaces the named tensor by float32 values of the same size, as an optimizer does after a step.

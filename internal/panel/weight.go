@@ -34,9 +34,17 @@ func (w *Weight) place(o, i int) int {
 
 // NewWeight packs values [out, in], row-major.
 func NewWeight(out, in int, values []float32) *Weight {
-	w := &Weight{Out: out, In: in, tiles: make([]float32, tileCount(out)*tileRows*in)}
+	w := NewZeros(out, in, false)
 	w.Set(values)
 	return w
+}
+
+// NewZeros is a weight of zeros, kept as bfloat16 or as float32, for SetRows and SetHalfRows.
+func NewZeros(out, in int, half bool) *Weight {
+	if half {
+		return newHalf(out, in)
+	}
+	return &Weight{Out: out, In: in, tiles: make([]float32, tileCount(out)*tileRows*in)}
 }
 
 // Bytes is the memory that the values take.
@@ -51,33 +59,61 @@ func (w *Weight) Bytes() int64 {
 // NewHalfWeight packs bfloat16 bits [out, in], row-major.
 func NewHalfWeight(out, in int, bits []uint16) *Weight {
 	w := newHalf(out, in)
-	if in%2 == 0 {
-		both := func(s []uint16) []uint32 { return unsafe.Slice((*uint32)(unsafe.Pointer(&s[0])), len(s)/2) }
-		packTiles(both(w.half), both(bits), out, in/2)
-		return w
-	}
-	for o := range out {
-		for i, v := range bits[o*in : (o+1)*in] {
-			w.half[w.place(o, i)] = v
-		}
-	}
+	inTiles(out, func(from, to int) { w.SetHalfRows(from, bits[from*in:to*in]) })
 	return w
 }
 
-// packTiles writes rows [out, in] as tiles [out/8][in][8], on all processors.
-func packTiles[T float32 | uint32](tiles, rows []T, out, in int) {
+// inTiles does work for the rows of tiles, in parts on all processors.
+func inTiles(rows int, work func(from, to int)) {
 	var s Scratch
 	s.Share(NewCores(runtime.GOMAXPROCS(0) - 1))
-	s.Each(tileCount(out), func(_ *Scratch, first, end int) {
-		for t := first; t < end; t++ {
-			tile := tiles[t*in*tileRows : (t+1)*in*tileRows]
-			for o := t * tileRows; o < min(out, (t+1)*tileRows); o++ {
-				for i, v := range rows[o*in : (o+1)*in] {
-					tile[i*tileRows+o%tileRows] = v
-				}
-			}
+	s.Each(tileCount(rows), func(_ *Scratch, first, end int) { work(first*tileRows, min(end*tileRows, rows)) })
+}
+
+// SetHalfRows replaces rows from the first-th on, a multiple of 8, by bfloat16 bits [rows, In]: rows that end at a multiple of
+// 8 or at the last. The weight is kept as bfloat16 and has no transposed copy. Calls for different rows may run at once.
+func (w *Weight) SetHalfRows(first int, bits []uint16) {
+	if w.In%2 == 0 {
+		both := func(s []uint16) []uint32 { return unsafe.Slice((*uint32)(unsafe.Pointer(&s[0])), len(s)/2) }
+		packTiles(both(w.half[w.place(first, 0):]), both(bits), w.In/2)
+		return
+	}
+	for o := 0; o*w.In < len(bits); o++ {
+		for i, v := range bits[o*w.In : (o+1)*w.In] {
+			w.half[w.place(first+o, i)] = v
 		}
-	})
+	}
+}
+
+// SetRows is SetHalfRows for values [rows, In], which a weight kept as bfloat16 rounds.
+func (w *Weight) SetRows(first int, values []float32) {
+	if w.tiles != nil {
+		packTiles(w.tiles[w.place(first, 0):], values, w.In)
+		return
+	}
+	for o := 0; o*w.In < len(values); o++ {
+		to := w.half[w.place(first+o, 0):]
+		for i, v := range values[o*w.In : (o+1)*w.In] {
+			to[i/2*2*tileRows+i%2] = toBits(v)
+		}
+	}
+}
+
+// packTiles writes rows [n, in] as tiles [n/8][in][8].
+func packTiles[T float32 | uint32](tiles, rows []T, in int) {
+	const all = tileRows
+	for ; len(rows) >= all*in; tiles, rows = tiles[all*in:], rows[all*in:] {
+		r0, r1, r2, r3 := rows[:in], rows[in:2*in], rows[2*in:3*in], rows[3*in:4*in]
+		r4, r5, r6, r7 := rows[4*in:5*in], rows[5*in:6*in], rows[6*in:7*in], rows[7*in:8*in]
+		for i := range in {
+			*(*[all]T)(tiles[i*all:]) = [all]T{r0[i], r1[i], r2[i], r3[i], r4[i], r5[i], r6[i], r7[i]}
+		}
+	}
+	for o := 0; o*in < len(rows); o++ {
+		for i, v := range rows[o*in : (o+1)*in] {
+			tiles[i*all+o] = v
+		}
+	}
 }
 
 // NewRoundedWeight packs values [out, in], row-major, as bfloat16.
@@ -97,16 +133,7 @@ func (w *Weight) Set(values []float32) {
 	if len(values) != w.Out*w.In {
 		panic(fmt.Sprintf("panel: %d values for a weight of %d x %d", len(values), w.Out, w.In))
 	}
-	if w.tiles != nil {
-		packTiles(w.tiles, values, w.Out, w.In)
-		return
-	}
-	for o := range w.Out {
-		to := w.half[w.place(o, 0):]
-		for i, v := range values[o*w.In : (o+1)*w.In] {
-			to[i/2*2*tileRows+i%2] = toBits(v)
-		}
-	}
+	inTiles(w.Out, func(from, to int) { w.SetRows(from, values[from*w.In:to*w.In]) })
 }
 
 // KeepTransposed keeps a transposed copy as well, for MultiplyTransposed: twice the memory, and a tenth less time for some

@@ -57,11 +57,7 @@ func Open(s Settings, backend compute.Backend) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	weights, err := llama.LoadAs(backend, checkpoint, as)
-	if err != nil {
-		return nil, err
-	}
-	if o.Method, err = s.method(weights); err != nil {
+	if o.Method, err = s.method(llama.Deferred(backend, checkpoint, as)); err != nil {
 		return nil, err
 	}
 	o.Method.Labels, o.Method.Layers, o.Kernels = o.Rows.Labels, layers, o.Method.Kernels()
