@@ -5,7 +5,7 @@ import (
 )
 
 // lowRankGradient are the gradients of a projection's addition, row-major.
-type lowRankGradient struct{ a, b []float32 }
+type lowRankGradient struct{ a, b, gain []float32 }
 
 // linearGradient goes back through linear: given dy it adds to the gradient of what the overlay added, and, where dx has
 // rows, to dx. x makes the projection's input again, and is asked only where an addition needs it.
@@ -33,7 +33,10 @@ type gradientsOf map[string]*lowRankGradient
 
 func (g gradientsOf) of(proj string, e *LowRank) *lowRankGradient {
 	if g[proj] == nil {
-		g[proj] = &lowRankGradient{make([]float32, e.A.Out*e.A.In), make([]float32, e.B.Out*e.B.In)}
+		g[proj] = &lowRankGradient{a: make([]float32, e.A.Out*e.A.In), b: make([]float32, e.B.Out*e.B.In)}
+		if e.Gain != nil {
+			g[proj].gain = make([]float32, e.B.Out)
+		}
 	}
 	return g[proj]
 }
@@ -45,6 +48,9 @@ func (s *panelStream) values(layer int, g gradientsOf) [][]float32 {
 		if e := s.extra(layer, proj); e != nil {
 			sum := g.of(proj, e)
 			all = append(all, sum.a, sum.b)
+			if e.Gain != nil {
+				all = append(all, sum.gain)
+			}
 		}
 	}
 	return all
@@ -69,7 +75,9 @@ func (s *panelStream) backward(layer int, returned *panelKV, toInput bool) (valu
 	dz := s.matrix(l.z.Rows, l.z.Panels)
 	narrow := s.matrix(dMid.Rows, dMid.Panels)
 	dMid.Narrow(narrow)
-	s.linearGradient(layer, "o_proj", func() panel.Operand { return s.operand(l.z) }, s.operand(narrow), dz, false, g)
+	attended := func() panel.Operand { return s.operand(l.z) }
+	s.gainGradient(gained{layer, "o_proj", narrow, l.added, attended}, g)
+	s.linearGradient(layer, "o_proj", attended, s.operand(narrow), dz, false, g)
 	dq, own, moved := s.attendGradient(layer, l, dz)
 	if returned != nil {
 		back := s.spread(l.x.Panels, returned)
@@ -86,14 +94,19 @@ func (s *panelStream) backwardFeed(layer int, l *panelLayer, g gradientsOf) (dMi
 	dy := s.matrix(s.dy.Rows, s.dy.Panels)
 	s.dy.Narrow(dy)
 	dh := s.matrix(l.gate.Rows, l.gate.Panels)
-	s.linearGradient(layer, "down_proj", func() panel.Operand {
+	hidden := func() panel.Operand {
 		h := s.matrix(l.gate.Rows, l.gate.Panels)
 		panel.SwiGLU(l.gate, l.up, h)
 		return s.operand(h)
-	}, s.operand(dy), dh, false, g)
+	}
+	s.gainGradient(gained{layer, "down_proj", dy, nil, hidden}, g)
+	s.linearGradient(layer, "down_proj", hidden, s.operand(dy), dh, false, g)
+	gate, up := s.asMade(layer, "gate_proj", l.gate), s.asMade(layer, "up_proj", l.up)
 	panel.SwiGLUGradient(dh, l.gate, l.up) // gate and up are now their gradients
 	normed, inverse := s.norm(l.mid, block.feed)
 	input := func() panel.Operand { return normed }
+	s.gainGradient(gained{layer, "gate_proj", l.gate, gate, input}, g)
+	s.gainGradient(gained{layer, "up_proj", l.up, up, input}, g)
 	dNormed := dy // no longer needed
 	s.linearGradient(layer, "gate_proj", input, s.operand(l.gate), dNormed, false, g)
 	s.linearGradient(layer, "up_proj", input, s.operand(l.up), dNormed, true, g)
@@ -173,7 +186,10 @@ func (s *panelStream) backwardIn(layer int, l *panelLayer, dMid panel.Wide, dq p
 	if toInput {
 		dNormed = s.matrix(normed.Rows, normed.Panels)
 	}
-	s.linearGradient(layer, "q_proj", func() panel.Operand { return normed }, s.operand(dq), dNormed, false, g)
+	input := func() panel.Operand { return normed }
+	cos, sin := s.queryTables(layer)
+	s.gainGradient(gained{layer, "q_proj", dq, s.turnedBack(l.q, cos, sin), input}, g)
+	s.linearGradient(layer, "q_proj", input, s.operand(dq), dNormed, false, g)
 	if !toInput {
 		s.backwardKeysValues(layer, own, panel.Wide{}, false, g)
 		return
@@ -199,9 +215,12 @@ func (s *panelStream) backwardKeysValuesAnd(layer int, own panelKV, dq *panel.Ma
 	if toInput {
 		dNormed = s.matrix(normed.Rows, normed.Panels)
 	}
+	s.gainGradient(gained{layer, "k_proj", own.k, s.turnedBack(l.k, s.cos, s.sin), input}, g)
+	s.gainGradient(gained{layer, "v_proj", own.v, panelsOfKept(l.v), input}, g)
 	s.linearGradient(layer, "k_proj", input, s.operand(own.k), dNormed, false, g)
 	s.linearGradient(layer, "v_proj", input, s.operand(own.v), dNormed, true, g)
 	if dq != nil {
+		s.gainGradient(gained{layer, "q_proj", *dq, s.turnedBack(l.q, s.cos, s.sin), input}, g)
 		s.linearGradient(layer, "q_proj", input, s.operand(*dq), dNormed, true, g)
 	}
 	s.dy = panel.Wide{}
