@@ -83,8 +83,9 @@ type Extra struct {
 	Values    []*tensors.Tensor
 	Fixed     []*tensors.Tensor // handed to Apply behind Values; they have no gradient
 	Apply     func(x, y *graph.Node, values []*graph.Node) *graph.Node
-	// Back, if not nil, stands in for Apply in a backward pass that has kept what Apply made, output [N, out]. With it the
-	// gradient of a factor of the output can be told without y, which is then not computed again.
+	// Back, if not nil, stands in for Apply in a backward pass that has kept what Apply made, output [N, out], in float32
+	// or the compute dtype. With it the gradient of a factor of the output can be told without y, which is then not
+	// computed again.
 	Back func(x, y, output *graph.Node, values []*graph.Node) *graph.Node
 	// LowRank says the same to an engine that computes on panels, which needs neither Values nor Apply.
 	LowRank *LowRank

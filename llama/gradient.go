@@ -57,7 +57,7 @@ func (b *block) outputs(keep kept, last *Node) map[string]*Node {
 		if last != nil {
 			xq = takeRows(xq, last)
 		}
-		made["o_proj"] = flat(Sub(keep.mid, xq))
+		made["o_proj"] = ConvertDType(flat(Sub(keep.mid, xq)), dtypes.Float32)
 	}
 	return made
 }
