@@ -93,7 +93,6 @@ func (s *panelStream) asMade(layer int, proj string, m panel.Matrix) func(p int,
 // sequences of up to length tokens: for a whole layer, and for one of which keys and values alone were computed.
 func (e *Engine) GainNeeds(extras map[string]Extra, rows, length int) (whole, keys int64) {
 	columns := rows * panelsOf(length) * panel.Lanes
-	feed := 4 * int64(capacity(e.Weights.Config.IntermediateSize*columns))
 	for proj, x := range extras {
 		if x.LowRank == nil || x.LowRank.Gain == nil {
 			continue
@@ -102,12 +101,14 @@ func (e *Engine) GainNeeds(extras map[string]Extra, rows, length int) (whole, ke
 		switch proj {
 		case "k_proj", "v_proj":
 			keys += output
-		case "down_proj":
-			whole += output + feed // with its input once more
 		case "gate_proj", "up_proj":
-			whole += output
+			whole += output // copied, or again
+			continue
+		case "down_proj":
+			whole += output + 4*int64(capacity(x.LowRank.A.In*columns)) // again, with its input
+			continue
 		}
-		if !x.LowRank.Gain.recoverable && proj != "down_proj" && proj != "gate_proj" && proj != "up_proj" {
+		if !x.LowRank.Gain.recoverable {
 			whole += output
 		}
 	}

@@ -1,6 +1,8 @@
 package llama
 
 import (
+	"sync"
+
 	"gotransplant/internal/panel"
 )
 
@@ -75,7 +77,7 @@ func (s *panelStream) backward(layer int, returned *panelKV, toInput bool) (valu
 	dz := s.matrix(l.z.Rows, l.z.Panels)
 	narrow := s.matrix(dMid.Rows, dMid.Panels)
 	dMid.Narrow(narrow)
-	attended := func() panel.Operand { return s.operand(l.z) }
+	attended := sync.OnceValue(func() panel.Operand { return s.operand(l.z) })
 	s.gainGradient(gained{layer, "o_proj", narrow, l.added, attended}, g)
 	s.linearGradient(layer, "o_proj", attended, s.operand(narrow), dz, false, g)
 	dq, own, moved := s.attendGradient(layer, l, dz)
@@ -94,11 +96,11 @@ func (s *panelStream) backwardFeed(layer int, l *panelLayer, g gradientsOf) (dMi
 	dy := s.matrix(s.dy.Rows, s.dy.Panels)
 	s.dy.Narrow(dy)
 	dh := s.matrix(l.gate.Rows, l.gate.Panels)
-	hidden := func() panel.Operand {
+	hidden := sync.OnceValue(func() panel.Operand {
 		h := s.matrix(l.gate.Rows, l.gate.Panels)
 		panel.SwiGLU(l.gate, l.up, h)
 		return s.operand(h)
-	}
+	})
 	s.gainGradient(gained{layer, "down_proj", dy, nil, hidden}, g)
 	s.linearGradient(layer, "down_proj", hidden, s.operand(dy), dh, false, g)
 	gate, up := s.asMade(layer, "gate_proj", l.gate), s.asMade(layer, "up_proj", l.up)

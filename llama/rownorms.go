@@ -82,21 +82,25 @@ func (m *panelModel) rowNorms(layer int, proj string, f Factors) []float32 {
 	}
 	mixed := newMatrix(w.Out, columns.Panels) // W aᵀ [out, r]
 	w.Multiply(&s, panel.Exact(columns), mixed, false)
-	gram := f.gram(&s)
+	rows := changedRows{f, w, f.gram(&s)}
 	norms := make([]float32, w.Out)
 	s.Each(w.Out, func(_ *panel.Scratch, from, to int) {
-		row, column := make([]float32, w.In), make([]float64, f.Rank)
+		row := make([]float64, f.Rank)
 		for o := from; o < to; o++ {
-			for k := range column {
-				column[k] = float64(mixed.Panel(k / panel.Lanes)[o*panel.Lanes+k%panel.Lanes])
+			for k := range row {
+				row[k] = float64(mixed.Panel(k / panel.Lanes)[o*panel.Lanes+k%panel.Lanes])
 			}
-			norms[o] = float32(math.Sqrt(f.square(o, squares[o], column, gram, func() []float32 {
-				w.Row(o, row)
-				return row
-			})))
+			norms[o] = float32(math.Sqrt(rows.square(o, squares[o], row)))
 		}
 	})
 	return norms
+}
+
+// changedRows are those of w + Scale B A. gram is A Aᵀ [r, r].
+type changedRows struct {
+	Factors
+	w    *panel.Weight
+	gram []float64
 }
 
 // gram is A Aᵀ [r, r].
@@ -122,32 +126,33 @@ func (f Factors) gram(s *panel.Scratch) []float64 {
 	return gram
 }
 
-// square is the squared norm of row o, of which the weight's own part has the given square; mixed are the row's products
-// with the rows of A. Where the change takes nearly all of the weight away, the sum of the three has no digits left, and
-// the row itself is asked for.
-func (f Factors) square(o int, own float64, mixed, gram []float64, row func() []float32) float64 {
-	b := f.B[o*f.Rank : (o+1)*f.Rank]
+// square is the squared norm of row o, of which the weight's own part has the given square; mixed are the products of that
+// part with the rows of A. Where the change takes nearly all of the weight away, the sum of the three has no digits left,
+// and the row itself is summed.
+func (c changedRows) square(o int, own float64, mixed []float64) float64 {
+	b := c.B[o*c.Rank : (o+1)*c.Rank]
 	var cross, change float64
 	for k, v := range b {
 		inner := 0.0
 		for l, u := range b {
-			inner += float64(u) * gram[k*f.Rank+l]
+			inner += float64(u) * c.gram[k*c.Rank+l]
 		}
 		cross += float64(v) * mixed[k]
 		change += float64(v) * inner
 	}
-	change *= f.Scale * f.Scale
-	const left = 1e-2 // of the largest of the terms
-	if sum := own + 2*f.Scale*cross + change; sum > left*max(own, change) || math.IsNaN(sum) {
+	change *= c.Scale * c.Scale
+	const left = 1e-2 // of the larger of the two
+	if sum := own + 2*c.Scale*cross + change; sum > left*max(own, change) || math.IsNaN(sum) {
 		return sum
 	}
-	sum, in := 0.0, len(f.A)/f.Rank
-	for i, w := range row() {
+	row, sum := make([]float32, c.w.In), 0.0
+	c.w.Row(o, row)
+	for i, w := range row {
 		delta := 0.0
 		for k, v := range b {
-			delta += float64(v) * float64(f.A[k*in+i])
+			delta += float64(v) * float64(c.A[k*c.w.In+i])
 		}
-		v := float64(w) + f.Scale*delta
+		v := float64(w) + c.Scale*delta
 		sum += v * v
 	}
 	return sum

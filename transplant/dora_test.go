@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"gotransplant/internal/panel"
 	"gotransplant/llama"
 	"gotransplant/lora"
 	"gotransplant/model"
@@ -118,14 +119,25 @@ func TestDoRALogProbabilities(t *testing.T) {
 	}
 }
 
-// TestDoRAGradients: PyTorch's, for A, B and magnitudes on all seven projections, some of whose magnitudes are 0; blocks
-// kept and run again.
+// TestDoRAGradients: PyTorch's, for A, B and magnitudes on all seven projections, some of whose magnitudes are 0.
 func TestDoRAGradients(t *testing.T) {
-	for _, remat := range []bool{false, true} {
-		t.Run(fmt.Sprintf("remat=%t", remat), func(t *testing.T) {
+	cases := []struct {
+		name   string
+		change func(m *Method)
+	}{
+		{"kept", func(*Method) {}},
+		{"run again", func(m *Method) { m.Remat = true }},
+		{"blockwise attention", func(m *Method) { m.Attention = llama.BlockwiseAttention }},
+		{"moved in place", func(m *Method) { m.Attention = llama.FusedAttention }},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
 			onBothDoRA(t, func(t *testing.T, g golden, _ doraRun) {
 				m := g.doraMethod(t, dtypes.Float32, llama.AsStored)
-				m.Remat = remat
+				c.change(m)
+				if g.panels && m.Attention != "" {
+					t.Skip("panels have an attention of their own")
+				}
 				s, err := m.Train(g.cases, 1/float64(len(g.cases)))
 				if err != nil {
 					t.Fatal(err)
@@ -342,4 +354,27 @@ func TestRowWithoutDirectionIsRefused(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestDoRAPlanAgainstObservedPeak: the plan knows what magnitudes cost on the way back.
+func TestDoRAPlanAgainstObservedPeak(t *testing.T) {
+	if testing.Short() {
+		t.Skip("collects garbage all the time")
+	}
+	c := model.Config{VocabSize: 300, HiddenSize: 128, IntermediateSize: 2048, NumHiddenLayers: 2, NumAttentionHeads: 4,
+		NumKeyValueHeads: 4, HeadDim: 32, MaxPositionEmbeddings: 4096, RMSNormEps: 1e-5, RopeTheta: 10000}
+	for _, kernels := range []string{Graphs, Panels} {
+		t.Run(kernels, func(t *testing.T) {
+			if kernels == Panels && !panel.Available() {
+				t.Skip("no AVX-512, or built without GOEXPERIMENT=simd")
+			}
+			o := llama.Options{Compute: dtypes.Float32, Residual: dtypes.Float64, Panels: kernels == Panels}
+			m, rows := invented(t, c, o, 200, 60, 300, 2)
+			fresh(t, m)
+			for _, mode := range []string{"evaluation", "training", "training with --remat full"} {
+				m.Remat = mode == "training with --remat full"
+				comparePeak(t, m, rows, mode)
+			}
+		})
+	}
 }
