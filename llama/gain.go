@@ -14,7 +14,8 @@ type Gain struct {
 // SetGain gives the addition a gain: the projection's output is then value / over * (W x + Scale B A x), row by row. No
 // stream may be running.
 func (l *LowRank) SetGain(value, over []float32) {
-	g := &Gain{value: slices.Clone(value), over: slices.Clone(over), quotient: make([]float32, len(value)), recoverable: Recoverable(value, over)}
+	g := &Gain{value: slices.Clone(value), over: slices.Clone(over), quotient: make([]float32, len(value)),
+		recoverable: Recoverable(value, over)}
 	for o, v := range value {
 		g.quotient[o] = v / over[o]
 	}

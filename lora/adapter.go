@@ -179,7 +179,8 @@ func (a *Adapter) CheckTrainable() error {
 }
 
 // Merge returns weight + scale * B * A for one projection, in which weight is its base weight [out, in], row-major; the
-// products are summed in float64. With DoRA its rows are scaled to the magnitudes. Without an adapter at the projection it returns a copy of weight.
+// products are summed in float64. With DoRA its rows are scaled to the magnitudes. Without an adapter at the projection
+// it returns a copy of weight.
 func (a *Adapter) Merge(layer int, proj string, weight []float32) ([]float32, error) {
 	merged := append([]float32(nil), weight...)
 	p, ok := a.pairs[target{layer, proj}]

@@ -53,7 +53,8 @@ func TestNewDoRA(t *testing.T) {
 	if m, ok := a.Magnitude(0, "k_proj"); !ok || m != a.Params()[2] {
 		t.Errorf("the magnitude of k_proj is %v, %t; want the third matrix", m, ok)
 	}
-	for proj, other := range map[string]*Adapter{"q_proj": a, "k_proj": mustNew(t, Options{Rank: 1, Alpha: 1, Targets: Targets{Names: []string{"k_proj"}}}, smallConfig(), 1)} {
+	plain := mustNew(t, Options{Rank: 1, Alpha: 1, Targets: Targets{Names: []string{"k_proj"}}}, smallConfig(), 1)
+	for proj, other := range map[string]*Adapter{"q_proj": a, "k_proj": plain} {
 		if _, ok := other.Magnitude(0, proj); ok {
 			t.Errorf("%s has a magnitude, want none", proj)
 		}
@@ -65,8 +66,10 @@ func TestInitMagnitudes(t *testing.T) {
 	a := newDoRA(t)
 	dir := t.TempDir()
 	wantError(t, a.Save(dir), dir, "magnitudes")
-	wantError(t, a.InitMagnitudes(func(int, string) ([]float32, error) { return nil, errors.New("no weights") }), "k_proj.lora_magnitude", "no weights")
-	wantError(t, a.InitMagnitudes(func(int, string) ([]float32, error) { return norms(4), nil }), "down_proj.lora_magnitude", "4 norms", "want 8")
+	fail := func(int, string) ([]float32, error) { return nil, errors.New("no weights") }
+	wantError(t, a.InitMagnitudes(fail), "k_proj.lora_magnitude", "no weights")
+	four := func(int, string) ([]float32, error) { return norms(4), nil }
+	wantError(t, a.InitMagnitudes(four), "down_proj.lora_magnitude", "4 norms", "want 8")
 	sizes := map[string]int{"k_proj": 4, "down_proj": 8}
 	if err := a.InitMagnitudes(func(_ int, proj string) ([]float32, error) { return norms(sizes[proj]), nil }); err != nil {
 		t.Fatal(err)

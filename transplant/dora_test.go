@@ -259,6 +259,35 @@ func TestDoRARematGivesTheSameBits(t *testing.T) {
 	}
 }
 
+// TestDoRAMagnitudeThatBecomesZero: the gradients are those of a method that had the magnitudes from the beginning, on the
+// way to 0 and back again.
+func TestDoRAMagnitudeThatBecomesZero(t *testing.T) {
+	onBothDoRA(t, func(t *testing.T, g golden, _ doraRun) {
+		gradients := func(m *Method, magnitude float32) Sweep {
+			p, _ := m.Chooser.Adapter.Magnitude(1, "v_proj")
+			p.Value[3] = magnitude
+			if err := m.Chooser.Upload(); err != nil {
+				t.Fatal(err)
+			}
+			s, err := m.Train(g.cases[:1], 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		m := g.doraMethod(t, dtypes.Float32, llama.AsStored)
+		for _, magnitude := range []float32{1, 0, 1} {
+			want := gradients(g.doraMethod(t, dtypes.Float32, llama.AsStored), magnitude)
+			sameBits(t, "chooser", m.Chooser, gradients(m, magnitude).Chooser, want.Chooser)
+			for i, p := range m.Chooser.Adapter.Params() {
+				if n := norm(want.Chooser[i]); math.IsNaN(n) || math.IsInf(n, 0) {
+					t.Errorf("gradient of %s: its norm is %v", p.Name(), n)
+				}
+			}
+		}
+	})
+}
+
 // TestDoRAMagnitudesNobodyReads: of the arguer's last layer only keys and values are, and their magnitudes alone have a
 // gradient there; everywhere else each has one.
 func TestDoRAMagnitudesNobodyReads(t *testing.T) {
