@@ -34,6 +34,7 @@ type block struct {
 	extras    map[string]extra // by projection: what an overlay adds
 	trainBase bool             // the backward pass differentiates the weights too
 	uses      map[string][]use // by part: where the graph being built uses its weights
+	made      map[string]*Node // by projection: what the forward pass kept of its output [N, out]
 	// forwardOnly says that the graph is not differentiated, so that products may take the layout that runs fastest.
 	forwardOnly bool
 }
@@ -44,8 +45,18 @@ type use struct{ x, y, of *Node }
 
 // extra is an overlay's addition to one projection, inside a graph.
 type extra struct {
-	apply  func(x, y *Node, values []*Node) *Node
-	values []*Node
+	apply         func(x, y *Node, values []*Node) *Node
+	back          func(x, y, output *Node, values []*Node) *Node
+	values, fixed []*Node
+}
+
+// over is the output of a projection whose base made y of x; output is what the forward pass kept of it, or nil.
+func (e extra) over(x, y, output *Node) *Node {
+	values := slices.Concat(e.values, e.fixed)
+	if output != nil && e.back != nil {
+		return e.back(x, y, output, values)
+	}
+	return e.apply(x, y, values)
 }
 
 // linear is xWᵀ of the named projection, x being [N, in], plus what the overlay adds: [N, out].
@@ -68,7 +79,7 @@ func (b *block) linear(proj string, x *Node) *Node {
 	}
 	b.uses[proj] = append(b.uses[proj], use{x, y, x})
 	if e, ok := b.extras[proj]; ok {
-		y = e.apply(x, y, e.values)
+		y = e.over(x, y, b.made[proj])
 	}
 	return y
 }

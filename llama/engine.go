@@ -83,7 +83,12 @@ type Overlay []map[string]Extra
 type Extra struct {
 	Signature string
 	Values    []*tensors.Tensor
+	Fixed     []*tensors.Tensor // handed to Apply behind Values; they have no gradient
 	Apply     func(x, y *graph.Node, values []*graph.Node) *graph.Node
+	// Back, if not nil, stands in for Apply in a backward pass that has kept what Apply made, output [N, out], in float32
+	// or the compute dtype. With it the gradient of a factor of the output can be told without y, which is then not
+	// computed again.
+	Back func(x, y, output *graph.Node, values []*graph.Node) *graph.Node
 	// LowRank says the same to an engine that computes on panels, which needs neither Values nor Apply.
 	LowRank *LowRank
 }
@@ -106,7 +111,7 @@ func (e *Engine) layerArgs(layer int, extras map[string]Extra) []*tensors.Tensor
 		args = append(args, e.Weights.part(layer, part)...)
 	}
 	for _, proj := range Projections() {
-		args = append(args, extras[proj].Values...)
+		args = append(append(args, extras[proj].Values...), extras[proj].Fixed...)
 	}
 	return args
 }
@@ -126,7 +131,7 @@ func (e *Engine) block(in *inputs, extras map[string]Extra) *block {
 	}
 	for _, proj := range Projections() {
 		if x, ok := extras[proj]; ok {
-			b.extras[proj] = extra{x.Apply, in.take(len(x.Values))}
+			b.extras[proj] = extra{x.Apply, x.Back, in.take(len(x.Values)), in.take(len(x.Fixed))}
 		}
 	}
 	return b

@@ -3,6 +3,7 @@ package llama
 import (
 	"slices"
 
+	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph"
 )
@@ -19,6 +20,8 @@ type cotangents struct {
 // [B, S, M], the gradients of the inserted keys and values (none when nothing is inserted) and those of what is trained,
 // in the order of blockParts.
 func (b *block) backward(keep kept, a attention, cot cotangents) (dx *Node, dInserted, dParams []*Node) {
+	b.made = b.outputs(keep, a.last)
+
 	// down: silu(gate) * up, down_proj
 	grads, dDown := b.pullBack([]*Node{b.down(keep.gate, keep.up)}, []*Node{flat(cot.dy)},
 		[]*Node{keep.gate, keep.up}, downParts)
@@ -39,6 +42,24 @@ func (b *block) backward(keep kept, a attention, cot cotangents) (dx *Node, dIns
 	// q, k, v
 	dx, dIn := b.backwardIn(keep.x, a.last, []*Node{dq, dk, dv, dMid})
 	return dx, dInserted, slices.Concat(dIn, dOut, dGateUp, dDown)
+}
+
+// outputs are those of the projections that the forward pass has kept, each [N, out]. That of o_proj is what it added to
+// the residual stream, which only float64 holds to its last digit; that of down_proj is gone.
+func (b *block) outputs(keep kept, last *Node) map[string]*Node {
+	rows := func(x *Node) *Node { // [B, S, heads, D] -> [B*S, heads*D]
+		return Reshape(x, -1, x.Shape().Dim(2)*x.Shape().Dim(3))
+	}
+	made := map[string]*Node{"q_proj": rows(keep.q), "k_proj": rows(keep.k), "v_proj": rows(keep.v),
+		"gate_proj": keep.gate, "up_proj": keep.up}
+	if keep.mid.DType() == dtypes.Float64 {
+		xq := keep.x
+		if last != nil {
+			xq = takeRows(xq, last)
+		}
+		made["o_proj"] = ConvertDType(flat(Sub(keep.mid, xq)), dtypes.Float32)
+	}
+	return made
 }
 
 // backwardIn is the stage norm and q, k, v, together with the residual connection past the attention: cotangents dq,

@@ -278,6 +278,11 @@ func (d *panelDecoder) project(layer int, x panel.Rows, all ...projection) {
 		}
 	}
 	d.multiply(added...)
+	for _, p := range all {
+		if e := d.extra(layer, p.name); e != nil && e.Gain != nil {
+			panel.GainRows(p.y.First(d.width), e.Gain.quotient)
+		}
+	}
 }
 
 // operand is x as the engine multiplies it; those in use at a time have different names.

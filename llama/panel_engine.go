@@ -22,7 +22,7 @@ func (e *Engine) Upload(values []float32, dims ...int) (*tensors.Tensor, error) 
 // NewLowRank packs factors a [rank, in] and b [out, rank], row-major, as the engine multiplies them.
 func (e *Engine) NewLowRank(a, b []float32, rank int, scale float64) *LowRank {
 	pack := packing(e.Options.Compute)
-	return &LowRank{pack(rank, len(a)/rank, a), pack(len(b)/rank, rank, b), float32(scale)}
+	return &LowRank{A: pack(rank, len(a)/rank, a), B: pack(len(b)/rank, rank, b), Scale: float32(scale)}
 }
 
 // Set replaces both factors. No stream may be running.

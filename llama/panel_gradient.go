@@ -1,11 +1,13 @@
 package llama
 
 import (
+	"sync"
+
 	"gotransplant/internal/panel"
 )
 
 // lowRankGradient are the gradients of a projection's addition, row-major.
-type lowRankGradient struct{ a, b []float32 }
+type lowRankGradient struct{ a, b, gain []float32 }
 
 // linearGradient goes back through linear: given dy it adds to the gradient of what the overlay added, and, where dx has
 // rows, to dx. x makes the projection's input again, and is asked only where an addition needs it.
@@ -38,12 +40,15 @@ type gradientsOf map[string]*lowRankGradient
 // sums are the gradients of a projection's addition, zeros at first. Their slices leave with the layer's gradients.
 func (s *panelStream) sums(g gradientsOf, proj string, e *LowRank) *lowRankGradient {
 	if g[proj] == nil {
-		zeros := func(w *panel.Weight) []float32 {
-			values := borrow[float32](&s.engine.memory.narrow, w.Out*w.In)
+		zeros := func(n int) []float32 {
+			values := borrow[float32](&s.engine.memory.narrow, n)
 			clear(values)
 			return values
 		}
-		g[proj] = &lowRankGradient{zeros(e.A), zeros(e.B)}
+		g[proj] = &lowRankGradient{a: zeros(e.A.Out * e.A.In), b: zeros(e.B.Out * e.B.In)}
+		if e.Gain != nil {
+			g[proj].gain = zeros(e.B.Out)
+		}
 	}
 	return g[proj]
 }
@@ -55,6 +60,9 @@ func (s *panelStream) values(layer int, g gradientsOf) [][]float32 {
 		if e := s.extra(layer, proj); e != nil {
 			sum := s.sums(g, proj, e)
 			all = append(all, sum.a, sum.b)
+			if e.Gain != nil {
+				all = append(all, sum.gain)
+			}
 		}
 	}
 	return all
@@ -79,7 +87,9 @@ func (s *panelStream) backward(layer int, returned *panelKV, toInput bool) (valu
 	dz := s.matrix(l.z.Rows, l.z.Panels)
 	narrow := s.matrix(dMid.Rows, dMid.Panels)
 	dMid.Narrow(narrow)
-	s.linearGradient(layer, "o_proj", func() panel.Operand { return s.operand(l.z) }, s.operand(narrow), dz, false, g)
+	attended := sync.OnceValue(func() panel.Operand { return s.operand(l.z) })
+	s.gainGradient(gained{layer, "o_proj", narrow, l.added, attended}, g)
+	s.linearGradient(layer, "o_proj", attended, s.operand(narrow), dz, false, g)
 	dq, own, moved := s.attendGradient(layer, l, dz)
 	if returned != nil {
 		back := s.spread(l.x.Panels, returned)
@@ -96,14 +106,19 @@ func (s *panelStream) backwardFeed(layer int, l *panelLayer, g gradientsOf) (dMi
 	dy := s.matrix(s.dy.Rows, s.dy.Panels)
 	s.dy.Narrow(dy)
 	dh := s.matrix(l.gate.Rows, l.gate.Panels)
-	s.linearGradient(layer, "down_proj", func() panel.Operand {
+	hidden := sync.OnceValue(func() panel.Operand {
 		h := s.matrix(l.gate.Rows, l.gate.Panels)
 		panel.SwiGLU(l.gate, l.up, h)
 		return s.operand(h)
-	}, s.operand(dy), dh, false, g)
+	})
+	s.gainGradient(gained{layer, "down_proj", dy, nil, hidden}, g)
+	s.linearGradient(layer, "down_proj", hidden, s.operand(dy), dh, false, g)
+	gate, up := s.asMade(layer, "gate_proj", l.gate), s.asMade(layer, "up_proj", l.up)
 	panel.SwiGLUGradient(dh, l.gate, l.up) // gate and up are now their gradients
 	normed, inverse := s.norm(l.mid, block.feed)
 	input := func() panel.Operand { return normed }
+	s.gainGradient(gained{layer, "gate_proj", l.gate, gate, input}, g)
+	s.gainGradient(gained{layer, "up_proj", l.up, up, input}, g)
 	dNormed := dy // no longer needed
 	s.linearGradient(layer, "gate_proj", input, s.operand(l.gate), dNormed, false, g)
 	s.linearGradient(layer, "up_proj", input, s.operand(l.up), dNormed, true, g)
@@ -183,7 +198,10 @@ func (s *panelStream) backwardIn(layer int, l *panelLayer, dMid panel.Wide, dq p
 	if toInput {
 		dNormed = s.matrix(normed.Rows, normed.Panels)
 	}
-	s.linearGradient(layer, "q_proj", func() panel.Operand { return normed }, s.operand(dq), dNormed, false, g)
+	input := func() panel.Operand { return normed }
+	cos, sin := s.queryTables(layer)
+	s.gainGradient(gained{layer, "q_proj", dq, s.turnedBack(l.q, cos, sin), input}, g)
+	s.linearGradient(layer, "q_proj", input, s.operand(dq), dNormed, false, g)
 	if !toInput {
 		s.backwardKeysValues(layer, own, panel.Wide{}, false, g)
 		return
@@ -209,9 +227,12 @@ func (s *panelStream) backwardKeysValuesAnd(layer int, own panelKV, dq *panel.Ma
 	if toInput {
 		dNormed = s.matrix(normed.Rows, normed.Panels)
 	}
+	s.gainGradient(gained{layer, "k_proj", own.k, s.turnedBack(l.k, s.cos, s.sin), input}, g)
+	s.gainGradient(gained{layer, "v_proj", own.v, panelsOfKept(l.v), input}, g)
 	s.linearGradient(layer, "k_proj", input, s.operand(own.k), dNormed, false, g)
 	s.linearGradient(layer, "v_proj", input, s.operand(own.v), dNormed, true, g)
 	if dq != nil {
+		s.gainGradient(gained{layer, "q_proj", *dq, s.turnedBack(l.q, s.cos, s.sin), input}, g)
 		s.linearGradient(layer, "q_proj", input, s.operand(*dq), dNormed, true, g)
 	}
 	s.dy = panel.Wide{}

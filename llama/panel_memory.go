@@ -22,7 +22,7 @@ func (m *panelModel) bytes() int64 {
 }
 
 // Bytes is the memory that the factors take.
-func (l *LowRank) Bytes() int64 { return l.A.Bytes() + l.B.Bytes() }
+func (l *LowRank) Bytes() int64 { return l.A.Bytes() + l.B.Bytes() + l.Gain.bytes() }
 
 // PanelNeeds are the bytes that a stream computed on panels holds.
 type PanelNeeds struct {
@@ -42,7 +42,7 @@ type PanelNeeds struct {
 
 // PanelNeeds counts what the functions of panel_stream.go, panel_gradient.go and panel_head.go borrow for rows sequences
 // of up to length tokens; movedIn and movedOut are the states that each may take in or hand over. What is borrowed in a
-// call is given back at its end. Additions to projections are left out: their rank is small.
+// call is given back at its end. Additions to projections are left out: their rank is small, and of gains GainNeeds tells.
 func (e *Engine) PanelNeeds(rows, length, movedIn, movedOut int) PanelNeeds {
 	c := e.Weights.Config
 	columns := func(n int) int { return rows * panelsOf(n) * panel.Lanes }

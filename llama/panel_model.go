@@ -2,6 +2,7 @@ package llama
 
 import (
 	"fmt"
+	"sync"
 	"unsafe"
 
 	"gotransplant/internal/panel"
@@ -21,6 +22,7 @@ type panelModel struct {
 	finalNorm   []float32     // [M]
 	layers      []panelBlock
 	frequencies []float64 // [D/2]
+	rowSquares  sync.Map  // of projections, as asked for: []float64 by *panel.Weight
 }
 
 // panelBlock is one block: projections by name, and the gains of its two norms.

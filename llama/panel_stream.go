@@ -13,6 +13,7 @@ import (
 type LowRank struct {
 	A, B  *panel.Weight
 	Scale float32
+	Gain  *Gain // nil, or a gain of the sum
 }
 
 // panelStream is a Stream computed by the kernels of internal/panel, on the calling goroutine alone: everything of a
@@ -208,6 +209,15 @@ func (s *panelStream) operand(m panel.Matrix) panel.Operand {
 
 // linear is the named projection of x: [out].
 func (s *panelStream) linear(layer int, proj string, x panel.Operand) panel.Matrix {
+	y := s.sum(layer, proj, x)
+	if g := s.gain(layer, proj); g != nil {
+		panel.Gain(y, g.quotient)
+	}
+	return y
+}
+
+// sum is linear before the gain.
+func (s *panelStream) sum(layer int, proj string, x panel.Operand) panel.Matrix {
 	w := s.model.layers[layer].projections[proj]
 	y := s.matrix(w.Out, x.Panels)
 	if columns := s.few(layer, proj); columns != nil {

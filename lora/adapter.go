@@ -12,23 +12,37 @@ import (
 )
 
 // Param is one matrix of an adapter. For a projection with weight [out, in] and rank r, A is [r, in] and B is
-// [out, r], row-major. Value may be changed in place, as an optimizer does.
+// [out, r], row-major; with DoRA there is also the magnitude, [out, 1]. Value may be changed in place, as an optimizer
+// does.
 type Param struct {
 	Layer int
 	Proj  string // one of [Projections]
-	Kind  string // "A" or "B"
+	Kind  string // "A", "B" or "magnitude"
 	Shape [2]int
 	Value []float32
 }
 
 // Name is the tensor's name in a PEFT file.
 func (p *Param) Name() string {
-	return "base_model.model." + target{p.Layer, p.Proj}.module() + ".lora_" + p.Kind + ".weight"
+	module := "base_model.model." + target{p.Layer, p.Proj}.module()
+	if p.Kind == kindMagnitude {
+		return module + magnitudeSuffix
+	}
+	return module + ".lora_" + p.Kind + ".weight"
+}
+
+// Dims are the tensor's dimensions in a PEFT file, where a magnitude is a vector.
+func (p *Param) Dims() []int {
+	if p.Kind == kindMagnitude {
+		return p.Shape[:1]
+	}
+	return p.Shape[:]
 }
 
 // pair is what an adapter adds to one projection.
 type pair struct {
 	a, b  *Param
+	m     *Param // nil without DoRA
 	scale float64
 }
 
@@ -38,6 +52,7 @@ type Adapter struct {
 	config Config
 	params []*Param
 	pairs  map[target]pair
+	unset  bool // the magnitudes have no values yet
 }
 
 // Options describes a new adapter.
@@ -45,6 +60,7 @@ type Options struct {
 	Rank    int     // at least 1
 	Alpha   float64 // the scale is Alpha/Rank, or Alpha/sqrt(Rank) with RSLoRA
 	RSLoRA  bool
+	DoRA    bool // the magnitudes must then be given by [Adapter.InitMagnitudes]
 	Targets Targets
 	// BaseModel is written as base_model_name_or_path.
 	BaseModel string
@@ -54,7 +70,8 @@ type Options struct {
 // Kaiming initialisation with a = sqrt(5), and B is zero. Each matrix draws from a stream made of the seed and its own
 // name, so its values do not depend on which other projections are targets.
 func New(o Options, c model.Config, seed uint64) (*Adapter, error) {
-	config := Config{TaskType: "CAUSAL_LM", BaseModel: o.BaseModel, Rank: o.Rank, Alpha: o.Alpha, RSLoRA: o.RSLoRA, Targets: o.Targets}
+	config := Config{TaskType: "CAUSAL_LM", BaseModel: o.BaseModel, Rank: o.Rank, Alpha: o.Alpha, RSLoRA: o.RSLoRA,
+		DoRA: o.DoRA, Targets: o.Targets}
 	if err := config.validate(); err != nil {
 		return nil, fmt.Errorf("new adapter: %w", err)
 	}
@@ -68,6 +85,7 @@ func New(o Options, c model.Config, seed uint64) (*Adapter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("new adapter: %w", err)
 	}
+	a.unset = o.DoRA
 	for _, p := range a.params {
 		if p.Kind == "A" {
 			fillUniform(p, seed)
@@ -105,7 +123,12 @@ func newEmpty(config Config, c model.Config) (*Adapter, error) {
 		pa := &Param{t.layer, t.proj, "A", [2]int{rank, in}, make([]float32, rank*in)}
 		pb := &Param{t.layer, t.proj, "B", [2]int{out, rank}, make([]float32, out*rank)}
 		a.params = append(a.params, pa, pb)
-		a.pairs[t] = pair{pa, pb, scale}
+		p := pair{a: pa, b: pb, scale: scale}
+		if config.DoRA {
+			p.m = &Param{t.layer, t.proj, kindMagnitude, [2]int{out, 1}, make([]float32, out)}
+			a.params = append(a.params, p.m)
+		}
+		a.pairs[t] = p
 	}
 	return a, nil
 }
@@ -133,8 +156,8 @@ func (c Config) rankAndScale(module string) (rank int, scale float64, err error)
 // Config returns what adapter_config.json says of the adapter.
 func (a *Adapter) Config() Config { return a.config }
 
-// Params returns the matrices in a fixed order: by layer, then in the order of [Projections], A before B. The slice is
-// the adapter's own.
+// Params returns the matrices in a fixed order: by layer, then in the order of [Projections], A before B before the
+// magnitude. The slice is the adapter's own.
 func (a *Adapter) Params() []*Param { return a.params }
 
 // Pair returns A [r, in] and B [out, r] of one projection; ok is false when the adapter does not touch it.
@@ -156,7 +179,8 @@ func (a *Adapter) CheckTrainable() error {
 }
 
 // Merge returns weight + scale * B * A for one projection, in which weight is its base weight [out, in], row-major; the
-// products are summed in float64. Without an adapter at the projection it returns a copy of weight.
+// products are summed in float64. With DoRA its rows are scaled to the magnitudes. Without an adapter at the projection
+// it returns a copy of weight.
 func (a *Adapter) Merge(layer int, proj string, weight []float32) ([]float32, error) {
 	merged := append([]float32(nil), weight...)
 	p, ok := a.pairs[target{layer, proj}]
@@ -176,6 +200,9 @@ func (a *Adapter) Merge(layer int, proj string, weight []float32) ([]float32, er
 			}
 			merged[o*in+i] = float32(float64(weight[o*in+i]) + p.scale*sum)
 		}
+	}
+	if err := a.ToMagnitudes(layer, proj, merged); err != nil {
+		return nil, err
 	}
 	return merged, nil
 }

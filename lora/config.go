@@ -18,6 +18,7 @@ type Config struct {
 	Rank              int      // r
 	Alpha             float64  // lora_alpha
 	RSLoRA            bool     // use_rslora: scale by 1/sqrt(r) instead of 1/r
+	DoRA              bool     // use_dora: directions by A and B, magnitudes apart
 	Dropout           float64  // lora_dropout: inactive at inference, refused by [Adapter.CheckTrainable]
 	Targets           Targets  // target_modules
 	Exclude           Targets  // exclude_modules
@@ -65,6 +66,8 @@ func (c *Config) set(key string, value json.RawMessage) error {
 		return json.Unmarshal(value, &c.Alpha)
 	case "use_rslora":
 		return optional(value, &c.RSLoRA)
+	case "use_dora":
+		return optional(value, &c.DoRA)
 	case "lora_dropout":
 		return json.Unmarshal(value, &c.Dropout)
 	case "target_modules":
@@ -84,7 +87,7 @@ func (c *Config) set(key string, value json.RawMessage) error {
 	}
 }
 
-// refuse judges a key that is not stored: nil when its value leaves plain LoRA as it is.
+// refuse judges a key that is not stored: nil when its value leaves LoRA and DoRA as they are.
 func refuse(key string, value json.RawMessage) error {
 	var text string
 	isText := json.Unmarshal(value, &text) == nil
@@ -148,7 +151,7 @@ func (c *Config) validate() error {
 	return errors.Join(errs...)
 }
 
-// MarshalJSON writes the keys PEFT itself writes for a plain LoRA, in a fixed order.
+// MarshalJSON writes the keys PEFT itself writes for LoRA and DoRA, in a fixed order.
 func (c Config) MarshalJSON() ([]byte, error) {
 	orNull := func(s string) any {
 		if s == "" {
@@ -170,7 +173,7 @@ func (c Config) MarshalJSON() ([]byte, error) {
 		{"rank_pattern", c.RankPattern}, {"alpha_pattern", c.AlphaPattern},
 		{"layers_to_transform", c.LayersToTransform}, {"layers_pattern", c.LayersPattern},
 		{"bias", "none"}, {"fan_in_fan_out", false}, {"init_lora_weights", true}, {"modules_to_save", nil},
-		{"use_dora", false}, {"inference_mode", true},
+		{"use_dora", c.DoRA}, {"inference_mode", true},
 	}
 	var b strings.Builder
 	for i, m := range members {

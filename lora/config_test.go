@@ -9,14 +9,14 @@ import (
 
 func TestParseConfig(t *testing.T) {
 	content := `{"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "base", "r": 16,
-		"lora_alpha": 24.5, "use_rslora": true, "lora_dropout": 0.05, "target_modules": ["q_proj", "up_proj"],
+		"lora_alpha": 24.5, "use_rslora": true, "use_dora": true, "lora_dropout": 0.05, "target_modules": ["q_proj", "up_proj"],
 		"exclude_modules": "x.*", "rank_pattern": {"z": 4, "a": 2}, "alpha_pattern": {"b": 0.5},
 		"layers_to_transform": 3, "layers_pattern": "layers"}`
 	got, err := ParseConfig("c.json", []byte(content))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Config{BaseModel: "base", TaskType: "CAUSAL_LM", Rank: 16, Alpha: 24.5, RSLoRA: true, Dropout: 0.05,
+	want := Config{BaseModel: "base", TaskType: "CAUSAL_LM", Rank: 16, Alpha: 24.5, RSLoRA: true, DoRA: true, Dropout: 0.05,
 		Targets: Targets{Names: []string{"q_proj", "up_proj"}}, Exclude: Targets{Regex: "x.*"},
 		RankPattern: Patterns{{"z", 4}, {"a", 2}}, AlphaPattern: Patterns{{"b", 0.5}},
 		LayersToTransform: []int{3}, LayersPattern: []string{"layers"}}
@@ -65,7 +65,7 @@ func TestParseConfigRefusesByKey(t *testing.T) {
 		{`"bias": "all"`, "bias"}, {`"bias": null`, "bias"},
 		{`"fan_in_fan_out": true`, "fan_in_fan_out"},
 		{`"modules_to_save": ["lm_head"]`, "modules_to_save"},
-		{`"use_dora": true`, "use_dora"},
+		{`"use_dora": "yes"`, "use_dora"},
 		{`"init_lora_weights": "pissa_niter_16"`, "init_lora_weights"}, {`"init_lora_weights": "olora"`, "init_lora_weights"},
 		{`"init_lora_weights": "loftq"`, "init_lora_weights"}, {`"init_lora_weights": "corda"`, "init_lora_weights"},
 		{`"init_lora_weights": "eva"`, "init_lora_weights"},
@@ -95,8 +95,8 @@ func TestParseConfigRefusesByKey(t *testing.T) {
 }
 
 func TestParseConfigListsEverything(t *testing.T) {
-	_, err := ParseConfig("c.json", []byte(`{"bias": "all", "use_dora": true, "r": -1}`))
-	wantError(t, err, "bias", "use_dora", "r: -1", "peft_type: missing")
+	_, err := ParseConfig("c.json", []byte(`{"bias": "all", "lora_bias": true, "r": -1}`))
+	wantError(t, err, "bias", "lora_bias", "r: -1", "peft_type: missing")
 	for _, broken := range []string{"", "[]", `{"r": 1`, `{"r": 1} x`, `{"r": }`, `"text"`} {
 		if _, err := ParseConfig("c.json", []byte(broken)); err == nil || !strings.HasPrefix(err.Error(), "c.json: ") {
 			t.Errorf("%q: got %v, want an error that names the file", broken, err)

@@ -110,7 +110,7 @@ func (a *Adapter) fill(path string, tensors []safetensors.Tensor) error {
 	}
 	for _, p := range a.params {
 		if _, ok := filled[p.Name()]; !ok {
-			problems = append(problems, fmt.Sprintf("missing %s %v", p.Name(), p.Shape))
+			problems = append(problems, fmt.Sprintf("missing %s %v", p.Name(), p.Dims()))
 		}
 	}
 	if len(problems) > 0 {
@@ -119,9 +119,18 @@ func (a *Adapter) fill(path string, tensors []safetensors.Tensor) error {
 	return nil
 }
 
+// magnitudeSuffix ends the name of a magnitude in PEFT's files.
+const magnitudeSuffix = ".lora_magnitude_vector"
+
 // withoutAdapterName drops the adapter's name, which PEFT keeps out of its files but full state dicts carry:
-// "lora_A.default.weight" becomes "lora_A.weight".
+// "lora_A.default.weight" becomes "lora_A.weight". The magnitude is a module's weight in PEFT's models and goes by the
+// module's name in its files.
 func withoutAdapterName(name string) string {
+	for _, ending := range []string{".default.weight", ".weight", ".default"} {
+		if stem, ok := strings.CutSuffix(name, magnitudeSuffix+ending); ok {
+			return stem + magnitudeSuffix
+		}
+	}
 	for _, kind := range []string{"A", "B"} {
 		if stem, ok := strings.CutSuffix(name, ".lora_"+kind+".default.weight"); ok {
 			return stem + ".lora_" + kind + ".weight"
@@ -132,8 +141,8 @@ func withoutAdapterName(name string) string {
 
 // set stores a tensor of p's shape as float32.
 func (p *Param) set(t safetensors.Tensor) error {
-	if !slices.Equal(t.Shape, p.Shape[:]) {
-		return fmt.Errorf("shape %v, want %v", t.Shape, p.Shape)
+	if !slices.Equal(t.Shape, p.Dims()) {
+		return fmt.Errorf("shape %v, want %v", t.Shape, p.Dims())
 	}
 	if !slices.Contains([]safetensors.DType{"F64", "F32", "F16", "BF16"}, t.DType) {
 		return fmt.Errorf("dtype %s, want F64, F32, F16 or BF16", t.DType)
@@ -149,12 +158,15 @@ func (p *Param) set(t safetensors.Tensor) error {
 // Save writes a PEFT directory, making it if need be: float32 tensors and a config that PEFT reads back. The same
 // adapter gives the same bytes, and each file is whole or not written; the config is written last.
 func (a *Adapter) Save(dir string) error {
+	if a.unset {
+		return fmt.Errorf("save adapter to %s: it is a new DoRA adapter without magnitudes: give them with InitMagnitudes", dir)
+	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("save adapter: %w", err)
 	}
 	var tensors []safetensors.Tensor
 	for _, p := range a.params {
-		tensors = append(tensors, float32Tensor(p.Name(), p.Shape[:], p.Value))
+		tensors = append(tensors, float32Tensor(p.Name(), p.Dims(), p.Value))
 	}
 	// PEFT, like Transformers, wants to be told that the tensors are PyTorch's.
 	metadata := map[string]string{"format": "pt"}

@@ -2,6 +2,7 @@ package transplant
 
 import (
 	"fmt"
+	"slices"
 
 	"gotransplant/llama"
 
@@ -154,7 +155,7 @@ func (r *Role) deviceBytes(e *llama.Engine) (total int64) {
 			if extra.LowRank != nil {
 				total += extra.LowRank.Bytes()
 			}
-			for _, t := range extra.Values {
+			for _, t := range slices.Concat(extra.Values, extra.Fixed) {
 				total += e.Room(t.Shape())
 			}
 		}

@@ -8,10 +8,12 @@ type panelSweep struct {
 	*Method
 	train           bool
 	arguer, chooser llama.PanelNeeds
-	tables          int64
-	streams         int64 // residual streams, or their gradients
-	kept, moved     int64
-	peak            llama.Peak
+	// gains are what gains of projections add to a layer on its way back: a whole one, and one of keys and values alone
+	arguerGains, arguerKeyGains, chooserGains int64
+	tables                                    int64
+	streams                                   int64 // residual streams, or their gradients
+	kept, moved                               int64
+	peak                                      llama.Peak
 }
 
 // rehearsePanels is rehearse for an engine that computes on panels.
@@ -24,6 +26,8 @@ func (m *Method) rehearsePanels(g group, train bool) (begun, peak llama.Peak) {
 	if last, _ := m.span(); last >= 0 {
 		s.arguer = m.Engine.PanelNeeds(g.rows, need.Arguer, 0, g.shape.Moved)
 	}
+	s.arguerGains, s.arguerKeyGains = m.Arguer.gainNeeds(g.rows, need.Arguer)
+	s.chooserGains, _ = m.Chooser.gainNeeds(g.rows, need.Chooser)
 	s.tables, s.streams = s.arguer.Tables+s.chooser.Tables, s.arguer.Residual+s.chooser.Residual
 	begun = s.now(0)
 	for layer := range m.layers() {
@@ -103,16 +107,16 @@ func (s *panelSweep) backward(layer int) {
 		handed = s.arguer.Moved
 		defer func() { s.moved -= s.arguer.Moved + s.chooser.Rotated }()
 	}
-	s.note(s.again(s.chooser) + s.chooser.Backward)
+	s.note(s.again(s.chooser) + s.chooser.Backward + s.chooserGains)
 	s.kept -= s.keeps(s.chooser, s.made(layer), true)
 	switch {
 	case layer > last || !s.TrainsArguer():
 	case layer == last:
 		s.streams += s.arguer.Residual
-		s.note(s.arguer.BackwardInput - s.arguer.Residual + handed)
+		s.note(s.arguer.BackwardInput + s.arguerKeyGains - s.arguer.Residual + handed)
 		s.kept -= s.arguer.Residual
 	default:
-		s.note(s.again(s.arguer) + s.arguer.Backward + handed)
+		s.note(s.again(s.arguer) + s.arguer.Backward + s.arguerGains + handed)
 		s.kept -= s.keeps(s.arguer, s.arguer.Kept, true)
 	}
 }

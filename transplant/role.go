@@ -17,7 +17,7 @@ type Role struct {
 	overlay llama.Overlay
 }
 
-// NewRole puts an adapter where an engine needs it.
+// NewRole puts an adapter where an engine needs it. A new DoRA adapter gets its magnitudes from the engine's weights.
 func NewRole(e *llama.Engine, a *lora.Adapter) (*Role, error) {
 	r := &Role{Adapter: a, engine: e, overlay: make(llama.Overlay, e.Weights.Config.NumHiddenLayers)}
 	for layer := range r.overlay {
@@ -28,6 +28,7 @@ func NewRole(e *llama.Engine, a *lora.Adapter) (*Role, error) {
 				continue
 			}
 			scale := a.Scale(layer, proj)
+			_, dora := a.Magnitude(layer, proj)
 			extra := llama.Extra{
 				Signature: fmt.Sprintf("lora r=%d scale=%v", pa.Shape[0], scale),
 				Values:    make([]*tensors.Tensor, 2),
@@ -35,12 +36,21 @@ func NewRole(e *llama.Engine, a *lora.Adapter) (*Role, error) {
 					return lora.Apply(x, y, values[0], values[1], scale)
 				},
 			}
+			if dora {
+				extra.Values, extra.Fixed = make([]*tensors.Tensor, 3), make([]*tensors.Tensor, 1)
+				extra.Apply = func(x, y *graph.Node, values []*graph.Node) *graph.Node {
+					return newDoRA(values, scale).Apply(x, y)
+				}
+			}
 			if e.Panels() {
-				extra.Values = nil
+				extra.Values, extra.Fixed = nil, nil
 				extra.LowRank = e.NewLowRank(pa.Value, pb.Value, pa.Shape[0], scale)
 			}
 			r.overlay[layer][proj] = extra
 		}
+	}
+	if err := a.InitMagnitudes(r.rowNorms); err != nil {
+		return nil, fmt.Errorf("new adapter: %w", err)
 	}
 	return r, r.Upload()
 }
@@ -50,22 +60,33 @@ func (r *Role) Upload() error {
 	for layer, extras := range r.overlay {
 		for proj, extra := range extras {
 			a, b, _ := r.Adapter.Pair(layer, proj)
+			if m, ok := r.Adapter.Magnitude(layer, proj); ok {
+				if err := r.uploadMagnitude(m); err != nil {
+					return err
+				}
+			}
 			if extra.LowRank != nil {
 				extra.LowRank.Set(a.Value, b.Value)
 				continue
 			}
 			for i, p := range []*lora.Param{a, b} {
-				if old := extra.Values[i]; old != nil {
-					old.MustFinalizeAll()
-				}
-				t, err := r.engine.Upload(p.Value, p.Shape[0], p.Shape[1])
-				if err != nil {
+				if err := r.put(&extra.Values[i], p.Value, p.Shape[0], p.Shape[1]); err != nil {
 					return fmt.Errorf("upload %s: %w", p.Name(), err)
 				}
-				extra.Values[i] = t
 			}
 		}
 	}
+	return nil
+}
+
+// put replaces a tensor on the device.
+func (r *Role) put(place **tensors.Tensor, values []float32, dims ...int) error {
+	t, err := r.engine.Upload(values, dims...)
+	if err != nil {
+		return err
+	}
+	release(*place)
+	*place = t
 	return nil
 }
 

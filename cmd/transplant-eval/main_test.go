@@ -323,3 +323,24 @@ func TestHelp(t *testing.T) {
 		}
 	}
 }
+
+// TestDoRAPredictions: adapters are DoRA's where their config says so; the log-probabilities are PyTorch's.
+func TestDoRAPredictions(t *testing.T) {
+	dora := func(parts ...string) string {
+		return filepath.Join(append([]string{"..", "..", "transplant", "testdata", "golden-dora"}, parts...)...)
+	}
+	var expected struct{ Rows []goldenRow }
+	content, err := os.ReadFile(dora("expected.json"))
+	if err == nil {
+		err = json.Unmarshal(content, &expected)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rows, _ := evaluateInto(t, "--arguer-adapter", dora("adapters", "arguer"), "--chooser-adapter", dora("adapters", "chooser"))
+	for i, p := range rows {
+		row := fmt.Sprintf("row %d ", i+1)
+		within(t, row+"logprob_1", p.LogProb1, expected.Rows[i].LogProb1, 1e-4)
+		within(t, row+"logprob_2", p.LogProb2, expected.Rows[i].LogProb2, 1e-4)
+	}
+}

@@ -350,7 +350,7 @@ func TestHelp(t *testing.T) {
 	for flag := range strings.FieldsSeq("model data arguer-adapter chooser-adapter argue-template choose-template " +
 		"out backend dtype residual seed test-fraction no-transplant share-adapter transplant-layers stop-gradient " +
 		"steps epochs batch-size micro-batch lr beta1 beta2 eps weight-decay clip-norm warmup schedule " +
-		"lora-rank lora-alpha lora-targets shuffle " +
+		"lora-rank lora-alpha lora-targets dora shuffle " +
 		"eval-every save-every resume mask-choice max-tokens skip-long") {
 		if !strings.Contains(r.out, "--"+flag+" ") {
 			t.Errorf("--help does not list --%s", flag)

@@ -150,7 +150,7 @@ func (s Settings) adapter(path string, c model.Config, role uint64) (*lora.Adapt
 	if s.Model != "" {
 		base = filepath.Base(s.Model)
 	}
-	o := lora.Options{Rank: s.LoraRank, Alpha: s.LoraAlpha, Targets: targets, BaseModel: base}
+	o := lora.Options{Rank: s.LoraRank, Alpha: s.LoraAlpha, Targets: targets, DoRA: s.DoRA, BaseModel: base}
 	a, err := lora.New(o, c, 2*s.Seed+role)
 	if err != nil {
 		return nil, fmt.Errorf("--lora-targets %s, --lora-rank %d: %w", s.LoraTargets, s.LoraRank, err)

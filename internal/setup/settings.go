@@ -63,6 +63,7 @@ type Training struct {
 	LoraRank     int     `json:"lora-rank"`
 	LoraAlpha    float64 `json:"lora-alpha"`
 	LoraTargets  string  `json:"lora-targets"`
+	DoRA         bool    `json:"dora"`
 	Shuffle      bool    `json:"shuffle"`
 	StopGradient bool    `json:"stop-gradient"`
 	EvalEvery    int     `json:"eval-every"`

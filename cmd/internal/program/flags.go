@@ -93,6 +93,7 @@ func Training(t *setup.Training) Group {
 	f.IntVar(&t.LoraRank, "lora-rank", t.LoraRank, "`rank` of new adapters")
 	f.Float64Var(&t.LoraAlpha, "lora-alpha", t.LoraAlpha, "alpha of new adapters: they are scaled by alpha/rank, a `number`")
 	f.StringVar(&t.LoraTargets, "lora-targets", t.LoraTargets, "`projections` of new adapters: names, all-linear, or a regular expression")
+	f.BoolVar(&t.DoRA, "dora", t.DoRA, "new adapters are DoRA's (weight-decomposed): the norm of every row is trained apart from its direction")
 	f.BoolVar(&t.StopGradient, "stop-gradient", t.StopGradient, "keep the loss from reaching the arguer")
 	f.BoolVar(&t.Shuffle, "shuffle", t.Shuffle, "new order in every epoch; false: file order")
 	f.IntVar(&t.EvalEvery, "eval-every", t.EvalEvery, "`updates` between scores of the held-out rows (0: first and last only)")

@@ -1,0 +1,116 @@
+package llama
+
+import "gotransplant/internal/panel"
+
+// gain is what multiplies a projection's output, or nil.
+func (s *panelStream) gain(layer int, proj string) *Gain {
+	if e := s.extra(layer, proj); e != nil {
+		return e.Gain
+	}
+	return nil
+}
+
+// gained is a projection on its way back.
+type gained struct {
+	layer int
+	proj  string
+	dy    panel.Matrix                // the gradient of its output
+	made  func(p int, into []float32) // copies panel p of its output; nil: it was not kept
+	x     func() panel.Operand        // its input
+}
+
+// gainGradient goes back through a projection's gain, if it has one: the gain's gradient is added to g, and dy becomes the
+// gradient of what the gain multiplies. Of an output y = value / over * u, kept as it was, a sum of dy y over the columns
+// is the gradient times value; where y says nothing about u, that is computed again.
+func (s *panelStream) gainGradient(o gained, g gradientsOf) {
+	gain := s.gain(o.layer, o.proj)
+	if gain == nil {
+		return
+	}
+	sums, divisor := s.zeros(o.dy.Rows, 1), gain.value
+	if o.made != nil && gain.recoverable {
+		y := s.matrix(o.dy.Rows, 1)
+		for p := range o.dy.Panels {
+			o.made(p, y.Data)
+			panel.AddProducts(o.dy.Panel(p), y.Data, sums.Data)
+		}
+	} else {
+		u := s.sum(o.layer, o.proj, o.x())
+		for p := range o.dy.Panels {
+			panel.AddProducts(o.dy.Panel(p), u.Panel(p), sums.Data)
+		}
+		divisor = gain.over
+	}
+	to := s.sums(g, o.proj, s.extra(o.layer, o.proj)).gain
+	for r := range to {
+		var sum float64
+		for _, v := range sums.Data[r*panel.Lanes : (r+1)*panel.Lanes] {
+			sum += float64(v)
+		}
+		to[r] += float32(sum / float64(divisor[r]))
+	}
+	panel.Gain(o.dy, gain.quotient)
+}
+
+// panelsOfKept copies panels of m, if it was kept.
+func panelsOfKept(m panel.Matrix) func(p int, into []float32) {
+	if m.Rows == 0 {
+		return nil
+	}
+	return func(p int, into []float32) { copy(into, m.Panel(p)) }
+}
+
+// turnedBack copies panels of queries or keys as they were before they were rotated.
+func (s *panelStream) turnedBack(m, cos, sin panel.Matrix) func(p int, into []float32) {
+	if m.Rows == 0 {
+		return nil
+	}
+	one := func(m panel.Matrix, p int) panel.Matrix {
+		return panel.Matrix{Rows: m.Rows, Panels: 1, Data: m.Panel(p)}
+	}
+	return func(p int, into []float32) {
+		copy(into, m.Panel(p))
+		panel.Rotate(panel.Matrix{Rows: m.Rows, Panels: 1, Data: into}, one(cos, p), one(sin, p), s.engine.Weights.Config.HeadDim, true)
+	}
+}
+
+// added makes panels of what o_proj added to the residual stream, which float64 holds to its last digit.
+func (l *panelLayer) added(p int, into []float32) {
+	panel.Difference(l.mid.Panel(p), l.xq.Panel(p), into)
+}
+
+// asMade makes panels of gate or up, which their gradients are about to replace, if a gain needs them.
+func (s *panelStream) asMade(layer int, proj string, m panel.Matrix) func(p int, into []float32) {
+	if g := s.gain(layer, proj); g == nil || !g.recoverable {
+		return nil
+	}
+	kept := s.matrix(m.Rows, m.Panels)
+	copy(kept.Data, m.Data)
+	return panelsOfKept(kept)
+}
+
+// GainNeeds are the bytes that gains among a layer's extras have it borrow on its way back, beside PanelNeeds, for rows
+// sequences of up to length tokens: for a whole layer, and for one of which keys and values alone were computed.
+func (e *Engine) GainNeeds(extras map[string]Extra, rows, length int) (whole, keys int64) {
+	columns := rows * panelsOf(length) * panel.Lanes
+	for proj, x := range extras {
+		if x.LowRank == nil || x.LowRank.Gain == nil {
+			continue
+		}
+		output := 4 * int64(capacity(x.LowRank.B.Out*columns))
+		switch proj {
+		case "k_proj", "v_proj":
+			keys += output
+		case "gate_proj", "up_proj":
+			whole += output // copied, or again
+			continue
+		case "down_proj":
+			whole += output + 4*int64(capacity(x.LowRank.A.In*columns)) // again, with its input
+			continue
+		}
+		if !x.LowRank.Gain.recoverable {
+			whole += output
+		}
+	}
+	return whole, keys
+}
