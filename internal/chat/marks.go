@@ -18,16 +18,6 @@ type Rendered struct {
 	Ordinary []tokenizer.Range
 }
 
-// Tokenizer is what this package asks of one.
-type Tokenizer interface {
-	Encode(text string, ordinary []tokenizer.Range) []tokenizer.Token
-	Decode(ids []int32) string
-	BOS() (id int32, ok bool)
-	TokenID(s string) (int32, bool)
-	TokenString(id int32) (string, bool)
-	AddedTokens() []string
-}
-
 // Converse renders a conversation so that it can be told what of the text messages said. A template may do with a text what
 // it likes, so the text itself is asked: wherever a message has what an added token begins with, ends with or is, two marks
 // that are no characters are put around it, and the template is rendered once more. If taking the marks out of the outcome
@@ -35,12 +25,12 @@ type Tokenizer interface {
 // looks at these characters, so that the marks change what it does, is refused for this conversation. So is one that takes
 // a message's text apart and makes a special token of it: a third rendering, with other text between the marks, must have
 // the same special tokens.
-func (t *Template) Converse(messages []Message, prompt bool, tok Tokenizer) (Rendered, error) {
+func (t *Template) Converse(messages []Message, prompt bool, tok *tokenizer.Tokenizer) (Rendered, error) {
 	text, err := t.Render(messages, prompt)
 	if err != nil {
 		return Rendered{}, err
 	}
-	m, err := newMarker(messages, t.Text, tok.AddedTokens())
+	m, err := newMarker(messages, t.Text, protected(tok))
 	if err != nil {
 		return Rendered{}, err
 	}
@@ -73,6 +63,18 @@ func (t *Template) Converse(messages []Message, prompt bool, tok Tokenizer) (Ren
 	return r, nil
 }
 
+// protected are the tokens that a message must not say: the special ones, and those that look so whatever the tokenizer
+// declares them to be. Other added tokens are text, and mean in a message what they mean elsewhere.
+func protected(tok *tokenizer.Tokenizer) []string {
+	all := tok.SpecialTokens()
+	for _, token := range tok.PlainAddedTokens() {
+		if looksSpecial.FindString(token) == token {
+			all = append(all, token)
+		}
+	}
+	return all
+}
+
 // changed is a message's value with every text in it changed, but for roles, on which templates decide.
 func changed(value any, key string, change func(s string) string) any {
 	switch v := value.(type) {
@@ -97,7 +99,7 @@ func changed(value any, key string, change func(s string) string) any {
 	return value
 }
 
-// marker finds in texts what could become an added token, or part of one.
+// marker finds in texts what could become a protected token, or part of one.
 type marker struct {
 	open, close string
 	tokens      []string
@@ -122,7 +124,7 @@ func newMarker(messages []Message, template string, tokens []string) (*marker, e
 	return &marker{open: free[0], close: free[1], tokens: tokens}, nil
 }
 
-// spans are the places in s that could be of an added token: it stands there whole, or s begins with the end of one, or
+// spans are the places in s that could be of a protected token: it stands there whole, or s begins with the end of one, or
 // ends with the beginning of one. White space alone is left out: templates trim it.
 func (m *marker) spans(s string) []tokenizer.Range {
 	var all []tokenizer.Range
@@ -212,8 +214,8 @@ func (m *marker) unmark(text string) Rendered {
 	return r
 }
 
-// specials are the added tokens that a tokenizer finds.
-func (m *marker) specials(tok Tokenizer, r Rendered) (ids []int32) {
+// specials are the protected tokens that a tokenizer finds.
+func (m *marker) specials(tok *tokenizer.Tokenizer, r Rendered) (ids []int32) {
 	for _, token := range tok.Encode(r.Text, r.Ordinary) {
 		if s, ok := tok.TokenString(token.ID); ok && slices.Contains(m.tokens, s) {
 			ids = append(ids, token.ID)
