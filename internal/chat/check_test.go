@@ -123,13 +123,12 @@ func TestMissingBOS(t *testing.T) {
 	}
 }
 
-// TestCheckInLlama3: <|user|> is ten characters of text to LLaMA-3, and its base model stops elsewhere than its chats do.
+// TestCheckInLlama3: <|user|> is five tokens of text to LLaMA-3, and its base model stops elsewhere than its chats do.
 func TestCheckInLlama3(t *testing.T) {
 	tok := llama3(t)
 	m := Model{BOS: "<|begin_of_text|>", EOS: "<|end_of_text|>"}
 	err := m.Check(newTemplate(t, userTurns), tok, Options{Stop: []int32{128001}})
-	if err == nil || !strings.Contains(err.Error(), `"<|user|>" is no token of the vocabulary but the text of 4: [27 91 882 91]`) &&
-		!strings.Contains(err.Error(), `"<|user|>" is no token of the vocabulary but the text of 5: [27 91 882 91 29]`) {
+	if err == nil || !strings.Contains(err.Error(), `"<|user|>" is no token of the vocabulary but the text of 5: [27 91 882 91 29]`) {
 		t.Errorf("got %v, want the ids of <|user|>", err)
 	}
 	template, err := m.Template("llama3")
@@ -177,7 +176,7 @@ func TestMessagesAreText(t *testing.T) {
 		{"measured", `{% for m in messages %}{{ m.content | length }}{{ m.content }}{% endfor %}`, lone("<|eot_id|>"), -1},
 		{"measured, without special text", `{% for m in messages %}{{ m.content | length }}{{ m.content }}{% endfor %}`, lone("eot"), 0},
 		{"made by the template", `{% for m in messages %}{{ m.content.replace('_', '') }}{% endfor %}`, lone("<|eot__id|>"), 0},
-		{"put together by the template", `{% for m in messages %}{{ m.content.replace('.', '') }}{% endfor %}`, lone("<|eot.<|eot_id|>._id|>"), 1},
+		{"put together by the template", `{% for m in messages %}{{ m.content.replace('.', '') }}{% endfor %}`, lone("<|eot.<|eot_id|>._id|>"), 0},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

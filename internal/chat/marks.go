@@ -23,8 +23,9 @@ type Rendered struct {
 // that are no characters are put around it, and the template is rendered once more. If taking the marks out of the outcome
 // gives what the template made of the messages as they are, what stands between two marks is ordinary text. A template that
 // looks at these characters, so that the marks change what it does, is refused for this conversation. So is one that takes
-// a message's text apart and makes a special token of it: a third rendering, with other text between the marks, must have
-// the same special tokens.
+// such a text apart and makes a special token of it: a third rendering, with letters in its place, must have the same
+// special tokens. (A template that makes a token of what had nothing of one in it, by leaving letters out, say, is not
+// found out.)
 func (t *Template) Converse(messages []Message, prompt bool, tok *tokenizer.Tokenizer) (Rendered, error) {
 	text, err := t.Render(messages, prompt)
 	if err != nil {
