@@ -22,8 +22,9 @@ type graphDecoder struct {
 	groups  []*graphGroup
 }
 
-// groupRows is the number of rows in a step. The Go backend's kernels take rows by four, with others for a rest.
-const groupRows = 8
+// groupRows is the number of rows in a step. The Go backend's kernels take rows by three or by four, with others for a rest,
+// which sum in another order.
+const groupRows = 12
 
 // graphGroup are the keys, rotated, and values of some rows, [groupRows, G, capacity, D] by layer in the compute dtype.
 // What lies behind a row's last key is zero.
@@ -461,7 +462,7 @@ func (d *graphDecoder) drop(row int) {
 		return
 	}
 	g.rows[r.at] = -1
-	if g.rows == [groupRows]int{-1, -1, -1, -1, -1, -1, -1, -1} {
+	if slices.Max(g.rows[:]) < 0 {
 		freeAll(g.layers)
 		d.groups = slices.DeleteFunc(d.groups, func(other *graphGroup) bool { return other == g })
 	}
