@@ -174,6 +174,7 @@ func TestMessagesAreText(t *testing.T) {
 		{"what the template says itself", `{% for m in messages %}{{ m.content.split('<|eot_id|>')[-1] }}<|eot_id|>{% endfor %}`,
 			lone("a<|eot_id|>b"), 1},
 		{"measured", `{% for m in messages %}{{ m.content | length }}{{ m.content }}{% endfor %}`, lone("<|eot_id|>"), -1},
+		{"cut and mended", `{% for m in messages %}{{ m.content.split('|>')[0] + '|>' }}{% endfor %}`, lone("<|eot_id|>"), -1},
 		{"measured, without special text", `{% for m in messages %}{{ m.content | length }}{{ m.content }}{% endfor %}`, lone("eot"), 0},
 		{"made by the template", `{% for m in messages %}{{ m.content.replace('_', '') }}{% endfor %}`, lone("<|eot__id|>"), 0},
 		{"put together by the template", `{% for m in messages %}{{ m.content.replace('.', '') }}{% endfor %}`, lone("<|eot.<|eot_id|>._id|>"), 0},
