@@ -142,6 +142,9 @@ func TestCheckInLlama3(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), `"<|eot_id|>", which is the token 128009, but generation stops at [128001]`) {
 		t.Errorf("got %v, want the id of <|eot_id|>", err)
 	}
+	if err := m.Check(newTemplate(t, userTurns), tok, Options{Stop: []int32{128001}}); strings.Count(err.Error(), `"<|user|>"`) != 1 {
+		t.Errorf("got %v, want each marker told once", err)
+	}
 	if template, err = m.Template("chatml"); err != nil {
 		t.Fatal(err)
 	}

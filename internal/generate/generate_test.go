@@ -173,6 +173,39 @@ func TestGreedyIsTheDecoders(t *testing.T) {
 	})
 }
 
+// TestTextIsWhatTheTokensSay: behind the prompt, to the last byte, also where a row ends within a character.
+func TestTextIsWhatTheTokensSay(t *testing.T) {
+	onBoth(t, func(t *testing.T, o opened) {
+		broken := 0
+		for seed := range uint64(5) {
+			options := sampled(4)
+			options.Seed = seed
+			all := jobs(o.tok)
+			results, said, _ := run(t, o, options, all)
+			for _, job := range all {
+				r := results[job.ID]
+				all, prompt := o.tok.Decode(append(slices.Clone(r.PromptTokens), r.Tokens...)), o.tok.Decode(r.PromptTokens)
+				want, ok := strings.CutPrefix(all, prompt)
+				if !ok { // bytes that follow spoil the prompt's last, which is a byte too
+					want, ok = strings.CutPrefix(all, prompt[:len(prompt)-1]+"\uFFFD")
+				}
+				if !ok {
+					t.Fatalf("%q does not begin with the prompt %q", all, prompt)
+				}
+				if r.Text != want || said[job.ID] != want {
+					t.Errorf("seed %d, row %s: text %q, said %q, want %q", seed, job.ID, r.Text, said[job.ID], want)
+				}
+				if last, _ := o.tok.TokenString(r.Tokens[3]); strings.HasPrefix(last, "<0x") {
+					broken++
+				}
+			}
+		}
+		if broken == 0 {
+			t.Error("no row ended with a byte: the test shows nothing")
+		}
+	})
+}
+
 // TestEnds: why a row ends, and what is left of its text.
 func TestEnds(t *testing.T) {
 	onBoth(t, func(t *testing.T, o opened) {

@@ -9,6 +9,7 @@ import (
 // text is what a row's tokens say behind its prompt, up to a stop string if one comes.
 type text struct {
 	stream  *tokenizer.Stream
+	held    string // the prompt's last bytes, which the stream still holds: it gives them with the first token's text
 	stops   []string
 	said    string
 	shown   int    // bytes of said that certain has given
@@ -21,7 +22,20 @@ func newText(tok *tokenizer.Tokenizer, prompt []int32, stops []string) *text {
 	for _, id := range prompt {
 		t.stream.Push(id)
 	}
+	end := *t.stream // as if the prompt were all
+	t.held = end.Flush()
 	return t
+}
+
+// behindPrompt takes what the prompt held back off the first text. Where bytes that follow have spoiled the prompt's, each of
+// these has become a U+FFFD.
+func (t *text) behindPrompt(more string) string {
+	held := t.held
+	t.held = ""
+	if rest, ok := strings.CutPrefix(more, held); ok {
+		return rest
+	}
+	return strings.TrimPrefix(more, strings.Repeat("\uFFFD", len(held)))
 }
 
 func (t *text) push(id int32) { t.add(t.stream.Push(id)) }
@@ -35,6 +49,7 @@ func (t *text) add(more string) {
 	if t.stopped != "" || more == "" {
 		return
 	}
+	more = t.behindPrompt(more)
 	before := len(t.said)
 	t.said += more
 	cut := len(t.said)
