@@ -2,6 +2,7 @@ package llama
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -13,6 +14,7 @@ type Decoder struct {
 	engine *Engine
 	cached cached
 	rows   []decoded
+	live   []int // those not finished, in order
 }
 
 // decoded is what a Decoder knows of a row.
@@ -25,7 +27,7 @@ type decoded struct {
 // cached computes rows and keeps their keys and values. It is handed what has been checked.
 type cached interface {
 	// begin computes a prompt for each of the rows from first on and returns the logits [V] behind each.
-	begin(first int, prompts [][]int32) ([][]float32, error)
+	begin(first int, prompts []Prompt) ([][]float32, error)
 	// step adds a token to each of the given rows, at its position, and returns the logits [V] behind it.
 	step(rows []int, tokens, positions []int32) ([][]float32, error)
 	// drop gives up what is kept of a row.
@@ -53,19 +55,23 @@ func (e *Engine) NewDecoder(overlay Overlay) (*Decoder, error) {
 
 // Prefill adds a row for each prompt and computes it.
 func (d *Decoder) Prefill(prompts [][]int32) error {
-	cfg := d.engine.Weights.Config
-	for i, prompt := range prompts {
-		row := len(d.rows) + i
-		switch {
-		case len(prompt) == 0:
-			return fmt.Errorf("prompt of row %d is empty", row)
-		case len(prompt) > cfg.MaxPositionEmbeddings:
-			return fmt.Errorf("prompt of row %d has %d tokens, the model's context is %d", row, len(prompt), cfg.MaxPositionEmbeddings)
+	plain := make([]Prompt, len(prompts))
+	for i, tokens := range prompts {
+		plain[i].Tokens = tokens
+	}
+	return d.PrefillEdited(plain)
+}
+
+// PrefillEdited is Prefill for prompts of which some of the keys and values are replaced. It closes the edits.
+func (d *Decoder) PrefillEdited(prompts []Prompt) error {
+	defer func() {
+		for _, p := range prompts {
+			p.Edit.close()
 		}
-		for at, id := range prompt {
-			if id < 0 || int(id) >= cfg.VocabSize {
-				return fmt.Errorf("token %d of row %d is %d, outside the model's vocabulary of %d", at, row, id, cfg.VocabSize)
-			}
+	}()
+	for i, prompt := range prompts {
+		if err := d.check(len(d.rows)+i, prompt); err != nil {
+			return err
 		}
 	}
 	if len(prompts) == 0 {
@@ -76,7 +82,31 @@ func (d *Decoder) Prefill(prompts [][]int32) error {
 		return fmt.Errorf("prompts: %w", err)
 	}
 	for i, prompt := range prompts {
-		d.rows = append(d.rows, decoded{length: len(prompt), logits: logits[i]})
+		d.live = append(d.live, len(d.rows))
+		d.rows = append(d.rows, decoded{length: len(prompt.Tokens), logits: logits[i]})
+	}
+	return nil
+}
+
+// check refuses a prompt that cannot be computed.
+func (d *Decoder) check(row int, prompt Prompt) error {
+	cfg := d.engine.Weights.Config
+	switch n := len(prompt.Tokens); {
+	case n == 0:
+		return fmt.Errorf("prompt of row %d is empty", row)
+	case n > cfg.MaxPositionEmbeddings:
+		return fmt.Errorf("prompt of row %d has %d tokens, the model's context is %d", row, n, cfg.MaxPositionEmbeddings)
+	}
+	for at, id := range prompt.Tokens {
+		if id < 0 || int(id) >= cfg.VocabSize {
+			return fmt.Errorf("token %d of row %d is %d, outside the model's vocabulary of %d", at, row, id, cfg.VocabSize)
+		}
+	}
+	if prompt.Edit == nil {
+		return nil
+	}
+	if err := prompt.Edit.check(len(prompt.Tokens)); err != nil {
+		return fmt.Errorf("prompt of row %d: %w", row, err)
 	}
 	return nil
 }
@@ -87,33 +117,44 @@ func (d *Decoder) Step(tokens []int32) error {
 	if len(tokens) != len(d.rows) {
 		return fmt.Errorf("step: %d tokens for %d rows", len(tokens), len(d.rows))
 	}
+	live := make([]int32, len(d.live))
+	for i, row := range d.live {
+		live[i] = tokens[row]
+	}
+	return d.StepLive(live)
+}
+
+// Live are the rows that are not finished, in order, until the next Prefill or Finish.
+func (d *Decoder) Live() []int { return d.live }
+
+// StepLive is Step with tokens for Live's rows alone.
+func (d *Decoder) StepLive(tokens []int32) error {
+	if len(tokens) != len(d.live) {
+		return fmt.Errorf("step: %d tokens for %d rows that are not finished", len(tokens), len(d.live))
+	}
 	cfg := d.engine.Weights.Config
-	var rows []int
-	var ids, positions []int32
-	for row, r := range d.rows {
-		if r.finished {
-			continue
-		}
-		switch id := tokens[row]; {
+	positions := make([]int32, len(tokens))
+	for i, row := range d.live {
+		switch id := tokens[i]; {
 		case id < 0 || int(id) >= cfg.VocabSize:
 			return fmt.Errorf("step: the token of row %d is %d, outside the model's vocabulary of %d", row, id, cfg.VocabSize)
-		case r.length >= cfg.MaxPositionEmbeddings:
-			return fmt.Errorf("step: row %d has %d tokens already, as many as the model's context", row, r.length)
+		case d.rows[row].length >= cfg.MaxPositionEmbeddings:
+			return fmt.Errorf("step: row %d has %d tokens already, as many as the model's context", row, d.rows[row].length)
 		}
-		rows, ids, positions = append(rows, row), append(ids, tokens[row]), append(positions, int32(r.length))
+		positions[i] = int32(d.rows[row].length)
 	}
-	if len(rows) == 0 {
+	if len(tokens) == 0 {
 		return nil
 	}
 	start := time.Now()
-	logits, err := d.cached.step(rows, ids, positions)
+	logits, err := d.cached.step(d.live, tokens, positions)
 	if err != nil {
 		return fmt.Errorf("step: %w", err)
 	}
 	if d.engine.panels != nil { // graphs are booked call by call
 		d.engine.clerk.called(Work{DecoderName, StepPass}, time.Since(start))
 	}
-	for i, row := range rows {
+	for i, row := range d.live {
 		d.rows[row].length++
 		d.rows[row].logits = logits[i]
 	}
@@ -131,6 +172,8 @@ func (d *Decoder) Finish(row int) {
 	if r := &d.rows[row]; !r.finished {
 		d.cached.drop(row)
 		r.finished, r.logits = true, nil
+		at, _ := slices.BinarySearch(d.live, row)
+		d.live = slices.Delete(d.live, at, at+1)
 	}
 }
 

@@ -260,6 +260,21 @@ func TestRowsDoNotMeet(t *testing.T) {
 	}
 }
 
+// TestRowsDoNotMeetInNarrowProducts: where keys have no more than 16 numbers, the Go backend takes rows by three.
+func TestRowsDoNotMeetInNarrowProducts(t *testing.T) {
+	decodes(t, goldenModel(), func(t *testing.T, e *Engine) {
+		var prompts [][]int32
+		for i := range 13 {
+			prompts = append(prompts, []int32{1, int32(3 + 7*i), int32(400 - 13*i)}[:1+i%3])
+		}
+		_, together := greedy(t, newDecoder(t, e, nil, prompts...), 4)
+		for i, prompt := range prompts {
+			_, alone := greedy(t, newDecoder(t, e, nil, prompt), 4)
+			sameSteps(t, fmt.Sprintf("row %d", i), together[i], alone[0])
+		}
+	})
+}
+
 // TestRowsDoNotMeetInLargeProducts: at this size the Go backend's kernels sum in another order when there are fewer rows
 // than a group has.
 func TestRowsDoNotMeetInLargeProducts(t *testing.T) {
@@ -434,8 +449,8 @@ func TestCacheGrowsByBlocks(t *testing.T) {
 			sizes[d.CacheBytes()/token]++
 		}
 		want := map[int64]int{64: 34, 128: 64, 192: 2}
-		if !e.Panels() { // eight rows, powers of two and the numbers halfway
-			want = map[int64]int{8 * 64: 34, 8 * 96: 32, 8 * 128: 32, 8 * 192: 2}
+		if !e.Panels() { // a group of rows, powers of two and the numbers halfway
+			want = map[int64]int{groupRows * 64: 34, groupRows * 96: 32, groupRows * 128: 32, groupRows * 192: 2}
 		}
 		if len(sizes) != len(want) {
 			t.Errorf("room for tokens by steps: got %v, want %v", sizes, want)

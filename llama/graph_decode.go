@@ -22,8 +22,9 @@ type graphDecoder struct {
 	groups  []*graphGroup
 }
 
-// groupRows is the number of rows in a step. The Go backend's kernels take rows by four, with others for a rest.
-const groupRows = 8
+// groupRows is the number of rows in a step. The Go backend's kernels take rows by three or by four, with others for a rest,
+// which sum in another order.
+const groupRows = 12
 
 // graphGroup are the keys, rotated, and values of some rows, [groupRows, G, capacity, D] by layer in the compute dtype.
 // What lies behind a row's last key is zero.
@@ -80,7 +81,7 @@ func (d *graphDecoder) extras(layer int) map[string]Extra {
 	return d.overlay[layer]
 }
 
-func (d *graphDecoder) begin(first int, prompts [][]int32) ([][]float32, error) {
+func (d *graphDecoder) begin(first int, prompts []Prompt) ([][]float32, error) {
 	workers := 1
 	if d.interpreted() {
 		workers = runtime.GOMAXPROCS(0)
@@ -102,10 +103,12 @@ func (d *graphDecoder) begin(first int, prompts [][]int32) ([][]float32, error) 
 }
 
 // prompt runs a prompt as a stream and keeps its keys and values.
-func (d *graphDecoder) prompt(ids []int32) (*graphRow, []float32, error) {
+func (d *graphDecoder) prompt(p Prompt) (*graphRow, []float32, error) {
+	ids := p.Tokens
 	length := d.promptLength(len(ids))
 	seq, last := sideBySide([][]int32{ids}, length)
-	s, err := d.engine.NewStream(seq, StreamOptions{Name: DecoderName, Overlay: d.overlay, Last: last})
+	s, err := d.engine.NewStream(seq, StreamOptions{Name: DecoderName, Overlay: d.overlay, Last: last,
+		Insertion: p.Edit.insertion(length, true)})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -116,20 +119,13 @@ func (d *graphDecoder) prompt(ids []int32) (*graphRow, []float32, error) {
 	}
 	defer free(valid)
 	r := &graphRow{capacity: roomFor(length)}
-	key := fmt.Sprintf("cache of %d", r.capacity)
 	for layer := range d.engine.Weights.Config.NumHiddenLayers {
-		kv, err := s.Forward(layer, nil, true)
+		kv, err := d.promptLayer(s, layer, p.Edit, valid, r.capacity)
 		if err != nil {
 			r.free()
 			return nil, nil, err
 		}
-		out, err := d.run(KeysValuesPass, key, buildCache(r.capacity), kv.K, kv.V, s.cos, s.sin, valid)
-		if err != nil {
-			r.free()
-			return nil, nil, fmt.Errorf("layer %d: %w", layer, err)
-		}
-		s.Release(layer)
-		r.alone = append(r.alone, KV{K: out[0], V: out[1]})
+		r.alone = append(r.alone, kv)
 	}
 	logits, err := s.Logits()
 	if err != nil {
@@ -147,10 +143,38 @@ func ones(n, length int) []float32 {
 	return all
 }
 
-// buildCache turns keys, before rotation, and values [1, S, G, D] into what is kept of them, [1, G, capacity, D].
-func buildCache(capacity int) func(in *inputs) []*graph.Node {
+// promptLayer runs a layer and returns what is kept of its keys and values.
+func (d *graphDecoder) promptLayer(s *Stream, layer int, edit *Edit, valid *tensors.Tensor, capacity int) (KV, error) {
+	moved, err := edit.states(layer)
+	if err != nil {
+		return KV{}, err
+	}
+	kv, err := s.Forward(layer, moved, true)
+	if err != nil {
+		return KV{}, err
+	}
+	args := []*tensors.Tensor{kv.K, kv.V, s.cos, s.sin, valid}
+	if moved != nil {
+		args = append(args, moved.K, moved.V, s.place)
+	}
+	key := fmt.Sprintf("cache of %d, edited %t", capacity, moved != nil)
+	out, err := d.run(KeysValuesPass, key, buildCache(capacity, moved != nil), args...)
+	if err != nil {
+		return KV{}, fmt.Errorf("layer %d: %w", layer, err)
+	}
+	s.Release(layer)
+	return KV{K: out[0], V: out[1]}, nil
+}
+
+// buildCache turns keys, before rotation, and values [1, S, G, D], with moved ones in the places of some if edited, into
+// what is kept of them, [1, G, capacity, D].
+func buildCache(capacity int, edited bool) func(in *inputs) []*graph.Node {
 	return func(in *inputs) []*graph.Node {
 		k, v, cos, sin, valid := in.next(), in.next(), in.next(), in.next(), in.next()
+		if edited {
+			movedK, movedV, r := in.next(), in.next(), replacement{place: in.next()}
+			k, v = r.merge(k, movedK), r.merge(v, movedV)
+		}
 		keep := func(x *graph.Node) *graph.Node {
 			return grown(headsFirst(graph.Mul(x, graph.ConvertDType(valid, x.DType()))), capacity)
 		}
@@ -438,7 +462,7 @@ func (d *graphDecoder) drop(row int) {
 		return
 	}
 	g.rows[r.at] = -1
-	if g.rows == [groupRows]int{-1, -1, -1, -1, -1, -1, -1, -1} {
+	if slices.Max(g.rows[:]) < 0 {
 		freeAll(g.layers)
 		d.groups = slices.DeleteFunc(d.groups, func(other *graphGroup) bool { return other == g })
 	}

@@ -55,9 +55,25 @@ func (d *panelDecoder) bytes() (total int64) {
 // make products faster.
 const mostColumns = 1024
 
-// begin runs the prompts as streams of some rows of about equal length, as many at a time as there are cores.
-func (d *panelDecoder) begin(first int, prompts [][]int32) ([][]float32, error) {
-	batches := batchPrompts(prompts, runtime.GOMAXPROCS(0))
+// begin runs the prompts as streams of some rows of about equal length, edited ones alone, as many at a time as there are
+// cores.
+func (d *panelDecoder) begin(first int, prompts []Prompt) ([][]float32, error) {
+	var plain [][]int32
+	var plainAt []int
+	var batches [][]int
+	for i, p := range prompts {
+		if p.Edit != nil {
+			batches = append(batches, []int{i})
+			continue
+		}
+		plain, plainAt = append(plain, p.Tokens), append(plainAt, i)
+	}
+	for _, batch := range batchPrompts(plain, runtime.GOMAXPROCS(0)) {
+		for i := range batch {
+			batch[i] = plainAt[batch[i]]
+		}
+		batches = append(batches, batch)
+	}
 	caches, logits := make([][]panel.Cache, len(prompts)), make([][]float32, len(prompts))
 	errs := make([]error, len(batches))
 	inParallel(len(batches), runtime.GOMAXPROCS(0), func(_, i int) { errs[i] = d.prompt(batches[i], prompts, caches, logits) })
@@ -90,26 +106,33 @@ func batchPrompts(prompts [][]int32, workers int) [][]int {
 }
 
 // prompt runs some of the prompts as one stream and keeps its keys and values.
-func (d *panelDecoder) prompt(batch []int, prompts [][]int32, caches [][]panel.Cache, logits [][]float32) error {
+func (d *panelDecoder) prompt(batch []int, prompts []Prompt, caches [][]panel.Cache, logits [][]float32) error {
 	selected := make([][]int32, len(batch))
 	for i, row := range batch {
-		selected[i] = prompts[row]
+		selected[i] = prompts[row].Tokens
 	}
+	edit := prompts[batch[0]].Edit
 	seq, last := sideBySide(selected, len(selected[0]))
-	s, err := d.engine.NewStream(seq, StreamOptions{Name: DecoderName, Overlay: d.overlay, Last: last, Keep: true})
+	s, err := d.engine.NewStream(seq, StreamOptions{Name: DecoderName, Overlay: d.overlay, Last: last, Keep: true,
+		Insertion: edit.insertion(seq.Length, false)})
 	if err != nil {
 		return err
 	}
 	defer s.Close()
 	c := d.engine.Weights.Config
 	for layer := range c.NumHiddenLayers {
-		if _, err := s.Forward(layer, nil, false); err != nil {
+		moved, err := edit.states(layer)
+		if err != nil {
+			return err
+		}
+		if _, err := s.Forward(layer, moved, false); err != nil {
 			return err
 		}
 		kept := &s.panels.layers[layer]
+		edit.replace(kept)
 		for i, row := range batch {
 			cache := panel.Cache{Groups: c.NumKeyValueHeads, Dim: c.HeadDim}
-			cache.AppendColumns(kept.k, kept.v, i*s.panels.own*panel.Lanes, len(prompts[row]))
+			cache.AppendColumns(kept.k, kept.v, i*s.panels.own*panel.Lanes, len(selected[i]))
 			caches[row] = append(caches[row], cache)
 		}
 		s.Release(layer)

@@ -101,13 +101,15 @@ func leaves() []string {
 // library is the import table of docs/architecture.md: what a package and those below it may import besides leaves.
 func library() map[string][]string {
 	return map[string][]string{
-		"data":             {},
-		"model":            {},
-		"llama":            {"model"},
-		"lora":             {"model"},
-		"transplant":       {"data", "model", "llama", "lora"},
-		"internal/setup":   {"data", "model", "llama", "lora", "transplant"},
-		"internal/standin": {"model"},
+		"data":              {},
+		"model":             {},
+		"llama":             {"model"},
+		"lora":              {"model"},
+		"transplant":        {"data", "model", "llama", "lora"},
+		"internal/chat":     {"model"},
+		"internal/generate": {"model", "llama"},
+		"internal/setup":    {"data", "model", "llama", "lora", "transplant"},
+		"internal/standin":  {"model"},
 	}
 }
 
@@ -173,6 +175,11 @@ func TestMayImport(t *testing.T) {
 		{"cmd/transplant-train", "cmd/transplant-eval", false},
 		{"cmd/transplant-train", "scripts/random-checkpoint", false},
 		{"cmd/transplant-bench", "scripts/bench", true},
+		{"internal/chat", "model/tokenizer", true},
+		{"internal/chat", "llama", false},
+		{"internal/generate", "llama", true},
+		{"internal/generate", "transplant", false},
+		{"llama", "internal/chat", false},
 		{"internal/standin", "model/safetensors", true},
 		{"internal/standin", "llama", false},
 		{"llama", "internal/standin", false},

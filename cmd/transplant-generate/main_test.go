@@ -1,0 +1,439 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"gotransplant/internal/generate"
+)
+
+// golden is the reference run in transplant/testdata, as a path inside it.
+func golden(parts ...string) string {
+	return filepath.Join(append([]string{"..", "..", "transplant", "testdata", "golden-small"}, parts...)...)
+}
+
+// call runs the program.
+func call(args ...string) (code int, out, errors string) { return callWith("", args...) }
+
+func callWith(input string, args ...string) (code int, out, errors string) {
+	var stdout, stderr bytes.Buffer
+	code = run(context.Background(), args, strings.NewReader(input), &stdout, &stderr)
+	return code, stdout.String(), stderr.String()
+}
+
+// must runs the program, which has to work, and returns its output.
+func must(t *testing.T, args ...string) string {
+	t.Helper()
+	code, out, errors := call(args...)
+	if code != 0 {
+		t.Fatalf("%q: exit status %d: %s", args, code, errors)
+	}
+	return out
+}
+
+// results runs the program with --json and returns what it printed, by id.
+func results(t *testing.T, args ...string) map[string]generate.Result {
+	t.Helper()
+	return byID(t, must(t, append(args, "--json")...))
+}
+
+func byID(t *testing.T, text string) map[string]generate.Result {
+	t.Helper()
+	all := make(map[string]generate.Result)
+	for line := range strings.Lines(text) {
+		var r generate.Result
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatalf("%v in %q", err, line)
+		}
+		if r.Sample > 0 {
+			r.ID += fmt.Sprint(" sample ", r.Sample)
+		}
+		all[r.ID] = r
+	}
+	return all
+}
+
+// file writes a file of these lines.
+func file(t *testing.T, name string, lines ...string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestStories: the greedy continuation of BOS is the C program's, 256 ids long.
+func TestStories(t *testing.T) {
+	shared := os.Getenv("TRANSPLANT_SHARED")
+	if shared == "" {
+		shared = filepath.Join("..", "..", "..", "shared")
+	}
+	dir := filepath.Join(shared, "models", "stories260K")
+	text, err := os.ReadFile(filepath.Join(dir, "golden_f32.txt"))
+	if err != nil {
+		t.Skipf("shared inputs not found at %s: set TRANSPLANT_SHARED", shared)
+	}
+	var want []int32
+	for line := range strings.Lines(string(text)) {
+		if ids, ok := strings.CutPrefix(line, "greedy -1 256 "); ok {
+			for _, field := range strings.Fields(ids) {
+				var id int32
+				fmt.Sscan(field, &id)
+				want = append(want, id)
+			}
+		}
+	}
+	for _, kernels := range []string{"graphs", "auto"} {
+		r := results(t, "--model", dir, "--tokenizer", filepath.Join(dir, "tok512.model"), "--prompt", "", "--max-tokens", "255", "--kernels", kernels)["1"]
+		if got := append(r.PromptTokens, r.Tokens...); len(want) != 256 || !slices.Equal(got, want) {
+			t.Errorf("%s: got %v, want %v", kernels, got, want)
+		}
+		if !strings.HasPrefix(r.Text, "Once upon a time, there was a little girl named Lily.") && !strings.HasPrefix(r.Text, " Once upon a time, there") {
+			t.Errorf("%s: got text %q", kernels, r.Text)
+		}
+	}
+}
+
+// TestRowsAreTheirOwn: a prompt's line is the same to the byte alone, in a batch of 8, and in another order with other
+// numbers of rows at a time, greedy and drawn.
+func TestRowsAreTheirOwn(t *testing.T) {
+	var lines []string
+	for i, text := range []string{"Kim has 19 nuts.", "Ben", "How many", "Nils has 12 coins. Olga has", "Right.", "7 + 4 =", "Eva", "Wrong."} {
+		lines = append(lines, fmt.Sprintf(`{"id": "row %c", "prompt": %q}`, 'a'+i, text))
+	}
+	for name, flags := range map[string][]string{
+		"greedy":  {"--max-tokens", "12", "--logprobs", "--json"},
+		"sampled": {"--max-tokens", "12", "--temperature", "0.9", "--top-k", "40", "--top-p", "0.95", "--seed", "5", "--samples", "2", "--logprobs", "--json"},
+	} {
+		for _, kernels := range []string{"graphs", "auto"} {
+			flags := append(slices.Clone(flags), "--kernels", kernels)
+			together := must(t, append(flags, "--jsonl", file(t, "in.jsonl", lines...), "--batch", "8")...)
+			shuffled := slices.Clone(lines)
+			rand.New(rand.NewPCG(2, 3)).Shuffle(len(lines), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+			other := must(t, append(flags, "--jsonl", file(t, "in.jsonl", shuffled...), "--batch", "3")...)
+			if got, want := sorted(other), sorted(together); got != want {
+				t.Errorf("%s, %s, shuffled: got\n%s\nwant\n%s", name, kernels, got, want)
+			}
+			alone := ""
+			for _, line := range lines {
+				alone += must(t, append(flags, "--jsonl", file(t, "in.jsonl", line))...)
+			}
+			if alone != together {
+				t.Errorf("%s, %s, alone: got\n%s\nwant\n%s", name, kernels, alone, together)
+			}
+		}
+	}
+}
+
+func sorted(text string) string {
+	lines := slices.Sorted(strings.Lines(text))
+	return strings.Join(lines, "")
+}
+
+// TestOutput: a file holds what is printed as JSON, in the order of the prompts; printed as text it is under its id; a
+// single prompt's is streamed.
+func TestOutput(t *testing.T) {
+	prompts := []string{"--prompt", "Kim has 19 nuts.", "--prompt", "Ben", "--max-tokens", "9"}
+	asJSON := must(t, append(prompts, "--json")...)
+	path := filepath.Join(t.TempDir(), "out.jsonl")
+	if out := must(t, append(prompts, "--out", path)...); out != "" {
+		t.Errorf("with --out %q was printed as well", out)
+	}
+	if content, err := os.ReadFile(path); err != nil || string(content) != asJSON {
+		t.Errorf("the file holds %q (%v), want %q", content, err, asJSON)
+	}
+	r := byID(t, asJSON)
+	want := fmt.Sprintf("== 1 (9 tokens, length)\n%s\n== 2 (9 tokens, length)\n%s\n", r["1"].Text, r["2"].Text)
+	if out := must(t, prompts...); out != want {
+		t.Errorf("printed %q, want %q", out, want)
+	}
+	if out := must(t, "--prompt", "Ben", "--max-tokens", "9"); out != r["2"].Text+"\n" {
+		t.Errorf("streamed %q, want the second row's %q", out, r["2"].Text)
+	}
+	code, _, errors := call(append(prompts, "--out", filepath.Join(t.TempDir(), "no", "dir"))...)
+	if code == 0 || !strings.Contains(errors, "no") {
+		t.Errorf("a file in no directory: exit status %d, %q", code, errors)
+	}
+}
+
+// TestStop: stop strings are cut out of text and stream, stop ids end a row, both are told.
+func TestStop(t *testing.T) {
+	base := []string{"--prompt", "Kim has 19 nuts. Ben has 2 more than Kim.", "--max-tokens", "30"}
+	free := results(t, base...)["1"]
+	word := strings.Fields(free.Text)[3]
+	cut := results(t, append(base, "--stop", "nothing", "--stop", word)...)["1"]
+	if cut.Finish != "stop-string" || cut.StoppedBy != word || cut.Text != free.Text[:strings.Index(free.Text, word)] || len(cut.Tokens) >= len(free.Tokens) {
+		t.Errorf("got %+v, want the text %q before %q", cut, free.Text, word)
+	}
+	if out := must(t, append(base, "--stop", word)...); out != cut.Text+"\n" {
+		t.Errorf("streamed %q, want %q", out, cut.Text)
+	}
+	id := free.Tokens[4]
+	ended := results(t, append(base, "--stop-id", fmt.Sprint(id))...)["1"]
+	if at := slices.Index(free.Tokens, id); ended.Finish != "stop" || len(ended.Tokens) != at+1 {
+		t.Errorf("got %+v, want an end with token %d, the %dth", ended, id, at+1)
+	}
+}
+
+// TestContext: a prompt beyond the context is refused with its id and both counts; a row that fills it says so.
+func TestContext(t *testing.T) {
+	long := strings.Repeat("Kim has 19 nuts. ", 60)
+	code, _, errors := call("--jsonl", file(t, "in.jsonl", `{"id": "short", "prompt": "Kim"}`, fmt.Sprintf(`{"id": "long", "prompt": %q}`, long)))
+	for _, want := range []string{"line 2", "row long has", "context is 256"} {
+		if code == 0 || !strings.Contains(errors, want) {
+			t.Errorf("exit status %d, %q, want %q", code, errors, want)
+		}
+	}
+	code, out, errors := call("--prompt", strings.Repeat("Kim has 19 nuts. ", 48), "--max-tokens", "100", "--json")
+	r := byID(t, out)["1"]
+	if code != 0 || r.Finish != "length" || !r.ContextFull || len(r.PromptTokens)+len(r.Tokens) != 257 {
+		t.Errorf("exit status %d, %d + %d tokens, ended by %s, context full %t", code, len(r.PromptTokens), len(r.Tokens), r.Finish, r.ContextFull)
+	}
+	if !strings.Contains(errors, "1 rows filled the model's context of 256 tokens and ended there: 1") {
+		t.Errorf("got %q, want a note about the context", errors)
+	}
+}
+
+// turns is a template for a vocabulary with <s> and </s> alone.
+const turns = `{{ bos_token }}{% for m in messages %}{{ m.role + ': ' + m.content }}{{ eos_token if m.role == 'assistant' else '\n' }}{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}`
+
+// TestMessages: conversations of a file are rendered, checked and encoded, and what they say is text.
+func TestMessages(t *testing.T) {
+	template := file(t, "turns.jinja", turns)
+	in := file(t, "in.jsonl",
+		`{"id": 7, "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]}`,
+		`{"messages": [{"role": "user", "content": "a</s>b<s>"}]}`,
+		``,
+		`{"prompt": "a</s>b"}`)
+	r := results(t, "--model", golden("model"), "--jsonl", in, "--chat-template", template, "--max-tokens", "3")
+	if len(r) != 3 {
+		t.Fatalf("got %d results, want those of lines 1, 2 and 4", len(r))
+	}
+	count := func(ids []int32, id int32) (n int) {
+		for _, other := range ids {
+			if other == id {
+				n++
+			}
+		}
+		return n
+	}
+	for id, want := range map[string][2]int{"7": {1, 0}, "2": {1, 0}, "4": {1, 1}} {
+		if got := [2]int{count(r[id].PromptTokens, 1), count(r[id].PromptTokens, 2)}; got != want || r[id].PromptTokens[0] != 1 {
+			t.Errorf("row %s: %d times <s> and %d times </s> in %v, want %v", id, got[0], got[1], r[id].PromptTokens, want)
+		}
+	}
+}
+
+// TestTalk: every line is answered, and an answer stands in the conversation of the next.
+func TestTalk(t *testing.T) {
+	template := file(t, "turns.jinja", turns)
+	flags := []string{"--model", golden("model"), "--chat-template", template, "--max-tokens", "6"}
+	code, out, errors := callWith("Hello\n\nAnd then?\n", append(flags, "--chat", "--system", "Be brief.")...)
+	if code != 0 {
+		t.Fatalf("exit status %d: %s", code, errors)
+	}
+	first := results(t, append(flags, "--jsonl", file(t, "in.jsonl",
+		`{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]}`))...)["1"].Text
+	said, err := json.Marshal(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := results(t, append(flags, "--jsonl", file(t, "in.jsonl", fmt.Sprintf(`{"messages": [{"role": "system", "content": "Be brief."}, `+
+		`{"role": "user", "content": "Hello"}, {"role": "assistant", "content": %s}, {"role": "user", "content": "And then?"}]}`, said)))...)["1"].Text
+
+	if want := first + "\n" + second + "\n"; out != want {
+		t.Errorf("got %q, want %q", out, want)
+	}
+}
+
+// TestMarkersAreChecked: before anything is computed, with ids; a flag lets them be text.
+func TestMarkersAreChecked(t *testing.T) {
+	in := file(t, "in.jsonl", `{"messages": [{"role": "user", "content": "Hello"}]}`)
+	code, out, errors := call("--jsonl", in, "--chat-template", "chatml")
+	for _, want := range []string{`the marker "<|im_start|>" is no token of the vocabulary but the text of`, "--allow-plain-markers", "line 1"} {
+		if code != 1 || out != "" || !strings.Contains(errors, want) {
+			t.Errorf("exit status %d, printed %q, %q; want %q", code, out, errors, want)
+		}
+	}
+	must(t, "--jsonl", in, "--chat-template", "chatml", "--allow-plain-markers", "--max-tokens", "2")
+	code, _, errors = call("--model", golden("model"), "--jsonl", in, "--chat-template", file(t, "t.jinja", "{{ bos_token }}"+turns))
+	if code != 1 || !strings.Contains(errors, "BOS, 1, stands there twice") {
+		t.Errorf("exit status %d, %q, want two BOS refused", code, errors)
+	}
+	if code, _, errors = call("--jsonl", in); code != 1 || !strings.Contains(errors, "no chat template: choose one of alpaca") {
+		t.Errorf("exit status %d, %q, want a template asked for", code, errors)
+	}
+}
+
+// transplantFlagsOf continue the reference run's rows with its adapters.
+func transplantFlagsOf(more ...string) []string {
+	return append([]string{
+		"--model", golden("model"), "--data", golden("rows.csv"), "--transplant",
+		"--arguer-adapter", golden("adapters", "arguer"), "--chooser-adapter", golden("adapters", "chooser"),
+		"--argue-template", golden("templates", "argue.tmpl"), "--choose-template", golden("templates", "choose.tmpl"),
+		"--max-tokens", "5", "--logprobs",
+	}, more...)
+}
+
+// TestTransplant: the prompts are the reference's, and the first token's probability is not below that of either answer, by
+// the reference's numbers; without transplant by those. A row is the same with others.
+func TestTransplant(t *testing.T) {
+	var expected struct {
+		Rows []struct {
+			ChooserIDs []int32 `json:"chooser_ids"`
+			LogProb1   float64 `json:"logprob_1"`
+			LogProb2   float64 `json:"logprob_2"`
+			Plain1     float64 `json:"no_transplant_logprob_1"`
+			Plain2     float64 `json:"no_transplant_logprob_2"`
+		}
+		Labels [2]int32 `json:"label_ids"`
+	}
+	content, err := os.ReadFile(golden("expected.json"))
+	if err == nil {
+		err = json.Unmarshal(content, &expected)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kernels := range []string{"graphs", "auto"} {
+		moved, plain := results(t, transplantFlagsOf("--kernels", kernels)...), results(t, transplantFlagsOf("--no-transplant", "--kernels", kernels)...)
+		part := results(t, transplantFlagsOf("--limit", "2", "--kernels", kernels)...)
+		if len(moved) != len(expected.Rows) || len(part) != 2 {
+			t.Fatalf("%d and %d rows, want %d and 2", len(moved), len(part), len(expected.Rows))
+		}
+		for i, want := range expected.Rows {
+			id := fmt.Sprint(i + 1)
+			if got := moved[id]; !slices.Equal(got.PromptTokens, want.ChooserIDs) || len(got.Tokens) != 5 {
+				t.Errorf("row %s: prompt %v, want %v", id, got.PromptTokens, want.ChooserIDs)
+			}
+			first := func(r generate.Result, one, two float64) {
+				got, least := r.LogProbs[0], math.Max(one, two)
+				for label, logProb := range []float64{one, two} {
+					if r.Tokens[0] == expected.Labels[label] && math.Abs(got-logProb) > 1e-4*math.Abs(logProb) {
+						t.Errorf("row %s: label %d has log-probability %v, want %v", id, label+1, got, logProb)
+					}
+				}
+				if got < least-1e-4 {
+					t.Errorf("row %s: the first token has %v, an answer has %v", id, got, least)
+				}
+			}
+			first(moved[id], want.LogProb1, want.LogProb2)
+			first(plain[id], want.Plain1, want.Plain2)
+			if slices.Equal(moved[id].LogProbs, plain[id].LogProbs) {
+				t.Errorf("row %s: transplant changed nothing", id)
+			}
+			if i < 2 && fmt.Sprint(part[id]) != fmt.Sprint(moved[id]) {
+				t.Errorf("row %s: %v among two rows, %v among all", id, part[id], moved[id])
+			}
+		}
+	}
+}
+
+// TestAdapter: an adapter changes what is said, and is the chooser's without transplant.
+func TestAdapter(t *testing.T) {
+	flags := []string{"--model", golden("model"), "--prompt", "Candidate 1", "--max-tokens", "6", "--logprobs"}
+	base, with := results(t, flags...)["1"], results(t, append(flags, "--adapter", golden("adapters", "chooser"))...)["1"]
+	if slices.Equal(base.LogProbs, with.LogProbs) {
+		t.Error("the adapter changed nothing")
+	}
+}
+
+// TestDryRun: the plan, in both forms, and nothing computed.
+func TestDryRun(t *testing.T) {
+	flags := []string{"--prompt", "Kim has 19 nuts.", "--prompt", "Ben", "--max-tokens", "10", "--temperature", "1", "--samples", "3", "--batch", "4", "--dry-run"}
+	text := must(t, flags...)
+	for _, want := range []string{"prompts  2 of 2 to 6 tokens, 3 texts each; context 256", "60 new ones in about 15 steps of 4 rows", "ids [2]", "Kim has 19 nuts."} {
+		if !strings.Contains(text, want) {
+			t.Errorf("got %q, want %q in it", text, want)
+		}
+	}
+	var p plan
+	if err := json.Unmarshal([]byte(must(t, append(flags, "--json")...)), &p); err != nil {
+		t.Fatal(err)
+	}
+	// two numbers a place, 4 layers of 4 heads of 24, 4 bytes each; 3 rows of 16 tokens and one of 12
+	if want := int64(2*4*4*24*4) * (3*16 + 12); p.CacheBytes != want || p.PromptTokens != 24 || p.Steps != 15 {
+		t.Errorf("got %+v, want %d bytes, 24 prompt tokens and 15 steps", p, want)
+	}
+}
+
+// TestRefusals: what cannot work is refused before the model is loaded.
+func TestRefusals(t *testing.T) {
+	bad := func(line string) []string { return []string{"--jsonl", file(t, "in.jsonl", line)} }
+	cases := []struct {
+		name  string
+		flags []string
+		want  string
+	}{
+		{"nothing", nil, "nothing to continue"},
+		{"two sources", []string{"--prompt", "a", "--chat"}, "exclude each other"},
+		{"unknown flag", []string{"--tokens", "3"}, "unknown flag: --tokens"},
+		{"temperature", []string{"--prompt", "a", "--temperature", "-1"}, "--temperature -1"},
+		{"top-p", []string{"--prompt", "a", "--top-p", "0"}, "--top-p 0"},
+		{"max-tokens", []string{"--prompt", "a", "--max-tokens", "0"}, "--max-tokens 0"},
+		{"samples that are equal", []string{"--prompt", "a", "--samples", "2"}, "equal texts"},
+		{"empty stop", []string{"--prompt", "a", "--stop", ""}, "--stop"},
+		{"stop id", []string{"--prompt", "a", "--stop-id", "9999"}, "--stop-id 9999"},
+		{"data without transplant", []string{"--prompt", "a", "--data", "x.csv"}, "--transplant"},
+		{"adapter with transplant", []string{"--transplant", "--adapter", "x"}, "--arguer-adapter"},
+		{"out and json", []string{"--prompt", "a", "--out", "x", "--json"}, "give one of them"},
+		{"system without chat", []string{"--prompt", "a", "--system", "x"}, "--chat"},
+		{"chat into a file", []string{"--chat", "--out", "x"}, "--chat"},
+		{"tokenizer of the embedded model", []string{"--prompt", "a", "--tokenizer", "x"}, "--model"},
+		{"missing model", []string{"--prompt", "a", "--model", "no/such"}, "no/such"},
+		{"missing file", []string{"--text", "no/such.txt"}, "no/such.txt"},
+		{"missing adapter", []string{"--prompt", "a", "--adapter", "no/such"}, "no/such"},
+		{"dtype", []string{"--prompt", "a", "--dtype", "int8"}, "--dtype int8"},
+		{"no prompts", []string{"--text", file(t, "in.txt", "", " ")}, "no prompts"},
+		{"two BOS", []string{"--prompt", "<s><s> a"}, "twice"},
+		{"no JSON", bad("x"), "line 1"},
+		{"neither", bad(`{"id": 1}`), "neither a prompt nor messages"},
+		{"both", bad(`{"prompt": "a", "messages": [{"role": "user", "content": "b"}]}`), "leave one out"},
+		{"no role", bad(`{"messages": [{"content": "b"}]}`), "no role"},
+		{"id", bad(`{"id": [1], "prompt": "a"}`), "neither a text nor a number"},
+		{"same id", []string{"--jsonl", file(t, "in.jsonl", `{"id": "a", "prompt": "b"}`, `{"id": "a", "prompt": "c"}`)}, "that of line 1"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			code, out, errors := call(c.flags...)
+			if code != 1 || out != "" || !strings.Contains(errors, c.want) {
+				t.Errorf("exit status %d, printed %q, %q; want 1 and %q", code, out, errors, c.want)
+			}
+		})
+	}
+}
+
+// TestHelp: two screens at most, with an example and every group.
+func TestHelp(t *testing.T) {
+	out := must(t, "--help")
+	for _, want := range []string{"Sampling:", "Transplant:", "--prompt \"Kim", "--stop-id token"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("help lacks %q", want)
+		}
+	}
+	if n := strings.Count(out, "\n"); n > 80 {
+		t.Errorf("help has %d lines, want at most 80", n)
+	}
+}
+
+// TestCancelled: Ctrl-C leaves no file.
+func TestCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	path := filepath.Join(t.TempDir(), "out.jsonl")
+	var stdout, stderr bytes.Buffer
+	code := run(ctx, []string{"--prompt", "a", "--prompt", "b", "--out", path}, strings.NewReader(""), &stdout, &stderr)
+	if _, err := os.Stat(path); code != 1 || !os.IsNotExist(err) {
+		t.Errorf("exit status %d, file %v; want 1 and none", code, err)
+	}
+}

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"gotransplant/cmd/internal/program"
+	"gotransplant/internal/atomicfile"
+	"gotransplant/internal/generate"
+)
+
+// runner continues jobs on a new decoder, which is the caller's to close.
+func (w *work) runner() (*generate.Runner, error) {
+	d, err := w.method.NewDecoder()
+	if err != nil {
+		return nil, err
+	}
+	return &generate.Runner{Decoder: d, Context: w.base.Config.MaxPositionEmbeddings, Tokenizer: w.base.Tokenizer,
+		Options: generate.Options{MaxTokens: w.maxTokens, Sampling: w.sampling(), Seed: w.base.Seed, Stop: w.stop, StopStrings: w.stops,
+			Rows: w.batch, LogProbs: w.logProbs}}, nil
+}
+
+// generate continues all jobs and writes the results in the order of the prompts.
+func (w *work) generate(ctx context.Context) error {
+	r, err := w.runner()
+	if err != nil {
+		return err
+	}
+	defer r.Decoder.Close()
+	if len(w.jobs) == 1 && w.options.out == "" && !w.jsonOutput {
+		return w.stream(ctx, r)
+	}
+	o := &ordered{results: make([]*generate.Result, len(w.jobs)), write: w.write}
+	if w.options.out != "" {
+		o.write = func(generate.Result) error { return nil } // all at the end
+	}
+	progress, done := program.NewProgress(w.progress), 0
+	r.Done = func(job int, result generate.Result) error {
+		done++
+		progress.Update("generate", done, len(w.jobs))
+		return o.add(job, result)
+	}
+	stats, err := r.Run(ctx, w.jobs)
+	progress.Finish()
+	if err != nil {
+		return err
+	}
+	if w.options.out != "" {
+		err := atomicfile.Write(w.options.out, func(out io.Writer) error {
+			for _, result := range o.results {
+				if err := writeJSON(out, result); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	w.summary(stats)
+	return nil
+}
+
+// stream prints the only job's text as it comes.
+func (w *work) stream(ctx context.Context, r *generate.Runner) error {
+	text := ""
+	r.Said = func(_ int, more string) error {
+		text += more
+		_, err := io.WriteString(w.streams.out, more)
+		return err
+	}
+	r.Done = func(_ int, result generate.Result) error {
+		if !strings.HasSuffix(text, "\n") {
+			fmt.Fprintln(w.streams.out)
+		}
+		if w.logProbs {
+			fmt.Fprintf(w.streams.out, "logprobs %.4f\n", result.LogProbs)
+		}
+		return nil
+	}
+	stats, err := r.Run(ctx, w.jobs)
+	if err == nil {
+		w.summary(stats)
+	}
+	return err
+}
+
+// ordered hands results on in the order of the jobs.
+type ordered struct {
+	results []*generate.Result
+	next    int
+	write   func(r generate.Result) error
+}
+
+func (o *ordered) add(job int, r generate.Result) error {
+	o.results[job] = &r
+	for ; o.next < len(o.results) && o.results[o.next] != nil; o.next++ {
+		if err := o.write(*o.results[o.next]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write prints a result: a JSON line, or its text under a line with its id and how it ended.
+func (w *work) write(r generate.Result) error {
+	if w.jsonOutput {
+		return writeJSON(w.streams.out, r)
+	}
+	name := r.ID
+	if w.samples > 1 {
+		name = fmt.Sprintf("%s, sample %d", r.ID, r.Sample+1)
+	}
+	ended := r.Finish
+	if r.StoppedBy != "" {
+		ended += fmt.Sprintf(" %q", r.StoppedBy)
+	}
+	_, err := fmt.Fprintf(w.streams.out, "== %s (%d tokens, %s)\n%s\n", name, len(r.Tokens), ended, strings.TrimSuffix(r.Text, "\n"))
+	if err == nil && w.logProbs {
+		_, err = fmt.Fprintf(w.streams.out, "logprobs %.4f\n", r.LogProbs)
+	}
+	return err
+}
+
+// writeJSON writes a line; texts keep their < and >.
+func writeJSON(out io.Writer, value any) error {
+	var line bytes.Buffer
+	e := json.NewEncoder(&line)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(value); err != nil {
+		return err
+	}
+	_, err := out.Write(line.Bytes())
+	return err
+}
+
+// summary tells on the standard error what a run did and how fast.
+func (w *work) summary(s generate.Stats) {
+	rate := func(tokens int, seconds float64) float64 { return float64(tokens) / max(seconds, 1e-9) }
+	fmt.Fprintf(w.progress, "%d rows: %d prompt tokens in %.3g s (%.0f tokens/s), %d new ones in %.3g s (%.0f tokens/s); ended by a stop id %d, by a stop "+
+		"string %d, by length %d\n", s.Rows, s.PromptTokens, s.PromptSeconds, rate(s.PromptTokens, s.PromptSeconds), s.Tokens, s.DecodeSeconds,
+		rate(s.Tokens, s.DecodeSeconds), s.ByToken, s.ByString, s.ByLength)
+	if n := len(s.ContextFull); n > 0 {
+		fmt.Fprintf(w.progress, "note     %d rows filled the model's context of %d tokens and ended there: %s\n", n,
+			w.base.Config.MaxPositionEmbeddings, some(s.ContextFull))
+	}
+}
+
+// some lists the first few ids.
+func some(ids []string) string {
+	const most = 10
+	if len(ids) > most {
+		return strings.Join(ids[:most], ", ") + ", ..."
+	}
+	return strings.Join(ids, ", ")
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+)
+
+// plan is what --dry-run tells.
+type plan struct {
+	Prompts         int     `json:"prompts"`
+	Samples         int     `json:"samples"`
+	PromptTokens    int     `json:"prompt_tokens"` // of all rows
+	ShortestPrompt  int     `json:"shortest_prompt"`
+	LongestPrompt   int     `json:"longest_prompt"`
+	NewTokens       int     `json:"new_tokens_at_most"`
+	Steps           int     `json:"steps_at_most"`
+	Batch           int     `json:"batch"`
+	WeightBytes     int64   `json:"weight_bytes"` // as stored in the checkpoint
+	CacheBytes      int64   `json:"cache_bytes_at_most"`
+	Context         int     `json:"context"`
+	StopIDs         []int32 `json:"stop_ids"`
+	Template        string  `json:"chat_template,omitempty"`
+	FirstPrompt     []int32 `json:"first_prompt_tokens"`
+	FirstPromptText string  `json:"first_prompt"`
+}
+
+// plan prints what a run would do.
+func (w *work) plan() error {
+	c := w.base.Config
+	p := plan{Prompts: len(w.jobs) / w.samples, Samples: w.samples, Batch: min(w.batch, len(w.jobs)), Context: c.MaxPositionEmbeddings,
+		WeightBytes: w.base.StoredBytes(), StopIDs: w.stop, FirstPrompt: w.jobs[0].Prompt.Tokens}
+	p.FirstPromptText = w.base.Tokenizer.Decode(p.FirstPrompt)
+	if w.template != nil {
+		p.Template = w.template.Name
+	}
+	var totals []int
+	for i, job := range w.jobs {
+		n := len(job.Prompt.Tokens)
+		p.PromptTokens += n
+		p.LongestPrompt = max(p.LongestPrompt, n)
+		if i == 0 || n < p.ShortestPrompt {
+			p.ShortestPrompt = n
+		}
+		more := min(w.maxTokens, c.MaxPositionEmbeddings-n+1)
+		p.NewTokens += more
+		totals = append(totals, n+more)
+	}
+	p.Steps = (p.NewTokens + p.Batch - 1) / p.Batch
+	slices.SortFunc(totals, func(a, b int) int { return b - a })
+	for _, n := range totals[:p.Batch] {
+		p.CacheBytes += int64(n) * int64(2*c.NumHiddenLayers*c.NumKeyValueHeads*c.HeadDim) * w.valueBytes()
+	}
+	if w.jsonOutput {
+		return writeJSON(w.streams.out, p)
+	}
+	p.print(w)
+	return nil
+}
+
+// valueBytes is the size of a number in the cache: panels keep float32, graphs the compute type.
+func (w *work) valueBytes() int64 {
+	if w.base.DType == "bfloat16" && w.base.Kernels != "panels" && w.base.Backend != "go" {
+		return 2
+	}
+	return 4
+}
+
+func (p plan) print(w *work) {
+	out := w.streams.out
+	fmt.Fprintf(out, "prompts  %d of %d to %d tokens, %d texts each; context %d\n", p.Prompts, p.ShortestPrompt, p.LongestPrompt, p.Samples, p.Context)
+	fmt.Fprintf(out, "tokens   %d of prompts, at most %d new ones in about %d steps of %d rows\n", p.PromptTokens, p.NewTokens, p.Steps, p.Batch)
+	fmt.Fprintf(out, "memory   weights %.2f MB as stored, keys and values at most %.2f MB\n", float64(p.WeightBytes)/1e6, float64(p.CacheBytes)/1e6)
+	fmt.Fprintf(out, "stop     ids %v, texts %q\n", p.StopIDs, w.stops)
+	if p.Template != "" {
+		fmt.Fprintf(out, "chat     template %s\n", p.Template)
+	}
+	fmt.Fprintf(out, "first    %q\n         %v\n", p.FirstPromptText, p.FirstPrompt)
+}

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"gotransplant/internal/chat"
+	"gotransplant/internal/generate"
+	"gotransplant/internal/setup"
+	"gotransplant/llama"
+	"gotransplant/transplant"
+
+	"github.com/gomlx/compute"
+)
+
+// work is what a run has: what was asked for, the model, the prompts.
+type work struct {
+	*options
+	streams
+	base     *setup.Base
+	model    *chat.Model
+	template *chat.Template // nil until a conversation asks for it
+	stop     []int32
+	jobs     []generate.Job // with samples
+	rows     *setup.Rows    // of --transplant
+	method   *transplant.Method
+}
+
+// readPrompts makes jobs of whatever the prompts are, but of a talk.
+func (w *work) readPrompts() (err error) {
+	switch {
+	case w.chat:
+		return w.chatTemplate()
+	case w.transplant:
+		err = w.readRows()
+	case w.jsonl != "":
+		err = w.readJSONL()
+	case w.text != "":
+		err = w.readText()
+	default:
+		for i, text := range w.prompts {
+			if err := w.add(fmt.Sprint(i+1), w.plain(text)); err != nil {
+				return fmt.Errorf("--prompt: %w", err)
+			}
+		}
+	}
+	if err == nil && len(w.jobs) == 0 {
+		err = errors.New("there are no prompts")
+	}
+	return err
+}
+
+// plain are the ids of a text as it stands: what is spelled like a special token is one.
+func (w *work) plain(text string) []int32 {
+	return chat.Encode(w.base.Tokenizer, chat.Rendered{Text: text})
+}
+
+// full says that --limit wants no more prompts.
+func (w *work) full() bool { return w.limit > 0 && len(w.jobs) >= w.limit*w.samples }
+
+// add makes a job for each sample of a prompt.
+func (w *work) add(id string, tokens []int32) error {
+	if w.full() {
+		return nil
+	}
+	if n, most := len(tokens), w.base.Config.MaxPositionEmbeddings; n > most {
+		return fmt.Errorf("row %s has %d tokens, the model's context is %d: shorten it, or leave it out", id, n, most)
+	}
+	if err := w.model.CheckIDs(tokens, w.base.Tokenizer); err != nil {
+		return fmt.Errorf("row %s: %w", id, err)
+	}
+	for sample := range w.samples {
+		w.jobs = append(w.jobs, generate.Job{ID: id, Sample: sample, Prompt: llama.Prompt{Tokens: tokens}})
+	}
+	return nil
+}
+
+// lines calls each for every line of a file that is not blank.
+func lines(path string, each func(number int, line []byte) error) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	s := bufio.NewScanner(f)
+	s.Buffer(nil, 1<<28)
+	number := 0
+	for s.Scan() {
+		number++
+		if len(bytes.TrimSpace(s.Bytes())) == 0 {
+			continue
+		}
+		if err := each(number, s.Bytes()); err != nil {
+			return fmt.Errorf("%s, line %d: %w", path, number, err)
+		}
+	}
+	if err := s.Err(); err != nil {
+		return fmt.Errorf("%s, line %d: %w", path, number+1, err)
+	}
+	return nil
+}
+
+func (w *work) readText() error {
+	return lines(w.text, func(number int, line []byte) error {
+		return w.add(fmt.Sprint(number), w.plain(strings.TrimSuffix(string(line), "\r")))
+	})
+}
+
+// input is a line of --jsonl.
+type input struct {
+	ID       json.RawMessage `json:"id"`
+	Prompt   *string         `json:"prompt"`
+	Messages []chat.Message  `json:"messages"`
+}
+
+func (w *work) readJSONL() error {
+	seen := make(map[string]int)
+	return lines(w.jsonl, func(number int, line []byte) error {
+		var in input
+		if err := json.Unmarshal(line, &in); err != nil {
+			return err
+		}
+		id, err := in.name(number)
+		if err != nil {
+			return err
+		}
+		if other := seen[id]; other > 0 {
+			return fmt.Errorf("the id %s is that of line %d: what is drawn for a row follows its id", id, other)
+		}
+		seen[id] = number
+		tokens, err := w.tokens(in)
+		if err != nil {
+			return fmt.Errorf("row %s: %w", id, err)
+		}
+		return w.add(id, tokens)
+	})
+}
+
+// name is the id: a text, a number as it is written, or the number of the line.
+func (in input) name(number int) (string, error) {
+	if len(in.ID) == 0 || string(in.ID) == "null" {
+		return fmt.Sprint(number), nil
+	}
+	var text string
+	if json.Unmarshal(in.ID, &text) == nil {
+		return text, nil
+	}
+	var n json.Number
+	if err := json.Unmarshal(in.ID, &n); err != nil {
+		return "", fmt.Errorf("id %s is neither a text nor a number", in.ID)
+	}
+	return n.String(), nil
+}
+
+func (w *work) tokens(in input) ([]int32, error) {
+	switch {
+	case in.Prompt != nil && in.Messages != nil:
+		return nil, errors.New("it has a prompt and messages: leave one out")
+	case in.Prompt != nil:
+		return w.plain(*in.Prompt), nil
+	case len(in.Messages) == 0:
+		return nil, errors.New("it has neither a prompt nor messages")
+	}
+	if err := w.chatTemplate(); err != nil {
+		return nil, err
+	}
+	return w.converse(in.Messages)
+}
+
+// converse gives the ids of a conversation whose next turn is the assistant's.
+func (w *work) converse(messages []chat.Message) ([]int32, error) {
+	r, err := w.template.Converse(messages, true, w.base.Tokenizer)
+	if err != nil {
+		return nil, err
+	}
+	return chat.Encode(w.base.Tokenizer, r), nil
+}
+
+// readRows makes jobs of the chooser's prompts; what is to be moved is added by load.
+func (w *work) readRows() (err error) {
+	if w.rows, err = w.base.Rows(); err != nil {
+		return err
+	}
+	for _, c := range w.rows.Cases {
+		if err := w.add(fmt.Sprint(c.Row), c.Choose); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// load puts the model on the device and, with --transplant, hands each prompt the arguer's states.
+func (w *work) load(backend compute.Backend) (err error) {
+	if !w.transplant {
+		w.method, err = w.base.Reader(backend, w.adapter)
+		return err
+	}
+	if w.method, err = w.base.Transplanter(backend, w.rows); err != nil {
+		return err
+	}
+	for i := range w.jobs {
+		if w.jobs[i].Prompt, err = w.method.Prompt(w.rows.Cases[i/w.samples]); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,124 @@
+package chat
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func readJSON(t *testing.T, name string, into any) {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join("testdata", name))
+	if err == nil {
+		err = json.Unmarshal(content, into)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func openTemplate(t *testing.T, path string) *Template {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template, err := NewTemplate(filepath.Base(path), string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	template.BOS, template.EOS = "<s>", "</s>"
+	template.Now = func() time.Time { return time.Date(2025, 2, 3, 4, 5, 6, 0, time.UTC) }
+	return template
+}
+
+// TestRendersAsJinja2: templates like those of published models give what Jinja2 makes of them, and fail where it fails.
+func TestRendersAsJinja2(t *testing.T) {
+	var rendered map[string]*string
+	var talks map[string][]Message
+	readJSON(t, "rendered.json", &rendered)
+	readJSON(t, "conversations.json", &talks)
+	templates := make(map[string]*Template)
+	for key, want := range rendered {
+		if strings.HasPrefix(key, "snippet ") {
+			continue
+		}
+		t.Run(key, func(t *testing.T) {
+			parts := strings.Split(key, ", ")
+			template := templates[parts[0]]
+			if template == nil {
+				template = openTemplate(t, filepath.Join("testdata", "templates", parts[0]+".jinja"))
+				templates[parts[0]] = template
+			}
+			got, err := template.Render(talks[parts[1]], parts[2] == "prompt")
+			switch {
+			case want != nil && (strings.Contains(*want, "None") || strings.Contains(*want, "[{'")):
+				if err == nil || !strings.Contains(err.Error(), "None or a list") {
+					t.Errorf("got %q, error %v; want an error: Python's spelling of a value is in %q", got, err, *want)
+				}
+			case want == nil && err == nil:
+				t.Errorf("got %q, want an error", got)
+			case want != nil && (err != nil || got != *want):
+				t.Errorf("got %q, error %v\nwant %q", got, err, *want)
+			}
+		})
+	}
+}
+
+// TestSnippetsAsJinja2: pieces of the language. Where gonja differs and rewrite does not put it right, the table says what
+// becomes of it; "" is an error.
+func TestSnippetsAsJinja2(t *testing.T) {
+	different := map[string]string{
+		// refused: Python's spelling of a value in a prompt
+		"{{ 'a' ~ 1 ~ none }}": "", "{{ messages[1].get('zz', 'd') }}{{ messages[1].get('zz') }}": "",
+		"{{ none }}|{{ None }}|{{ true }}": "", "{{ {'a': none, 'b': true} }}{{ [none, 'it\\'s'] }}": "",
+		"{{ messages | rejectattr('role', 'eq', 'user') | map(attribute='role') | list }}": "", "{{ 'a b  c'.split() }}": "",
+		// refused: not supported
+		"{% set a, b = 1, 2 %}{{ a }}{{ b }}": "", "{{ dict(a=1, b=2) | tojson }}": "", "{{ '%s-%d' % ('a', 3) }}": "",
+		"{{ '{}'.format('a') }}": "",
+		// rendered, and otherwise
+		"{{ messages[1]['content'] | replace('<', '[') | upper }}":                       "  GRÖßE 🎉 'QUOTED' \"TWICE\" [B>\n\n",
+		"{{ messages[0]|items|list|length }}{{ 'ß'|upper }}":                             "2ß",
+		"{{ 7 // 2 }}{{ -7 // 2 }}{{ 7 / 2 }}{{ -7 % 3 }}":                               "3-33.5-1",
+		"{{ messages[0]['role'] == 'system' == true }}":                                  "True",
+		"{{ (messages|last).role }}{{ messages|first }}":                                 "assistant{'role': 'system', 'content': ' Answer in one word. \n'}",
+		"{% if a.b is defined %}1{% else %}2{% endif %}":                                 "2",
+		"{{ ['a','b'] | join(', ') }}{{ ['a','b'][-1] }}{{ ['a'][-1] }}{{ ['a']|last }}": "a, bba",
+		"{{ 3.0 }}{{ 1e3 }}{{ 10 ** 2 }}":                                                "3.01000.0100.0",
+		"{{ 'abc'[0] }}{{ 'abc'[1:] }}{{ 'abc'[-1] }}{{ 'héé'[1] }}":                     "abccÃ",
+	}
+	var rendered map[string]*string
+	var talks map[string][]Message
+	readJSON(t, "rendered.json", &rendered)
+	readJSON(t, "conversations.json", &talks)
+	for key, want := range rendered {
+		snippet, ok := strings.CutPrefix(key, "snippet ")
+		if !ok {
+			continue
+		}
+		t.Run(snippet, func(t *testing.T) {
+			var got string
+			template, err := NewTemplate("snippet", snippet)
+			if err == nil {
+				template.BOS, template.EOS = "<s>", "</s>"
+				template.Now = func() time.Time { return time.Date(2025, 2, 3, 4, 5, 6, 0, time.UTC) }
+				got, err = template.Render(talks["two turns"][:3], true)
+			}
+			if err != nil {
+				got = ""
+			}
+			if known, ok := different[snippet]; ok {
+				want = &known
+			}
+			switch {
+			case want == nil && err == nil:
+				t.Errorf("got %q, want an error", got)
+			case want != nil && got != *want:
+				t.Errorf("got %q, error %v\nwant %q", got, err, *want)
+			}
+		})
+	}
+}
