@@ -8,6 +8,7 @@ import (
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/dtypes/bfloat16"
+	"github.com/gomlx/compute/dtypes/float16"
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
@@ -142,6 +143,12 @@ func float32s(t *tensors.Tensor) (values []float32, err error) {
 		return tensors.CopyFlatData[float32](t)
 	case dtypes.BFloat16:
 		err = tensors.ConstFlatData(t, func(all []bfloat16.BFloat16) {
+			for _, v := range all {
+				values = append(values, v.Float32())
+			}
+		})
+	case dtypes.Float16:
+		err = tensors.ConstFlatData(t, func(all []float16.Float16) {
 			for _, v := range all {
 				values = append(values, v.Float32())
 			}
