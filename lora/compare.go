@@ -1,7 +1,12 @@
 package lora
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"maps"
+	"math"
+	"slices"
 	"strings"
 )
 
@@ -26,6 +31,12 @@ func (c Comparison) Relative() (distance float64, ok bool) {
 		return 0, false
 	}
 	return c.Distance / c.First, true
+}
+
+// Add makes c the comparison of both projections' entries together, as one vector.
+func (c *Comparison) Add(d Comparison) {
+	c.First, c.Second = math.Hypot(c.First, d.First), math.Hypot(c.Second, d.Second)
+	c.Inner, c.Distance = c.Inner+d.Inner, math.Hypot(c.Distance, d.Distance)
 }
 
 // Compare computes it for one projection on which both adapters stand, from QR factorisations of both adapters' columns
@@ -70,4 +81,37 @@ func Comparable(first, second *Adapter) error {
 		return fmt.Errorf("the two adapters are for bases of different shapes:\n  %s", strings.Join(problems, "\n  "))
 	}
 	return nil
+}
+
+// Difference is a key of adapter_config.json that two adapters do not agree in, with both values as JSON.
+type Difference struct {
+	Key    string          `json:"key"`
+	First  json.RawMessage `json:"first"`
+	Second json.RawMessage `json:"second"`
+}
+
+// ConfigDifferences lists the keys in which two configs differ, sorted.
+func ConfigDifferences(first, second Config) ([]Difference, error) {
+	members := func(c Config) (all map[string]json.RawMessage, err error) {
+		text, err := json.Marshal(c)
+		if err == nil {
+			err = json.Unmarshal(text, &all)
+		}
+		return all, err
+	}
+	a, err := members(first)
+	if err != nil {
+		return nil, err
+	}
+	b, err := members(second)
+	if err != nil {
+		return nil, err
+	}
+	all := []Difference{}
+	for _, key := range slices.Sorted(maps.Keys(a)) { // both have the same keys
+		if !bytes.Equal(a[key], b[key]) {
+			all = append(all, Difference{key, a[key], b[key]})
+		}
+	}
+	return all, nil
 }

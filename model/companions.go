@@ -78,7 +78,7 @@ func (c *Checkpoint) copyConfig(dir string, d safetensors.DType) error {
 // withDType is the text of a config.json with torch_dtype, or dtype as newer releases of Transformers have it, set to d
 // and all other bytes as they were.
 func withDType(text []byte, d safetensors.DType) ([]byte, error) {
-	value := strconv.Quote(torchName(d))
+	value := strconv.Quote(DTypeName(d))
 	dec := json.NewDecoder(bytes.NewReader(text))
 	if _, err := dec.Token(); err != nil { // the brace
 		return nil, err
@@ -108,8 +108,8 @@ func withDType(text []byte, d safetensors.DType) ([]byte, error) {
 	return append(out, text[copied:]...), nil
 }
 
-// torchName is what config.json calls a type.
-func torchName(d safetensors.DType) string {
+// DTypeName is what config.json calls a type of weights, such as bfloat16; "" for any other.
+func DTypeName(d safetensors.DType) string {
 	switch d {
 	case safetensors.F64:
 		return "float64"
@@ -126,7 +126,7 @@ func torchName(d safetensors.DType) string {
 // ParseDType reads the name that config.json has for a type of weights.
 func ParseDType(name string) (safetensors.DType, error) {
 	for _, d := range []safetensors.DType{safetensors.F64, safetensors.F32, safetensors.F16, safetensors.BF16} {
-		if torchName(d) == name {
+		if DTypeName(d) == name {
 			return d, nil
 		}
 	}

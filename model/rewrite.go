@@ -251,7 +251,7 @@ func (p *piece) alter(from, as safetensors.DType, change RowChange) error {
 		return err
 	}
 	if i := safetensors.NotFinite(as, p.fresh); i >= 0 {
-		return fmt.Errorf("value %v would be %g, which %s cannot hold: choose another type", p.at(i), p.exact[i], torchName(as))
+		return fmt.Errorf("value %v would be %g, which %s cannot hold: choose another type", p.at(i), p.exact[i], DTypeName(as))
 	}
 	p.out = p.fresh
 	if err := safetensors.Decode64(p.back, as, p.out); err != nil {

@@ -240,8 +240,8 @@ func TestRewriteConverts(t *testing.T) {
 				}
 			}
 			if text, err := os.ReadFile(filepath.Join(out, "config.json")); err != nil ||
-				!strings.Contains(string(text), `"torch_dtype": "`+torchName(d)+`"`) {
-				t.Errorf("config.json does not say %s (%v):\n%s", torchName(d), err, text)
+				!strings.Contains(string(text), `"torch_dtype": "`+DTypeName(d)+`"`) {
+				t.Errorf("config.json does not say %s (%v):\n%s", DTypeName(d), err, text)
 			}
 		})
 	}

@@ -78,7 +78,7 @@ func (c Config) encode(name string, d safetensors.DType) ([]byte, error) {
 // members returns what a config.json says of c for Hugging Face.
 func (c Config) members(d safetensors.DType) map[string]any {
 	members := map[string]any{
-		"architectures": []string{"LlamaForCausalLM"}, "model_type": "llama", "torch_dtype": torchName(d),
+		"architectures": []string{"LlamaForCausalLM"}, "model_type": "llama", "torch_dtype": DTypeName(d),
 		"hidden_act": "silu", "attention_bias": false, "mlp_bias": false,
 		"vocab_size": c.VocabSize, "hidden_size": c.HiddenSize, "intermediate_size": c.IntermediateSize,
 		"num_hidden_layers": c.NumHiddenLayers, "num_attention_heads": c.NumAttentionHeads,
