@@ -262,7 +262,6 @@ func TestRewriteChanges(t *testing.T) {
 	tensors := finiteTensors(t, c, safetensors.BF16)
 	_, from := written(t, c, tensors)
 	out := filepath.Join(t.TempDir(), "out")
-	// the smallest step that a bfloat16 of this size can be seen to take, and less
 	change := func(rows []float64, first int) error {
 		for i := range rows {
 			rows[i] += float64(first+i/c.HiddenSize) * 1e-6
@@ -289,11 +288,24 @@ func TestRewriteChanges(t *testing.T) {
 	if len(altered) != 1 || altered[0].Name != embeddingName || !altered[0].Changed {
 		t.Fatalf("got %+v, want the embedding alone", altered)
 	}
-	back := opened(t, out)
-	base := decode(t, tensors[0])
+	compareChanged(t, altered[0], decode(t, tensors[0]), decode(t, opened(t, out).Tensor(embeddingName)))
+	rows := 0
+	for _, t := range tensors {
+		n, _ := matrix(t.Shape)
+		rows += n
+	}
+	if last != rows {
+		t.Errorf("the last progress told was %d rows, want %d", last, rows)
+	}
+}
+
+// compareChanged checks what became of the embedding of large, and what was said of it.
+func compareChanged(t *testing.T, a Altered, base, after []float64) {
+	t.Helper()
+	width := large().HiddenSize
 	var squares, moved, lost float64
-	for i, got := range decode(t, back.Tensor(embeddingName)) {
-		step := float64(i/c.HiddenSize) * 1e-6
+	for i, got := range after {
+		step := float64(i/width) * 1e-6
 		want := make([]byte, 2)
 		if err := safetensors.Encode64(want, safetensors.BF16, []float64{base[i] + step}); err != nil {
 			t.Fatal(err)
@@ -303,7 +315,6 @@ func TestRewriteChanges(t *testing.T) {
 		}
 		squares, moved, lost = squares+base[i]*base[i], moved+step*step, lost+math.Pow(base[i]+step-got, 2)
 	}
-	a := altered[0]
 	near := func(name string, got, want float64) {
 		if !(math.Abs(got-want) <= 1e-9*want) {
 			t.Errorf("%s: got %v, want %v", name, got, want)
@@ -312,15 +323,7 @@ func TestRewriteChanges(t *testing.T) {
 	near("norm before", a.Base, math.Sqrt(squares))
 	near("norm of the change", a.Moved, math.Sqrt(moved))
 	near("norm of what was lost", a.Lost, math.Sqrt(lost))
-	near("largest change", a.Largest, float64(c.VocabSize-1)*1e-6)
-	rows := 0
-	for _, t := range tensors {
-		n, _ := matrix(t.Shape)
-		rows += n
-	}
-	if last != rows {
-		t.Errorf("the last progress told was %d rows, want %d", last, rows)
-	}
+	near("largest change", a.Largest, float64(large().VocabSize-1)*1e-6)
 }
 
 // TestRewriteRefuses: nothing is left behind, and the tensor is named.

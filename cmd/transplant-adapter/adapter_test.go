@@ -259,9 +259,9 @@ func TestShow(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer base.Close()
-	for _, withBase := range []bool{false, true} {
+	for _, c := range []*model.Checkpoint{nil, base} {
 		args := []string{"show", dir}
-		if withBase {
+		if c != nil {
 			args = append(args, "--model", embedded)
 		}
 		var s shown
@@ -271,45 +271,68 @@ func TestShow(t *testing.T) {
 			s.Parameters != a.Size() || !slices.Equal(s.Projections, []string{"k_proj", "up_proj"}) {
 			t.Errorf("got %+v", s.adapterFacts)
 		}
-		moved := map[int]float64{}
 		for i, m := range a.Modules() {
-			spectrum, got := a.Spectrum(m.Layer, m.Proj), s.Weights[i]
-			if got.Layer != m.Layer || got.Proj != m.Proj || got.Frobenius != spectrum.Frobenius() || got.Spectral != spectrum.Spectral() ||
-				got.EffectiveRank != spectrum.EffectiveRank() || got.Rank != 2 || got.Scale != 2 {
-				t.Errorf("got %+v, want %s %v", got, m.Name(), spectrum)
-			}
-			moved[m.Layer] += got.Frobenius * got.Frobenius
-			if (got.Relative != nil) != withBase {
-				t.Errorf("%s: relative norm %v with a base: %t", m.Name(), got.Relative, withBase)
-			}
-			if withBase {
-				var square float64
-				for _, v := range floats(t, base, m.Name()+".weight") {
-					square += float64(v) * float64(v)
-				}
-				if want := spectrum.Frobenius() / math.Sqrt(square); math.Abs(*got.Relative-want) > 1e-12 {
-					t.Errorf("%s: got relative norm %v, want %v", m.Name(), *got.Relative, want)
-				}
-			}
-			if row := fmt.Sprintf("%d      %s", m.Layer, m.Proj); !strings.Contains(text, row) || !strings.Contains(text, number(spectrum.Frobenius())) {
-				t.Errorf("the table lacks %q or %s:\n%s", row, number(spectrum.Frobenius()), text)
+			compareShown(t, s.Weights[i], a, c)
+			row, norm := fmt.Sprintf("%d      %s", m.Layer, m.Proj), number(a.Spectrum(m.Layer, m.Proj).Frobenius())
+			if !strings.Contains(text, row) || !strings.Contains(text, norm) {
+				t.Errorf("the table lacks %q or %s:\n%s", row, norm, text)
 			}
 		}
-		for i, l := range s.ByLayer {
-			if math.Abs(l.Frobenius-math.Sqrt(moved[l.Layer])) > 1e-12 {
-				t.Errorf("layer %d: got %v, want %v", l.Layer, l.Frobenius, math.Sqrt(moved[l.Layer]))
-			}
-			if i > 0 && !withBase && l.Frobenius > s.ByLayer[i-1].Frobenius || withBase && i > 0 && *l.Relative > *s.ByLayer[i-1].Relative {
-				t.Errorf("layer %d stands behind one that moved less", l.Layer)
-			}
-		}
-		if len(s.ByLayer) != 4 || !strings.Contains(text, "1 of the 8 weights are not changed") || strings.Contains(text, "dW / W") != withBase {
+		compareLayers(t, s, c != nil)
+		if !strings.Contains(text, "1 of the 8 weights are not changed") || strings.Contains(text, "dW / W") != (c != nil) {
 			t.Errorf("got %v and\n%s", s.ByLayer, text)
 		}
 	}
 	text := must(t, "show", newAdapter(t, some("k_proj"), func(*lora.Param) bool { return false }))
 	if !strings.Contains(text, "changes nothing") {
 		t.Errorf("an adapter that was never trained: got\n%s", text)
+	}
+}
+
+// compareShown checks one weight against package lora and, unless base is nil, the base's weight.
+func compareShown(t *testing.T, got shownModule, a *lora.Adapter, base *model.Checkpoint) {
+	t.Helper()
+	s, name := a.Spectrum(got.Layer, got.Proj), lora.Module{Layer: got.Layer, Proj: got.Proj}.Name()
+	if s == nil || got.Frobenius != s.Frobenius() || got.Spectral != s.Spectral() || got.EffectiveRank != s.EffectiveRank() ||
+		got.Rank != 2 || got.Scale != 2 {
+		t.Errorf("got %+v, want %s %v", got, name, s)
+	}
+	if base == nil {
+		if got.Relative != nil {
+			t.Errorf("%s: got relative norm %v without a base", name, *got.Relative)
+		}
+		return
+	}
+	var square float64
+	for _, v := range floats(t, base, name+".weight") {
+		square += float64(v) * float64(v)
+	}
+	if want := s.Frobenius() / math.Sqrt(square); got.Relative == nil || math.Abs(*got.Relative-want) > 1e-12 {
+		t.Errorf("%s: got relative norm %v, want %v", name, got.Relative, want)
+	}
+}
+
+// compareLayers checks sums and order of the layers.
+func compareLayers(t *testing.T, s shown, relative bool) {
+	t.Helper()
+	moved := map[int]float64{}
+	for _, w := range s.Weights {
+		moved[w.Layer] += w.Frobenius * w.Frobenius
+	}
+	if len(s.ByLayer) != len(moved) {
+		t.Errorf("got %d layers, want %d", len(s.ByLayer), len(moved))
+	}
+	for i, l := range s.ByLayer {
+		if math.Abs(l.Frobenius-math.Sqrt(moved[l.Layer])) > 1e-12 {
+			t.Errorf("layer %d: got %v, want %v", l.Layer, l.Frobenius, math.Sqrt(moved[l.Layer]))
+		}
+		if i == 0 {
+			continue
+		}
+		before := s.ByLayer[i-1]
+		if !relative && l.Frobenius > before.Frobenius || relative && *l.Relative > *before.Relative {
+			t.Errorf("layer %d stands behind one that moved less", l.Layer)
+		}
 	}
 }
 
@@ -354,5 +377,51 @@ func TestDiff(t *testing.T) {
 	}
 	if text := must(t, "diff", first, first); !strings.Contains(text, "config   the same") {
 		t.Errorf("with itself: got\n%s", text)
+	}
+}
+
+// TestExact: a cosine near 1 keeps its digits.
+func TestExact(t *testing.T) {
+	value := func(v float64) *float64 { return &v }
+	cases := []struct {
+		v    *float64
+		want string
+	}{{nil, "-"}, {value(0.5), "0.5"}, {value(0.99995), "0.99995000"}, {value(-0.9999999), "-0.99999990"}, {value(1 - 1e-12), "1"}, {value(1), "1"}}
+	for _, c := range cases {
+		if got := exact(c.v); got != c.want {
+			t.Errorf("got %s, want %s", got, c.want)
+		}
+	}
+}
+
+// TestMergePyTorch: a base in PyTorch's files and in float16 is merged as any other.
+func TestMergePyTorch(t *testing.T) {
+	dir := filepath.Join("..", "..", "model", "testdata", "bin")
+	base := opened(t, dir)
+	a, err := lora.New(lora.Options{Rank: 2, Alpha: 1, Targets: lora.Targets{Regex: "all-linear"}}, base.Config, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range a.Params() {
+		for i := range p.Value {
+			p.Value[i] = float32(i+1) / 8
+		}
+	}
+	adapterDir, out := filepath.Join(t.TempDir(), "adapter"), filepath.Join(t.TempDir(), "merged")
+	if err := a.Save(adapterDir); err != nil {
+		t.Fatal(err)
+	}
+	var m merging
+	mustJSON(t, &m, "merge", "--model", dir, "--adapter", adapterDir, "--out", out, "--no-check")
+	merged := opened(t, out)
+	for i, module := range a.Modules() {
+		name := module.Name() + ".weight"
+		if got := merged.Tensor(name).DType; got != "F16" {
+			t.Errorf("%s: got %s, want F16", name, got)
+		}
+		compareMerged(t, m.Merged[i], floats(t, base, name), floats(t, merged, name), a)
+	}
+	if m.Drift != nil {
+		t.Errorf("with --no-check: got %+v", m.Drift)
 	}
 }

@@ -135,10 +135,13 @@ func (c compared) print(w io.Writer) error {
 	return nil
 }
 
-// exact prints a cosine so that one that is nearly 1 is not 1.
+// exact prints a cosine with as many digits as tell it from 1, up to eight.
 func exact(v *float64) string {
-	if v == nil || math.Abs(*v) < 0.999 || math.Abs(*v) == 1 {
+	if v == nil {
 		return optional(v)
 	}
-	return fmt.Sprintf("%.8f", *v)
+	if below := 1 - math.Abs(*v); below < 1e-3 && below > 1e-8 {
+		return fmt.Sprintf("%.8f", *v)
+	}
+	return number(*v)
 }

@@ -99,7 +99,7 @@ func parse(args, names []string, help string, stdout io.Writer, groups ...progra
 		return nil, fmt.Errorf("unexpected argument %q: there is room for %d, see --help", given[len(names)], len(names))
 	}
 	if len(given) < len(names) {
-		return nil, fmt.Errorf("%s is missing: name it behind the flags, see --help", names[len(given)])
+		return nil, fmt.Errorf("%s is missing, got %q: name it, see --help", names[len(given)], given)
 	}
 	return given, nil
 }

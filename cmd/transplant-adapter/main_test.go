@@ -101,25 +101,16 @@ func TestHelpFitsTwoScreens(t *testing.T) {
 	}
 }
 
-// TestRefuses: what is wrong with the command line or the adapter is said before anything is written.
-func TestRefuses(t *testing.T) {
-	good := newAdapter(t, some("q_proj"), always)
-	untrained := newAdapter(t, some("q_proj"), func(*lora.Param) bool { return false })
-	empty := newAdapter(t, some("q_proj"), always)
-	if err := safetensors.Write(filepath.Join(empty, "adapter_model.safetensors"), nil, nil); err != nil {
-		t.Fatal(err)
-	}
-	long := filepath.Join(t.TempDir(), "long")
-	if err := os.WriteFile(long, []byte(strings.Repeat("Anna has 7 apples. ", 100)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	other := golden("adapters", "arguer")
-	out := filepath.Join(t.TempDir(), "out")
-	cases := []struct {
-		name string
-		args []string
-		want []string
-	}{
+// refusal is a command line that is refused, and parts of what is said.
+type refusal struct {
+	name string
+	args []string
+	want []string
+}
+
+// refusedLines are those that need no adapter, or a good one; out is where nothing must be written.
+func refusedLines(good, out, long string) []refusal {
+	return []refusal{
 		{"no command", nil, []string{"merge, show, diff, convert"}},
 		{"unknown command", []string{"mergr"}, []string{`"mergr"`, "merge, show, diff, convert"}},
 		{"unknown flag", []string{"merge", "--adaptr", "x"}, []string{"merge: ", "--adaptr"}},
@@ -138,6 +129,19 @@ func TestRefuses(t *testing.T) {
 		{"sample and no check", []string{"merge", "--adapter", good, "--out", out, "--no-check", "--sample", long}, []string{"--sample", "--no-check"}},
 		{"sample too long", []string{"merge", "--adapter", good, "--out", out, "--sample", long}, []string{"--sample", "tokens, want 1 to 256"}},
 		{"no such sample", []string{"merge", "--adapter", good, "--out", out, "--sample", out}, []string{"--sample", "no such file"}},
+		{"no model", []string{"convert", "--model", out, "--out", out}, []string{"not a checkpoint directory"}},
+	}
+}
+
+// refusedAdapters are those with something wrong in the adapter.
+func refusedAdapters(t *testing.T, good, out string) []refusal {
+	other := golden("adapters", "arguer")
+	untrained := newAdapter(t, some("q_proj"), func(*lora.Param) bool { return false })
+	empty := newAdapter(t, some("q_proj"), always)
+	if err := safetensors.Write(filepath.Join(empty, "adapter_model.safetensors"), nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	return []refusal{
 		{"never trained", []string{"merge", "--adapter", untrained, "--out", out}, []string{"changes nothing", "4 modules", "convert"}},
 		{"empty", []string{"merge", "--adapter", empty, "--out", out}, []string{"no tensors at all", "missing ", "layers.3.self_attn.q_proj.lora_B"}},
 		{"empty, to show", []string{"show", empty}, []string{"no tensors at all"}},
@@ -147,9 +151,18 @@ func TestRefuses(t *testing.T) {
 			"missing base_model.model.model.layers.3.self_attn.o_proj.lora_B.weight"}},
 		{"another base's, to show", []string{"show", other, "--model", embedded}, []string{"shape [4 48], want [4 96]"}},
 		{"another base's, to compare", []string{"diff", good, other}, []string{"different shapes", "layers.2.self_attn.q_proj: [96, 96] in the first, [48, 48]"}},
-		{"no model", []string{"convert", "--model", out, "--out", out}, []string{"not a checkpoint directory"}},
 	}
-	for _, c := range cases {
+}
+
+// TestRefuses: what is wrong with the command line or the adapter is said before anything is written.
+func TestRefuses(t *testing.T) {
+	good := newAdapter(t, some("q_proj"), always)
+	long := filepath.Join(t.TempDir(), "long")
+	if err := os.WriteFile(long, []byte(strings.Repeat("Anna has 7 apples. ", 100)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	for _, c := range append(refusedLines(good, out, long), refusedAdapters(t, good, out)...) {
 		t.Run(c.name, func(t *testing.T) {
 			code, _, errors := call(c.args...)
 			if code != 1 {
