@@ -93,6 +93,9 @@ func TestHelpFitsTwoScreens(t *testing.T) {
 		if len(lines) > 100 || !strings.Contains(out, "\n  transplant-adapter ") {
 			t.Errorf("%q: %d lines, want at most 100 and an example:\n%s", args, len(lines), out)
 		}
+		if writes := args[0] == "merge" || args[0] == "convert"; writes && !strings.Contains(out, "(default 5GB)") {
+			t.Errorf("%q: no default for the size of a file:\n%s", args, out)
+		}
 		for _, line := range lines {
 			if len(line) > 120 {
 				t.Errorf("%q: a line of %d characters: %q", args, len(line), line)
