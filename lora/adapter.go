@@ -177,32 +177,3 @@ func (a *Adapter) CheckTrainable() error {
 	}
 	return nil
 }
-
-// Merge returns weight + scale * B * A for one projection, in which weight is its base weight [out, in], row-major; the
-// products are summed in float64. With DoRA its rows are scaled to the magnitudes. Without an adapter at the projection
-// it returns a copy of weight.
-func (a *Adapter) Merge(layer int, proj string, weight []float32) ([]float32, error) {
-	merged := append([]float32(nil), weight...)
-	p, ok := a.pairs[target{layer, proj}]
-	if !ok {
-		return merged, nil
-	}
-	out, rank, in := p.b.Shape[0], p.a.Shape[0], p.a.Shape[1]
-	if len(weight) != out*in {
-		return nil, fmt.Errorf("merge %s: the weight has %d values, want [%d, %d]",
-			target{layer, proj}.module(), len(weight), out, in)
-	}
-	for o := range out {
-		for i := range in {
-			var sum float64
-			for k := range rank {
-				sum += float64(p.b.Value[o*rank+k]) * float64(p.a.Value[k*in+i])
-			}
-			merged[o*in+i] = float32(float64(weight[o*in+i]) + p.scale*sum)
-		}
-	}
-	if err := a.ToMagnitudes(layer, proj, merged); err != nil {
-		return nil, err
-	}
-	return merged, nil
-}

@@ -41,31 +41,21 @@ func (a *Adapter) InitMagnitudes(norms func(layer int, proj string) ([]float32, 
 	return nil
 }
 
-// ToMagnitudes scales the rows of merged [out, in], row-major, which is W + scale B A of one projection, to the adapter's
-// magnitudes: m / ||row|| row, the norms in float64. Without DoRA at the projection merged stays as it is.
-func (a *Adapter) ToMagnitudes(layer int, proj string, merged []float32) error {
-	m, ok := a.Magnitude(layer, proj)
-	if !ok {
+// toMagnitude scales row o of W + scale B A, its norm taken in float64, to its magnitude. Without DoRA it stays as it is.
+func (p pair) toMagnitude(row []float64, o int) error {
+	if p.m == nil {
 		return nil
 	}
-	out, module := len(m.Value), target{layer, proj}.module()
-	if len(merged)%out != 0 {
-		return fmt.Errorf("merge %s: %d values are no rows for %d magnitudes", module, len(merged), out)
+	var square float64
+	for _, v := range row {
+		square += v * v
 	}
-	in := len(merged) / out
-	for o, magnitude := range m.Value {
-		row := merged[o*in : (o+1)*in]
-		var square float64
-		for _, v := range row {
-			square += float64(v) * float64(v)
-		}
-		if square == 0 {
-			return fmt.Errorf("merge %s: row %d is zero, which has no direction for DoRA to keep", module, o)
-		}
-		gain := float64(magnitude) / math.Sqrt(square)
-		for i, v := range row {
-			row[i] = float32(gain * float64(v))
-		}
+	if square == 0 {
+		return fmt.Errorf("row %d is zero, which has no direction for DoRA to keep", o)
+	}
+	gain := float64(p.m.Value[o]) / math.Sqrt(square)
+	for i := range row {
+		row[i] *= gain
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ const (
 
 // Open reads a PEFT directory for a model of shape c: adapter_config.json, and adapter_model.safetensors or else
 // adapter_model.bin, in F64, F32, F16 or BF16. The error lists every key that is not supported, or every tensor that is
-// missing, extra or wrongly shaped.
+// missing, extra, wrongly shaped or not finite.
 func Open(dir string, c model.Config) (*Adapter, error) {
 	path := filepath.Join(dir, configFile)
 	content, err := os.ReadFile(path)
@@ -84,6 +84,8 @@ func (a *Adapter) readWeights(dir string) error {
 	return a.fill(path, tensors)
 }
 
+const noTensors = "there are no tensors at all: what was saved is an empty adapter"
+
 // fill copies every tensor of a file into its place and checks that each place is filled once.
 func (a *Adapter) fill(path string, tensors []safetensors.Tensor) error {
 	places := make(map[string]*Param, len(a.params))
@@ -91,6 +93,9 @@ func (a *Adapter) fill(path string, tensors []safetensors.Tensor) error {
 		places[p.Name()] = p
 	}
 	var problems []string
+	if len(tensors) == 0 {
+		problems = append(problems, noTensors)
+	}
 	filled := map[string]string{}
 	for _, t := range tensors {
 		name := withoutAdapterName(t.Name)
@@ -150,6 +155,9 @@ func (p *Param) set(t safetensors.Tensor) error {
 	values, err := t.Float32s()
 	if err != nil {
 		return err
+	}
+	if i := slices.IndexFunc(values, func(v float32) bool { return v-v != 0 }); i >= 0 {
+		return fmt.Errorf("value %d is %v, which is not a finite float32", i, values[i])
 	}
 	copy(p.Value, values)
 	return nil

@@ -14,12 +14,16 @@ import (
 	"gotransplant/model/safetensors"
 )
 
+// configFile says what the computation is.
+const configFile = "config.json"
+
 // Checkpoint is an open checkpoint directory whose tensors are known to be those that Config asks for.
 type Checkpoint struct {
 	Config  Config
 	names   []string // in the order of the computation
 	tensors map[string]safetensors.Tensor
 	files   []*safetensors.Mapped
+	source  source
 }
 
 // Open opens the checkpoint directory dir: config.json with model.safetensors, model.safetensors.index.json and its
@@ -60,12 +64,12 @@ func (s source) text(file string) ([]byte, error) {
 
 // open reads the config and the weights and matches them.
 func open(s source) (_ *Checkpoint, err error) {
-	text, err := s.text("config.json")
+	text, err := s.text(configFile)
 	if err != nil {
 		return nil, fmt.Errorf("%s: not a checkpoint directory: %w", s.name, err)
 	}
-	c := &Checkpoint{tensors: map[string]safetensors.Tensor{}}
-	if c.Config, err = ParseConfig(s.path("config.json"), text); err != nil {
+	c := &Checkpoint{tensors: map[string]safetensors.Tensor{}, source: s}
+	if c.Config, err = ParseConfig(s.path(configFile), text); err != nil {
 		return nil, err
 	}
 	defer func() {

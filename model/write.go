@@ -35,7 +35,7 @@ func Write(dir string, c Config, tensors []safetensors.Tensor) error {
 	for i, name := range check.names {
 		kept[i] = check.tensors[name]
 	}
-	config, err := c.encode(filepath.Join(dir, "config.json"), kept[0].DType)
+	config, err := c.encode(filepath.Join(dir, configFile), kept[0].DType)
 	if err != nil {
 		return err
 	}
@@ -46,12 +46,12 @@ func Write(dir string, c Config, tensors []safetensors.Tensor) error {
 	if err := safetensors.Write(filepath.Join(dir, "model.safetensors"), kept, metadata); err != nil {
 		return err
 	}
-	return atomicfile.WriteBytes(filepath.Join(dir, "config.json"), config)
+	return atomicfile.WriteBytes(filepath.Join(dir, configFile), config)
 }
 
 // WriteConfig writes dir/config.json alone, for weights of type d that are written as a stream or in shards.
 func WriteConfig(dir string, c Config, d safetensors.DType) error {
-	name := filepath.Join(dir, "config.json")
+	name := filepath.Join(dir, configFile)
 	text, err := c.encode(name, d)
 	if err != nil {
 		return err
@@ -77,11 +77,8 @@ func (c Config) encode(name string, d safetensors.DType) ([]byte, error) {
 
 // members returns what a config.json says of c for Hugging Face.
 func (c Config) members(d safetensors.DType) map[string]any {
-	dtypes := map[safetensors.DType]string{
-		safetensors.F64: "float64", safetensors.F32: "float32", safetensors.F16: "float16", safetensors.BF16: "bfloat16",
-	}
 	members := map[string]any{
-		"architectures": []string{"LlamaForCausalLM"}, "model_type": "llama", "torch_dtype": dtypes[d],
+		"architectures": []string{"LlamaForCausalLM"}, "model_type": "llama", "torch_dtype": DTypeName(d),
 		"hidden_act": "silu", "attention_bias": false, "mlp_bias": false,
 		"vocab_size": c.VocabSize, "hidden_size": c.HiddenSize, "intermediate_size": c.IntermediateSize,
 		"num_hidden_layers": c.NumHiddenLayers, "num_attention_heads": c.NumAttentionHeads,

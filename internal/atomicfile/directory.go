@@ -1,0 +1,62 @@
+package atomicfile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// WriteDir calls fill with a new temporary directory beside path and renames it to path, which must be [Vacant]. When
+// fill or any later step fails the temporary directory is removed and path is left as it was.
+func WriteDir(path string, fill func(dir string) error) (err error) {
+	path = filepath.Clean(path)
+	if err := Vacant(path); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	temporary, err := os.MkdirTemp(filepath.Dir(path), "."+filepath.Base(path)+".tmp-*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("write %s: %w", path, err), os.RemoveAll(temporary))
+		}
+	}()
+	if err = fill(temporary); err != nil {
+		return err
+	}
+	if err = os.Chmod(temporary, 0o755); err != nil { // MkdirTemp makes it 0700
+		return err
+	}
+	if err = syncDir(temporary); err != nil {
+		return err
+	}
+	// os.Rename replaces no directory, not even an empty one; os.Remove removes no other.
+	if err = os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err = os.Rename(temporary, path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// Vacant refuses a path at which anything but an empty directory stands.
+func Vacant(path string) error {
+	entries, err := os.ReadDir(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("write %s: %w", path, err)
+	case len(entries) > 0:
+		return fmt.Errorf("write %s: the directory is not empty, it holds %s: name another, or remove it first",
+			path, entries[0].Name())
+	}
+	return nil
+}

@@ -1,0 +1,96 @@
+package atomicfile
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// names lists what stands in a directory.
+func names(t *testing.T, dir string) string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []string
+	for _, e := range entries {
+		list = append(list, e.Name())
+	}
+	return strings.Join(list, " ")
+}
+
+func TestWriteDir(t *testing.T) {
+	wrong := errors.New("wrong")
+	fill := func(err error) func(dir string) error {
+		return func(dir string) error {
+			return errors.Join(os.WriteFile(filepath.Join(dir, "new"), nil, 0o600), err)
+		}
+	}
+	cases := []struct {
+		name    string
+		before  string // a file in the directory; "-" for an empty one, "" for none
+		fill    error
+		wantErr string
+		want    string // what the parent and the directory hold
+	}{
+		{"new", "", nil, "", "out: new"},
+		{"empty", "-", nil, "", "out: new"},
+		{"not empty", "old", nil, "it holds old", "out: old"},
+		{"failed", "", wrong, "wrong", ""},
+		{"failed over an empty one", "-", wrong, "wrong", "out: "},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			parent := filepath.Join(t.TempDir(), "parent")
+			out := filepath.Join(parent, "out")
+			if err := os.MkdirAll(parent, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if c.before != "" {
+				if err := os.Mkdir(out, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if c.before == "old" {
+				if err := os.WriteFile(filepath.Join(out, "old"), nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := WriteDir(out, fill(c.fill))
+			if (err == nil) != (c.wantErr == "") || err != nil && !strings.Contains(err.Error(), c.wantErr) {
+				t.Errorf("got error %v, want %q", err, c.wantErr)
+			}
+			got := names(t, parent)
+			if got != "" {
+				got += ": " + names(t, out)
+			}
+			if got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestWriteDirMakesParentsAndIsReadable(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "a", "b")
+	if err := WriteDir(out, func(string) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := info.Mode().Perm(); got != 0o755 {
+		t.Errorf("got mode %v, want 0755", got)
+	}
+	file := filepath.Join(out, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Vacant(file); err == nil {
+		t.Error("a file is taken for an empty directory")
+	}
+}
