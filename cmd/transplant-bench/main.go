@@ -14,6 +14,7 @@ import (
 
 	"gotransplant/cmd/internal/program"
 	"gotransplant/internal/setup"
+	"gotransplant/internal/spelling"
 	"gotransplant/internal/standin"
 	"gotransplant/model"
 
@@ -128,13 +129,13 @@ func (o options) validate() error {
 		switch p {
 		case train, eval, generate:
 		default:
-			return fmt.Errorf("--part %s: there are train, eval and generate", p)
+			return fmt.Errorf("--part %s", spelling.Unknown(p, train, eval, generate))
 		}
 	}
 	for flag, types := range map[string][]string{"weights-dtype": {o.weights}, "peer-dtype": o.peerDTypes} {
 		for _, t := range types {
 			if t != "float32" && t != "bfloat16" {
-				return fmt.Errorf("--%s %s: there are float32 and bfloat16", flag, t)
+				return fmt.Errorf("--%s %s", flag, spelling.Unknown(t, "float32", "bfloat16"))
 			}
 		}
 	}
@@ -148,8 +149,8 @@ func (o options) config() (model.Config, error) {
 	}
 	text, err := os.ReadFile(o.shape)
 	if err != nil {
-		return model.Config{}, fmt.Errorf("--shape %s: neither a path that can be read (%w) nor one of %s", o.shape, err,
-			strings.Join(standin.Names(), ", "))
+		return model.Config{}, fmt.Errorf("--shape %s: it is no path that can be read (%w), and no shape: %s", o.shape, err,
+			spelling.Unknown(o.shape, standin.Names()...))
 	}
 	return model.ParseConfig(o.shape, text)
 }

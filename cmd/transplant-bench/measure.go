@@ -64,7 +64,7 @@ func open(s setup.Settings, o options, c model.Config, stderr io.Writer) (*bench
 	made := map[string]safetensors.DType{"float32": safetensors.F32, "bfloat16": safetensors.BF16}[o.weights]
 	kept, err := llama.ParseStorage(s.Weights)
 	if err != nil {
-		return nil, fmt.Errorf("--weights: %w", err)
+		return nil, fmt.Errorf("--%w", err)
 	}
 	weights, err := llama.MakeWeightsAs(backend, c, made, kept, func(i int, spec safetensors.Spec) ([]byte, error) {
 		return standin.Fill(spec, s.Seed+uint64(i))

@@ -20,7 +20,7 @@ func TestRunRefusesWrongFlags(t *testing.T) {
 		{"no rows", []string{"--out", "x", "--rows", "0"}, "--rows is 0"},
 		{"no batch", []string{"--out", "x", "--batch-size", "0"}, "--batch-size is 0"},
 		{"stray word", []string{"--out", "x", "y"}, `unexpected argument "y"`},
-		{"unknown flag", []string{"--nothing"}, "unknown flag: --nothing"},
+		{"unknown flag", []string{"--nothing"}, "unknown flag --nothing"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"gotransplant/cmd/internal/program"
 	"gotransplant/internal/atomicfile"
 	"gotransplant/internal/setup"
+	"gotransplant/internal/spelling"
 	"gotransplant/transplant"
 
 	"github.com/spf13/pflag"
@@ -66,7 +67,7 @@ func parse(args []string, stdout io.Writer) (s setup.Settings, o options, err er
 	case err != nil:
 		return s, o, err
 	case o.donor != "own" && o.donor != "other-row":
-		return s, o, fmt.Errorf("--donor %s: there are own and other-row", o.donor)
+		return s, o, fmt.Errorf("--donor %s", spelling.Unknown(o.donor, "own", "other-row"))
 	case o.donor == "other-row" && s.NoTransplant:
 		return s, o, errors.New("--donor other-row moves states, --no-transplant moves none: leave one out")
 	}

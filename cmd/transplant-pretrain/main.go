@@ -18,6 +18,7 @@ import (
 	"gotransplant/cmd/internal/program"
 	"gotransplant/experiment/wordproblem"
 	"gotransplant/internal/atomicfile"
+	"gotransplant/internal/spelling"
 	"gotransplant/model/safetensors"
 	"gotransplant/model/tokenizer"
 )
@@ -106,7 +107,7 @@ func parse(args []string, stdout io.Writer) (o options, r wordproblem.Recipe, er
 	case o.out == "":
 		err = errors.New("--out is missing: name the directory to write into")
 	case o.dtype != "BF16" && o.dtype != "F32":
-		err = fmt.Errorf("--dtype %s: there are BF16 and F32", o.dtype)
+		err = fmt.Errorf("--dtype %s", spelling.Unknown(o.dtype, "BF16", "F32"))
 	case o.evaluated < 1 || o.every < 0 || o.workers < 1:
 		err = errors.New("--eval-documents and --workers must be at least 1, --eval-every at least 0")
 	case o.steps != nil && len(o.steps) != len(r.Lessons):

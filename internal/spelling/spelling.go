@@ -3,6 +3,7 @@ package spelling
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -52,6 +53,9 @@ func plain(word string) string { return strings.ReplaceAll(strings.ToLower(word)
 // and graphs".
 func Unknown(word string, words ...string) string {
 	text := word + ": "
+	if word == "" || strings.Contains(word, " ") {
+		text = strconv.Quote(word) + ": "
+	}
 	if near := Nearest(word, words); near != "" {
 		text += "did you mean " + near + "? "
 	}

@@ -40,6 +40,7 @@ func TestUnknown(t *testing.T) {
 	}{
 		{"a slip", "panel", []string{"auto", "panels", "graphs"}, "panel: did you mean panels? there are auto, panels and graphs"},
 		{"nothing like it", "abacus", []string{"go", "xla"}, "abacus: there are go and xla"},
+		{"nothing", "", []string{"go", "xla"}, `"": there are go and xla`},
 		{"one word", "x9", []string{"only"}, "x9: there are only"},
 		{"no words", "x", nil, "x: there are "},
 	}

@@ -111,10 +111,10 @@ func Parse(args []string, groups ...Group) (*pflag.FlagSet, error) {
 		all.AddFlagSet(g.Flags)
 	}
 	if err := all.Parse(args); err != nil {
-		return nil, err
+		return nil, explain(err, all)
 	}
 	if all.NArg() > 0 {
-		return nil, fmt.Errorf("unexpected argument %q: all options are flags, see --help", all.Arg(0))
+		return nil, stray(all, args)
 	}
 	return all, nil
 }
