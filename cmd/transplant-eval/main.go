@@ -24,6 +24,7 @@ const head = `transplant-eval scores a model and its adapters on every row of a 
 predictions.jsonl (of the first column of the table) and summary.json to the --out directory.
 
   transplant-eval --arguer-adapter runs/first/arguer --chooser-adapter runs/first/chooser --controls --out runs/first/eval
+  transplant-eval --model llama-7b --data dataset.csv --test-fraction 0.1 --controls --dry-run
 `
 
 func main() {
@@ -43,9 +44,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // options are the flags of this command beside the settings.
 type options struct {
-	out, donor      string
-	controls        bool
-	flip, jsonTable bool
+	out, donor string
+	controls   bool
+	flip       bool
+	program.Reporting
 }
 
 func parse(args []string, stdout io.Writer) (s setup.Settings, o options, err error) {
@@ -56,8 +58,8 @@ func parse(args []string, stdout io.Writer) (s setup.Settings, o options, err er
 	f.StringVar(&o.donor, "donor", "own", "whose arguments' states are moved: `row` own or other-row (control: drawn by --seed)")
 	f.BoolVar(&o.flip, "flip-order", false, "score every row in both orders as well")
 	f.BoolVar(&o.controls, "controls", false, "score under all controls as well: both orders, other-row donors, no transplant")
-	f.BoolVar(&o.jsonTable, "json", false, "print the summary as JSON instead of a table")
 	f.StringVar(&o.out, "out", "", "`directory` for predictions.jsonl and summary.json (none: only the table is printed)")
+	o.Bind(f, "print the summary (or the plan) as JSON instead of a table")
 	groups := append(program.Common(&s), g)
 	_, err = program.Parse(args, groups...)
 	switch {
@@ -82,17 +84,20 @@ func evaluate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if err != nil {
 		return err
 	}
+	controls := setup.Controls{MainOtherRow: o.donor == "other-row", OtherRow: o.controls && o.donor == "own",
+		FlipOrder: o.controls || o.flip, NoTransplant: o.controls}
+	if o.DryRun {
+		return dryRun(s, o, controls, stdout, stderr)
+	}
 	session, err := program.Open(s, stderr)
 	if err != nil {
 		return err
 	}
-	controls := setup.Controls{MainOtherRow: o.donor == "other-row", OtherRow: o.controls && o.donor == "own",
-		FlipOrder: o.controls || o.flip, NoTransplant: o.controls}
 	plan, err := session.PlanMemory(program.Capacity(s), controls)
 	if err != nil {
 		return err
 	}
-	if !o.jsonTable {
+	if !o.JSON {
 		fmt.Fprint(stdout, session.Describe(), plan)
 	}
 	if err := session.Compile(ctx, stderr); err != nil {
@@ -115,7 +120,7 @@ func write(report *setup.Report, o options, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if o.jsonTable {
+	if o.JSON {
 		fmt.Fprintf(stdout, "%s\n", summary)
 	} else {
 		fmt.Fprint(stdout, report.Table())
@@ -130,5 +135,23 @@ func write(report *setup.Report, o options, stdout io.Writer) error {
 	if err := transplant.WritePredictions(filepath.Join(o.out, transplant.PredictionsFile), predictions); err != nil {
 		return err
 	}
-	return atomicfile.WriteBytes(filepath.Join(o.out, "summary.json"), append(summary, '\n'))
+	return atomicfile.WriteBytes(filepath.Join(o.out, setup.SummaryFile), append(summary, '\n'))
+}
+
+// dryRun prints what would be scored.
+func dryRun(s setup.Settings, o options, controls setup.Controls, stdout, stderr io.Writer) error {
+	session, err := program.Outline(s, stderr)
+	if err != nil {
+		return err
+	}
+	plan, text, refusal := session.PlanEvaluation(program.Capacity(s), controls, o.out)
+	if plan == nil {
+		return refusal
+	}
+	if !o.JSON {
+		fmt.Fprint(stdout, text, setup.DryRun)
+	} else if err := program.JSONLine(stdout, plan); err != nil {
+		return err
+	}
+	return refusal
 }

@@ -23,6 +23,7 @@ const head = `transplant-train trains a chooser that sees two arguments only thr
 left at them, and scores it on held-out rows. Without --model and --data it runs on the embedded ones.
 
   transplant-train --model llama-7b --data dataset.csv --out runs/first --dtype bfloat16
+  transplant-train --model llama-7b --data dataset.csv --dry-run   # before renting a machine
   transplant-train --resume runs/first
 `
 
@@ -49,14 +50,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 // options are the flags of this command beside the settings.
-type options struct{ out, resume string }
+type options struct {
+	program.Reporting
+	out, resume string
+}
 
 // bind parses args over defaults.
 func bind(defaults setup.Settings, args []string, stdout io.Writer) (s setup.Settings, o options, err error) {
 	s = defaults
-	where := program.NewGroup("Run directory")
+	where := program.NewGroup("Run directory and output")
 	where.Flags.StringVar(&o.out, "out", "", "run `directory` to make (none: runs/ and the time)")
 	where.Flags.StringVar(&o.resume, "resume", "", "run `directory` to continue; its config.json gives all other flags")
+	o.Bind(where.Flags, "print the plan and, in the end, the summary as JSON, one object a line; text goes to standard error")
 	groups := append(program.Common(&s), program.Training(s.Training), where)
 	flags, err := program.Parse(args, groups...)
 	if errors.Is(err, pflag.ErrHelp) {
@@ -64,10 +69,14 @@ func bind(defaults setup.Settings, args []string, stdout io.Writer) (s setup.Set
 		e, d := setup.Embedded(), setup.Defaults()
 		others := append(program.Common(&e), program.Training(e.Training))
 		groups = append(program.Common(&d), program.Training(d.Training))
-		fmt.Fprintf(stdout, "\nDefaults on the embedded model: %s\n", program.Differences(groups, others))
+		fmt.Fprintf(stdout, "\nDefaults on the embedded model:\n%s\n", program.Differences(groups, others))
 	}
-	if err == nil && o.resume != "" && flags.NFlag() > 1 {
-		err = errors.New("--resume takes every option from the run's config.json: leave the other flags out")
+	if err == nil && o.resume != "" {
+		flags.Visit(func(f *pflag.Flag) {
+			if f.Name != "resume" && f.Name != "dry-run" && f.Name != "json" {
+				err = fmt.Errorf("--resume takes every option from the run's config.json: leave --%s out", f.Name)
+			}
+		})
 	}
 	return s, o, err
 }
@@ -99,6 +108,9 @@ func train(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if o.DryRun {
+		return dryRun(s, o, stdout, stderr)
+	}
 	session, err := program.Open(s, stderr)
 	if err != nil {
 		return err
@@ -116,22 +128,30 @@ func train(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer record.Close()
-	fmt.Fprint(stdout, session.Describe(), plan, trainer.Describe())
-	if err := session.Compile(ctx, stdout); err != nil {
+	text := o.Text(stdout, stderr)
+	fmt.Fprint(text, session.Describe(), plan, trainer.Describe())
+	if err := o.printPlan(session, dir, trainer.Step()+1, stdout); err != nil {
+		return err
+	}
+	if err := session.Compile(ctx, text); err != nil {
 		return err
 	}
 	progress := program.NewProgress(stderr)
 	record.Watch(progress.Update, progress.Line)
 	session.Method.Limits.Report = progress.Line
 	session.Compete(progress.Line)
-	if err := trainer.Run(ctx, record); err != nil {
+	watched := &watcher{RunDir: record}
+	if err := trainer.Run(ctx, watched); err != nil {
 		if errors.Is(err, transplant.ErrInterrupted) {
 			return fmt.Errorf("%w after step %d of %d; go on with: transplant-train --resume %s", err, trainer.Step(), trainer.Total(), dir)
 		}
 		return err
 	}
-	_, err = fmt.Fprintf(stdout, "done after %.0f s; adapters, predictions and %s are in %s\n", trainer.Seconds(), transplant.FigureFile, dir)
-	return err
+	fmt.Fprintf(text, "done after %.0f s; adapters, predictions and %s are in %s\n", trainer.Seconds(), transplant.FigureFile, dir)
+	if o.JSON {
+		return program.JSONLine(stdout, watched.summary(trainer, dir))
+	}
+	return nil
 }
 
 // open makes the run directory, or sets the trainer back to where the one to resume was saved.
