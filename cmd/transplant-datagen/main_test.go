@@ -34,8 +34,8 @@ func TestRunRefusesWrongFlags(t *testing.T) {
 
 func TestRunHelp(t *testing.T) {
 	var out, errOut bytes.Buffer
-	if status := run([]string{"--help"}, &out, &errOut); status != 0 || !strings.Contains(errOut.String(), "--documents") {
-		t.Errorf("status %d and %q, want 0 and the flags", status, errOut.String())
+	if status := run([]string{"--help"}, &out, &errOut); status != 0 || !strings.Contains(out.String(), "--documents") {
+		t.Errorf("status %d and %q, want 0 and the flags", status, out.String())
 	}
 }
 

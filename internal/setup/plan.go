@@ -99,7 +99,7 @@ type WritePlan struct {
 }
 
 // DryRun is the last line of a dry run.
-const DryRun = "dry run  no weight was read, nothing computed, nothing written\n"
+const DryRun = "dry run  nothing was run or written\n"
 
 // Text is the plan for people, beside what Session.Describe and Session.PlanMemory say.
 func (p *Plan) Text() string {
@@ -119,7 +119,7 @@ func (p *Plan) Text() string {
 	if !p.Memory.Fits {
 		fmt.Fprintf(&b, "memory   %s, of %s: does not fit\n", gigabytes(p.Memory.Total), gigabytes(p.Memory.Capacity))
 	}
-	b.WriteString(Writes(p.Writes))
+	b.WriteString(Writes("writes", p.Writes))
 	return b.String()
 }
 
@@ -133,10 +133,10 @@ func tokenLine(what string, n transplant.TokenCount) string {
 		n.LongestPrompt)
 }
 
-// Writes tells of files to be written into one directory, for people.
-func Writes(files []WritePlan) string {
+// Writes tells of files in one directory for people: verb is writes or wrote.
+func Writes(verb string, files []WritePlan) string {
 	if len(files) == 0 {
-		return "writes   nothing\n"
+		return fmt.Sprintf("%-8s nothing\n", verb)
 	}
 	dir := filepath.Dir(files[0].Path)
 	var text []string
@@ -145,7 +145,7 @@ func Writes(files []WritePlan) string {
 		text = append(text, filepath.Base(w.Path)+" "+fileSize(w.Bytes))
 		total += w.Bytes
 	}
-	return fmt.Sprintf("writes   about %s into %s: %s\n", fileSize(total), dir, strings.Join(text, ", "))
+	return fmt.Sprintf("%-8s about %s into %s: %s\n", verb, fileSize(total), dir, strings.Join(text, ", "))
 }
 
 // fileSize is gigabytes for what may be small.

@@ -31,7 +31,9 @@ type Session struct {
 
 // Open reads everything the settings name, the cheap things first, and puts the model on the backend's device.
 func Open(s Settings, backend compute.Backend) (*Session, error) {
-	return s.open(func(c *model.Checkpoint, as llama.Storage) (*llama.Weights, error) { return llama.LoadAs(backend, c, as) })
+	return s.open(func(c *model.Checkpoint, as llama.Storage) (*llama.Weights, error) {
+		return llama.LoadAs(backend, c, as)
+	})
 }
 
 // open is Open with the weights that load makes of the checkpoint.
