@@ -16,13 +16,13 @@ import (
 // of it can plan but not run. The Go backend builder only builds graphs; the settings' own backend need not be at hand.
 func Outline(s Settings, builder compute.Backend) (*Session, error) {
 	return s.open(func(c *model.Checkpoint, as llama.Storage) (*llama.Weights, error) {
-		return llama.Outline(builder, s.outlined(builder), c.Config, as,
+		return llama.Outline(builder, PlannedBackend(s, builder), c.Config, as,
 			func(name string) safetensors.DType { return c.Tensor(name).DType })
 	})
 }
 
-// outlined is the name of the backend to plan for.
-func (s Settings) outlined(builder compute.Backend) string {
+// PlannedBackend is the name of the backend that the settings plan for.
+func PlannedBackend(s Settings, builder compute.Backend) string {
 	if strings.HasPrefix(s.Backend, "go") {
 		return builder.String()
 	}
@@ -81,18 +81,25 @@ func (o *Session) newPlan(program string, c Capacity, controls Controls) (p *Pla
 	if err != nil {
 		line = ""
 	}
-	w, n, m := o.Method.Engine.Weights, o.Counts, o.Needs
+	w, n := o.Method.Engine.Weights, o.Counts
 	p = &Plan{Part: "plan", Program: program, Writes: []WritePlan{},
 		Model: ModelPlan{orEmbedded(o.Model), o.Config.NumHiddenLayers, o.Config.HiddenSize, o.Config.VocabSize,
 			o.Config.MaxPositionEmbeddings, parameters(o.Config), w.Describe(), w.Bytes()},
 		Data:   DataPlan{orEmbedded(o.Data), o.Hash, n.Rows, n.ArgumentCorrect, n.Swapped, append([]int{}, o.TooLong...), o.limit},
 		Device: DevicePlan{o.Backend, o.Kernels, o.DType, o.Residual, o.Pace.MicroBatch, o.Pace.Workers},
-		Memory: MemoryPlan{m.Weights, m.Adapters, m.Kept, m.Moved, m.Tables, m.Workspace, m.Host, o.total(m),
-			o.Capacity.Bytes, o.Capacity.Source, o.fits(m, o.Capacity), ""}}
-	if o.Training != nil {
-		p.Memory.Remat = o.Remat
-	}
+		Memory: o.MemoryPlan()}
 	return p, line, err
+}
+
+// MemoryPlan is what PlanMemory found, in numbers.
+func (o *Session) MemoryPlan() MemoryPlan {
+	m := o.Needs
+	p := MemoryPlan{m.Weights, m.Adapters, m.Kept, m.Moved, m.Tables, m.Workspace, m.Host, o.total(m), o.Capacity.Bytes,
+		o.Capacity.Source, o.fits(m, o.Capacity), ""}
+	if o.Training != nil {
+		p.Remat = o.Remat
+	}
+	return p
 }
 
 // orEmbedded is a path, or the word for what is built in.
