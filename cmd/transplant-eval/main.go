@@ -22,7 +22,7 @@ import (
 const head = `transplant-eval scores a model and its adapters on every row of a data set, prints a table, and writes
 predictions.jsonl (of the first column of the table) and summary.json to the --out directory.
 
-  transplant-eval --arguer-adapter run/arguer --chooser-adapter run/chooser --test-fraction 0.1 --controls --out run/eval
+  transplant-eval --arguer-adapter run/arguer --chooser-adapter run/chooser --controls --out run/eval
   transplant-eval --model llama-7b --data dataset.csv --test-fraction 0.1 --controls --dry-run
 `
 

@@ -151,7 +151,7 @@ func Mentions(p *Page) (all []Mention) {
 		}
 	}
 	for _, s := range p.Steps {
-		all = append(all, mentions(s.Line, s.Command)...)
+		all = append(all, slices.DeleteFunc(mentions(s.Line, s.Command), s.refused)...)
 	}
 	text := strings.Join(prose, "\n")
 	for _, at := range codeSpan.FindAllStringSubmatchIndex(text, -1) {
@@ -159,6 +159,11 @@ func Mentions(p *Page) (all []Mention) {
 		all = append(all, mentions(line, strings.ReplaceAll(text[at[2]:at[3]], "\n", " "))...)
 	}
 	return all
+}
+
+// refused says that the page shows how a flag is refused that there is not.
+func (s Step) refused(m Mention) bool {
+	return slices.ContainsFunc(s.Want, func(l string) bool { return strings.Contains(l, "unknown flag --"+m.Flag+":") })
 }
 
 // mentions are the flags of one piece of code. What comes before a program's name is not its own.

@@ -80,7 +80,7 @@ func TestCompare(t *testing.T) {
 }
 
 const sample = "# Title\n\nText with `transplant-a --one 3` and `--two`.\n\n```console\n$ transplant-a --one 1 \\\n    --three\nfirst\n" +
-	"...\nlast\n$ ls\n$ cat x\nx\n```\n\n```sh\nFOO=1 go run ./cmd/transplant-b --four \\\n  --five   # --no-flag\ndocker run --gpus all\n" +
+	"...\nlast\n$ ls\n$ cat x\nx\n$ transplant-a --onne\nunknown flag --onne: see\n```\n\n```sh\nFOO=1 go run ./cmd/transplant-b --four \\\n  --five   # --no-flag\ndocker run --gpus all\n" +
 	"```\n\nA span over `transplant-b\n--six` lines, a directory `cmd/transplant-a`, a `--transplant-layers` flag.\n"
 
 func TestParse(t *testing.T) {
@@ -92,7 +92,8 @@ func TestParse(t *testing.T) {
 	for _, s := range p.Steps {
 		got = append(got, fmt.Sprintf("%d %s %q", s.Line, s.Command, s.Want))
 	}
-	want := []string{`6 transplant-a --one 1 --three ["first" "..." "last"]`, `11 ls []`, `12 cat x ["x"]`}
+	want := []string{`6 transplant-a --one 1 --three ["first" "..." "last"]`, `11 ls []`, `12 cat x ["x"]`,
+		`14 transplant-a --onne ["unknown flag --onne: see"]`}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -136,7 +137,7 @@ func TestMentions(t *testing.T) {
 		got = append(got, fmt.Sprintf("%d %s %s", m.Line, m.Program, m.Flag))
 	}
 	slices.Sort(got)
-	want := []string{"17 transplant-b five", "17 transplant-b four", "22 transplant-b six", "23  transplant-layers",
+	want := []string{"19 transplant-b five", "19 transplant-b four", "24 transplant-b six", "25  transplant-layers",
 		"3  two", "3 transplant-a one", "6 transplant-a one", "6 transplant-a three"}
 	slices.Sort(want)
 	if !slices.Equal(got, want) {

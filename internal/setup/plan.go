@@ -105,13 +105,13 @@ const DryRun = "dry run  nothing was run or written\n"
 func (p *Plan) Text() string {
 	var b strings.Builder
 	if t := p.Train; t != nil {
-		b.WriteString(tokenLine("training", t.Tokens) + tokenLine("held out", t.HeldOut))
+		b.WriteString(tokenLine("training", t.Tokens, "") + tokenLine("held out", t.HeldOut, ""))
 		fmt.Fprintf(&b, "steps    %d an epoch, %d in all, step %d is next: %d rows, about %s tokens; held-out rows are scored %d times\n",
 			t.StepsPerEpoch, t.Steps, t.NextStep, t.RowsInAll, rounded(float64(t.TokensInAll)), t.Scores)
 		fmt.Fprintf(&b, "train    %d adapter parameters\n", t.Parameters)
 	}
 	for _, c := range p.Conditions {
-		b.WriteString(tokenLine(c.Name, c.Tokens))
+		b.WriteString(tokenLine("scored", c.Tokens, c.Name+": "))
 	}
 	fmt.Fprintf(&b, "context  %d tokens, of which a prompt may have %d\n", p.Model.Context, p.Data.MaxTokens)
 	fmt.Fprintf(&b, "device   %s on %s, micro-batches of %d, %d at a time\n", p.Device.Backend, p.Device.Kernels,
@@ -123,12 +123,12 @@ func (p *Plan) Text() string {
 	return b.String()
 }
 
-// tokenLine tells what some rows come to.
-func tokenLine(what string, n transplant.TokenCount) string {
+// tokenLine tells what some rows come to, after a name of them if they have one.
+func tokenLine(what string, n transplant.TokenCount, name string) string {
 	if n.Rows == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%-8s %d rows, a row %.1f tokens computed of %.1f plain, the longest %d of %d; the longest prompt %d\n", what,
+	return fmt.Sprintf("%-8s %s%d rows, a row %.1f tokens computed of %.1f plain, the longest %d of %d; the longest prompt %d\n", what, name,
 		n.Rows, float64(n.Computed)/float64(n.Rows), float64(n.Plain)/float64(n.Rows), n.LongestComputed, n.LongestPlain,
 		n.LongestPrompt)
 }
