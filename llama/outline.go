@@ -39,8 +39,15 @@ type outlined struct {
 	name string
 }
 
-func (o outlined) String() string      { return o.name }
-func (o outlined) Description() string { return o.name }
+func (o outlined) String() string { return o.name }
+
+// Description is the builder's where it stands in for its own kind.
+func (o outlined) Description() string {
+	if o.name == o.stage.String() {
+		return o.stage.Description()
+	}
+	return o.name
+}
 
 // Capabilities are those of the backend that builds graphs, and on CUDA cuDNN's attention, so that an engine says of fused
 // attention what it would say there.
