@@ -13,17 +13,22 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
-// Outline makes weights that have the shapes and types which LoadAs would give a model on a device, and no values: an
-// engine over them can rehearse and tell what it needs, and nothing else. stored is each tensor's type in the checkpoint,
-// by its name. name is that of the backend to plan for, such as "go" or "xla:cuda", which need not be at hand; builder, of
-// any kind, only builds graphs.
-func Outline(builder compute.Backend, name string, c model.Config, as Storage,
-	stored func(name string) safetensors.DType) (*Weights, error) {
+// Site is a backend that is planned for and need not be at hand: its name, such as "go" or "xla:cuda", and a backend of any
+// kind that builds graphs in its place.
+type Site struct {
+	Name    string
+	Builder compute.Backend
+}
+
+// Outline makes weights that have the shapes and types which LoadAs would give a model at a site, and no values: an engine
+// over them can rehearse and tell what it needs, and nothing else. stored is each tensor's type in the checkpoint, by its
+// name.
+func Outline(at Site, c model.Config, as Storage, stored func(name string) safetensors.DType) (*Weights, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("outline weights: %w", err)
 	}
-	books := &Rehearsal{backend: builder, room: exactRoom, held: make(map[string]int64)}
-	l := newLoader(outlined{stage{builder, books}, name}, c, as)
+	books := &Rehearsal{backend: at.Builder, room: exactRoom, held: make(map[string]int64)}
+	l := newLoader(outlined{stage{at.Builder, books}, at.Name}, c, as)
 	for _, spec := range c.Specs(safetensors.F32) {
 		if err := l.put(content{name: spec.Name, dtype: stored(spec.Name), shape: spec.Shape}); err != nil {
 			return nil, fmt.Errorf("outline weights: %s: %w", spec.Name, err)

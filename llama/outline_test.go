@@ -15,13 +15,14 @@ import (
 func TestOutlineIsAsLarge(t *testing.T) {
 	backend := goBackend(t)
 	for _, tied := range []bool{false, true} {
-		for _, d := range []safetensors.DType{safetensors.BF16, safetensors.F32} {
+		for _, d := range []safetensors.DType{safetensors.BF16, safetensors.F32, safetensors.F64} {
 			config := smallConfig(tied)
+			config.HeadDim = 8 // which panels can have
 			dir := written(t, config, d)
 			for as := AsStored; as <= NF4; as++ {
 				t.Run(fmt.Sprintf("tied %t, %s kept as %s", tied, d, as), func(t *testing.T) {
 					_, want := loaded(t, backend, dir, as)
-					got, err := Outline(backend, "go", config, as, func(string) safetensors.DType { return d })
+					got, err := Outline(Site{"go", backend}, config, as, func(string) safetensors.DType { return d })
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -64,7 +65,7 @@ func compareOutline(t *testing.T, outline, real *Weights, o Options) {
 func TestOutlineStandsInForADevice(t *testing.T) {
 	config := smallConfig(false)
 	outline := func(name string) *Engine {
-		w, err := Outline(goBackend(t), name, config, AsStored, func(string) safetensors.DType { return safetensors.BF16 })
+		w, err := Outline(Site{name, goBackend(t)}, config, AsStored, func(string) safetensors.DType { return safetensors.BF16 })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -101,10 +102,10 @@ func TestOutlineStandsInForADevice(t *testing.T) {
 
 // TestOutlineRefusesABadConfig: what no model can have is not planned for.
 func TestOutlineRefusesABadConfig(t *testing.T) {
-	if _, err := Outline(goBackend(t), "go", model.Config{}, AsStored, nil); err == nil {
+	if _, err := Outline(Site{"go", goBackend(t)}, model.Config{}, AsStored, nil); err == nil {
 		t.Error("got no error for an empty config")
 	}
-	_, err := Outline(goBackend(t), "go", smallConfig(false), AsStored, func(string) safetensors.DType { return "I8" })
+	_, err := Outline(Site{"go", goBackend(t)}, smallConfig(false), AsStored, func(string) safetensors.DType { return "I8" })
 	if err == nil || !strings.Contains(err.Error(), "embed_tokens") {
 		t.Errorf("got error %v for weights of I8, want one that names a tensor", err)
 	}

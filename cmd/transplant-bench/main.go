@@ -58,7 +58,7 @@ func measureAll(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	out := report{w: stdout, asJSON: o.JSON}
 	switch {
 	case o.DryRun:
-		return dryRun(s, o, config, &out, stderr)
+		return dryRun(s, o, &out, stderr)
 	case o.check:
 		return check(ctx, s, o, config, &out, stderr)
 	}

@@ -8,7 +8,6 @@ import (
 	"gotransplant/cmd/internal/program"
 	"gotransplant/internal/setup"
 	"gotransplant/llama"
-	"gotransplant/model"
 	"gotransplant/model/safetensors"
 )
 
@@ -26,8 +25,12 @@ type plan struct {
 }
 
 // dryRun prints what would be measured and whether it fits, and makes no weights.
-func dryRun(s setup.Settings, o options, c model.Config, out *report, stderr io.Writer) error {
-	builder, err := program.Builder(s.Backend, stderr)
+func dryRun(s setup.Settings, o options, out *report, stderr io.Writer) error {
+	c, err := o.config()
+	if err != nil {
+		return err
+	}
+	at, err := program.Site(s.Backend, stderr)
 	if err != nil {
 		return err
 	}
@@ -35,12 +38,11 @@ func dryRun(s setup.Settings, o options, c model.Config, out *report, stderr io.
 	if err != nil {
 		return fmt.Errorf("--%w", err)
 	}
-	weights, err := llama.Outline(builder, setup.PlannedBackend(s, builder), c, kept,
-		func(string) safetensors.DType { return o.made() })
+	weights, err := llama.Outline(at, c, kept, func(string) safetensors.DType { return o.made() })
 	if err != nil {
 		return err
 	}
-	b, err := assemble(s, o, builder, weights)
+	b, err := assemble(s, o, at.Builder, weights)
 	if err != nil {
 		return err
 	}

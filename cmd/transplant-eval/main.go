@@ -46,15 +46,14 @@ func evaluate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if err != nil {
 		return err
 	}
-	controls := setup.Controls{MainOtherRow: o.donor == "other-row", OtherRow: o.controls && o.donor == "own",
-		FlipOrder: o.controls || o.flip, NoTransplant: o.controls}
 	if o.DryRun {
-		return dryRun(s, o, controls, stdout, stderr)
+		return dryRun(s, o, stdout, stderr)
 	}
 	session, err := program.Open(s, stderr)
 	if err != nil {
 		return err
 	}
+	controls := o.conditions()
 	plan, err := session.PlanMemory(program.Capacity(s), controls)
 	if err != nil {
 		return err
@@ -101,12 +100,12 @@ func write(report *setup.Report, o options, stdout io.Writer) error {
 }
 
 // dryRun prints what would be scored.
-func dryRun(s setup.Settings, o options, controls setup.Controls, stdout, stderr io.Writer) error {
+func dryRun(s setup.Settings, o options, stdout, stderr io.Writer) error {
 	session, err := program.Outline(s, stderr)
 	if err != nil {
 		return err
 	}
-	plan, text, refusal := session.PlanEvaluation(program.Capacity(s), controls, o.out)
+	plan, text, refusal := session.PlanEvaluation(program.Capacity(s), o.conditions(), o.out)
 	if plan == nil {
 		return refusal
 	}

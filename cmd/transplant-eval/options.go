@@ -48,3 +48,9 @@ func parse(args []string, stdout io.Writer) (s setup.Settings, o options, err er
 	}
 	return s, o, program.Absolute(&s)
 }
+
+// conditions are the controls that the flags ask for.
+func (o options) conditions() setup.Controls {
+	return setup.Controls{MainOtherRow: o.donor == "other-row", OtherRow: o.controls && o.donor == "own",
+		FlipOrder: o.controls || o.flip, NoTransplant: o.controls}
+}

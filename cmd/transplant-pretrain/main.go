@@ -51,7 +51,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if o.DryRun {
 		err = dryRun(o, r, stdout, stderr)
 	} else {
-		err = pretrain(ctx, o, r, stdout, stderr)
+		err = pretrain(ctx, o, r, outputs{stdout, stderr})
 	}
 	switch {
 	case err == nil:
@@ -64,13 +64,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 1
 }
 
+// outputs are where JSON goes, and text.
+type outputs struct{ json, text io.Writer }
+
 // pretrain trains, and writes the model also when it is interrupted.
-func pretrain(ctx context.Context, o options, r wordproblem.Recipe, stdout, stderr io.Writer) error {
+func pretrain(ctx context.Context, o options, r wordproblem.Recipe, to outputs) error {
 	t, err := tokenizer.Open(o.tokenizer)
 	if err != nil {
 		return err
 	}
-	backend, err := program.OpenBackend(o.backend, stderr)
+	backend, err := program.OpenBackend(o.backend, to.text)
 	if err != nil {
 		return err
 	}
@@ -79,10 +82,10 @@ func pretrain(ctx context.Context, o options, r wordproblem.Recipe, stdout, stde
 		return err
 	}
 	p.Workers = o.workers
-	progress := program.NewProgress(stderr)
+	progress := program.NewProgress(to.text)
 	progress.Line(fmt.Sprintf("%d parameters, vocabulary of %d, %d steps of %d documents",
 		p.Parameters(), t.VocabSize(), r.Steps(), r.Batch))
-	err = p.Run(ctx, follow(p, o, stdout, progress))
+	err = p.Run(ctx, follow(p, o, to.json, progress))
 	progress.Finish()
 	if err != nil && !errors.Is(err, context.Canceled) {
 		return err

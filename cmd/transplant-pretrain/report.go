@@ -30,15 +30,11 @@ func dryRun(o options, r wordproblem.Recipe, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	builder, err := program.Builder(o.backend, stderr)
+	at, err := program.Site(o.backend, stderr)
 	if err != nil {
 		return err
 	}
-	name := o.backend
-	if strings.HasPrefix(name, "go") {
-		name = builder.String()
-	}
-	found, err := wordproblem.PlanPretraining(builder, name, t, r, o.workers)
+	found, err := wordproblem.PlanPretraining(at, t, r, o.workers)
 	if err != nil {
 		return err
 	}

@@ -6,8 +6,6 @@ import (
 
 	"gotransplant/llama"
 	"gotransplant/model/safetensors"
-
-	"github.com/gomlx/compute"
 )
 
 // PretrainPlan is what a pre-training comes to, found out on samples of its documents and without running it. Memory is in
@@ -29,9 +27,8 @@ type PretrainPlan struct {
 // sampled is the number of documents of each lesson that a plan looks at.
 const sampled = 1000
 
-// PlanPretraining plans for the backend of that name with a number of micro-batches at a time; builder, of any kind, only
-// builds graphs.
-func PlanPretraining(builder compute.Backend, name string, t Tokenizer, r Recipe, workers int) (PretrainPlan, error) {
+// PlanPretraining plans for a backend, with a number of micro-batches at a time.
+func PlanPretraining(at llama.Site, t Tokenizer, r Recipe, workers int) (PretrainPlan, error) {
 	p, err := prepare(t, r)
 	if err != nil {
 		return PretrainPlan{}, err
@@ -52,7 +49,7 @@ func PlanPretraining(builder compute.Backend, name string, t Tokenizer, r Recipe
 	}
 	slices.SortStableFunc(longest, func(a, b example) int { return len(b.ids) - len(a.ids) })
 	plan.Longest, plan.TokensInAll, plan.PerDocument = len(longest[0].ids), int(tokens), tokens/float64(plan.Documents)
-	weights, err := llama.Outline(builder, name, r.Model, llama.AsStored, func(string) safetensors.DType { return safetensors.F32 })
+	weights, err := llama.Outline(at, r.Model, llama.AsStored, func(string) safetensors.DType { return safetensors.F32 })
 	if err != nil {
 		return plan, err
 	}

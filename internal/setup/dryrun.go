@@ -2,31 +2,19 @@ package setup
 
 import (
 	"path/filepath"
-	"strings"
 
 	"gotransplant/llama"
 	"gotransplant/model"
 	"gotransplant/model/safetensors"
 	"gotransplant/transplant"
-
-	"github.com/gomlx/compute"
 )
 
 // Outline is Open without the weights' values and without the device: everything else is read and checked, and what comes
-// of it can plan but not run. The Go backend builder only builds graphs; the settings' own backend need not be at hand.
-func Outline(s Settings, builder compute.Backend) (*Session, error) {
+// of it can plan but not run.
+func Outline(s Settings, at llama.Site) (*Session, error) {
 	return s.open(func(c *model.Checkpoint, as llama.Storage) (*llama.Weights, error) {
-		return llama.Outline(builder, PlannedBackend(s, builder), c.Config, as,
-			func(name string) safetensors.DType { return c.Tensor(name).DType })
+		return llama.Outline(at, c.Config, as, func(name string) safetensors.DType { return c.Tensor(name).DType })
 	})
-}
-
-// PlannedBackend is the name of the backend that the settings plan for.
-func PlannedBackend(s Settings, builder compute.Backend) string {
-	if strings.HasPrefix(s.Backend, "go") {
-		return builder.String()
-	}
-	return s.Backend
 }
 
 // PlanTraining is the plan of training into the directory out, of which next is the next step, and its lines for people.

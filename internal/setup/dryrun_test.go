@@ -7,10 +7,14 @@ import (
 	"testing"
 
 	"gotransplant/internal/panel"
+	"gotransplant/llama"
 	"gotransplant/transplant"
 
 	"github.com/gomlx/compute"
 )
+
+// site is the place of a backend's name.
+func site(t *testing.T, name string) llama.Site { return llama.Site{Name: name, Builder: goBackend(t)} }
 
 func goBackend(t *testing.T) compute.Backend {
 	t.Helper()
@@ -39,7 +43,7 @@ func TestOutlinePlansTheSame(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				outline, err := Outline(s, backend)
+				outline, err := Outline(s, llama.Site{Name: "go", Builder: backend})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -79,7 +83,7 @@ func TestPlannedTokensAreThoseComputed(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if o, err = Outline(s, backend); err != nil {
+			if o, err = Outline(s, llama.Site{Name: "go", Builder: backend}); err != nil {
 				t.Fatal(err)
 			}
 			p, text, err := o.PlanEvaluation(Capacity{}, controls, "somewhere")
@@ -104,7 +108,7 @@ func TestPlannedTokensAreThoseComputed(t *testing.T) {
 
 // TestPlanOfTokens: the plain counts are the prompts' own.
 func TestPlanOfTokens(t *testing.T) {
-	o, err := Outline(goldenSettings(), goBackend(t))
+	o, err := Outline(goldenSettings(), site(t, "go"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +136,7 @@ func TestPlanThatDoesNotFit(t *testing.T) {
 	for _, backend := range []string{"go", "xla:cuda"} {
 		s := Embedded()
 		s.Backend = backend
-		o, err := Outline(s, goBackend(t))
+		o, err := Outline(s, site(t, backend))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -148,7 +152,7 @@ func TestPlanThatDoesNotFit(t *testing.T) {
 
 // TestPlanAsJSON: the names that docs/transplant-train.md lists.
 func TestPlanAsJSON(t *testing.T) {
-	o, err := Outline(Embedded(), goBackend(t))
+	o, err := Outline(Embedded(), site(t, "go"))
 	if err != nil {
 		t.Fatal(err)
 	}

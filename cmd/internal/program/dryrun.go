@@ -8,8 +8,8 @@ import (
 
 	"gotransplant/internal/setup"
 	"gotransplant/internal/spelling"
+	"gotransplant/llama"
 
-	"github.com/gomlx/compute"
 	"github.com/spf13/pflag"
 )
 
@@ -42,21 +42,25 @@ func JSONLine(w io.Writer, v any) error {
 
 // Outline opens everything that the settings name, but neither the weights' values nor the device: for plans.
 func Outline(s setup.Settings, stderr io.Writer) (*setup.Session, error) {
-	builder, err := Builder(s.Backend, stderr)
+	at, err := Site(s.Backend, stderr)
 	if err != nil {
 		return nil, err
 	}
-	return setup.Outline(s, builder)
+	return setup.Outline(s, at)
 }
 
-// Builder opens a Go backend, which builds graphs in place of the one that a --backend flag names: that need not be at
-// hand, but it must be one that there is.
-func Builder(spec string, stderr io.Writer) (compute.Backend, error) {
+// Site is the backend that a --backend flag names, to be planned for: it need not be at hand, but it must be one that there
+// is. A Go backend builds graphs in its place.
+func Site(spec string, stderr io.Writer) (at llama.Site, err error) {
 	switch name, _, _ := strings.Cut(spec, ":"); name {
 	case "go":
-		return OpenBackend(spec, stderr)
+		at.Name = name
+		at.Builder, err = OpenBackend(spec, stderr)
 	case "xla":
-		return OpenBackend("go", io.Discard)
+		at.Name = spec
+		at.Builder, err = OpenBackend("go", io.Discard)
+	default:
+		err = fmt.Errorf("--backend %s", spelling.Unknown(spec, backends()...))
 	}
-	return nil, fmt.Errorf("--backend %s", spelling.Unknown(spec, backends()...))
+	return at, err
 }

@@ -26,15 +26,16 @@ func TestReporting(t *testing.T) {
 	}
 }
 
-// TestBuilder: every backend that there is is planned for by the Go backend; others are refused.
-func TestBuilder(t *testing.T) {
-	for _, spec := range []string{"go", "xla:cuda,tf32=true", "xla:/no/such/plugin.so"} {
-		b, err := Builder(spec, &bytes.Buffer{})
-		if err != nil || b.String() != "go" {
-			t.Errorf("%s: got %v (%v), want the Go backend", spec, b, err)
+// TestSite: every backend that there is is planned for, the Go backend building graphs; others are refused.
+func TestSite(t *testing.T) {
+	for spec, name := range map[string]string{"go": "go", "go:parallelism=-1": "go", "xla:cuda,tf32=true": "xla:cuda,tf32=true",
+		"xla:/no/such/plugin.so": "xla:/no/such/plugin.so"} {
+		at, err := Site(spec, &bytes.Buffer{})
+		if err != nil || at.Builder.String() != "go" || at.Name != name {
+			t.Errorf("%s: got %+v (%v), want %s by the Go backend", spec, at, err, name)
 		}
 	}
-	_, err := Builder("xla;cuda", &bytes.Buffer{})
+	_, err := Site("xla;cuda", &bytes.Buffer{})
 	if err == nil || !strings.Contains(err.Error(), "--backend xla;cuda: did you mean xla:cuda?") {
 		t.Errorf("got error %v, want one that says xla:cuda", err)
 	}
