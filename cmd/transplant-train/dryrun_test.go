@@ -198,7 +198,7 @@ func TestDryRunOfWhatIsLeft(t *testing.T) {
 	if r := succeed(t, "--resume", dir, "--dry-run"); !strings.Contains(r.out, "step 1 is next") {
 		t.Errorf("without a state: output\n%s\nwant that step 1 is next", r.out)
 	}
-	if r := call("--resume", dir, "--lr", "1"); r.code != 1 || !strings.Contains(r.errors, "leave --lr out") {
+	if r := call("--resume", dir, "--lr", "1"); r.code != 1 || !strings.Contains(r.errors, "such as --lr") {
 		t.Errorf("status %d, said %q; want a refusal of --lr", r.code, r.errors)
 	}
 }

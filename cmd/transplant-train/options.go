@@ -38,7 +38,7 @@ func bind(defaults setup.Settings, args []string, stdout io.Writer) (s setup.Set
 	if err == nil && o.resume != "" {
 		flags.Visit(func(f *pflag.Flag) {
 			if f.Name != "resume" && f.Name != "dry-run" && f.Name != "json" {
-				err = fmt.Errorf("--resume takes every option from the run's config.json: leave --%s out", f.Name)
+				err = fmt.Errorf("--resume takes every option from the run's config.json: leave the other flags out, such as --%s", f.Name)
 			}
 		})
 	}
