@@ -138,15 +138,10 @@ func (p *Pretrainer) fresh(name string, shape []int) []float32 {
 	if len(shape) == 1 {
 		kind = 1
 	}
-	p.list(name)
-	p.tensors[kind] = append(p.tensors[kind], lora.Tensor{Name: name, Value: values})
-	return values
-}
-
-// list gives a tensor its place among the gradients.
-func (p *Pretrainer) list(name string) {
 	p.order[name] = len(p.names)
 	p.names = append(p.names, name)
+	p.tensors[kind] = append(p.tensors[kind], lora.Tensor{Name: name, Value: values})
+	return values
 }
 
 func (p *Pretrainer) newOptimizers() (err error) {

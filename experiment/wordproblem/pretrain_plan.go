@@ -56,9 +56,6 @@ func PlanPretraining(at llama.Site, t Tokenizer, r Recipe, workers int) (Pretrai
 	if err := p.compute(weights); err != nil {
 		return plan, err
 	}
-	for _, spec := range r.Model.Specs(safetensors.F32) {
-		p.list(spec.Name)
-	}
 	plan.Parameters = int(weights.Bytes() / 4)
 	sweep, err := p.rehearse(longest[:min(len(longest), r.MicroBatch)])
 	if err != nil {
