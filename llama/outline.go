@@ -80,8 +80,16 @@ type plannedFor struct {
 
 func (p plannedFor) String() string { return p.name }
 
-// outlinePanels is pack without values: the size alone.
-func (w *Weights) outlinePanels(compute dtypes.DType) *panelModel {
+// panels is pack; of an outline it is empty, see panelBytes.
+func (w *Weights) panels(compute dtypes.DType) (*panelModel, error) {
+	if _, ok := w.backend.(outlined); ok {
+		return &panelModel{}, nil
+	}
+	return w.pack(compute)
+}
+
+// panelBytes is the size that packed weights would have.
+func (o outlined) panelBytes(w *Weights, compute dtypes.DType) int64 {
 	var matrices, turned int64 // turned is what KeepTransposed would add
 	vectors := 4 * int64(w.Config.HiddenSize) * int64(2*w.Config.NumHiddenLayers+1)
 	for _, spec := range w.Config.Specs(safetensors.F32) {
@@ -95,11 +103,10 @@ func (w *Weights) outlinePanels(compute dtypes.DType) *panelModel {
 			turned += panel.WeightBytes(in, out, half)
 		}
 	}
-	m := &panelModel{outline: matrices + vectors}
-	if m.outline <= twiceUpTo {
-		m.outline += turned
+	if matrices+vectors <= twiceUpTo {
+		return matrices + vectors + turned
 	}
-	return m
+	return matrices + vectors
 }
 
 // draw holds a tensor of a shape without its content.

@@ -8,9 +8,6 @@ import (
 
 // bytes are those of all weights.
 func (m *panelModel) bytes() int64 {
-	if m.outline > 0 {
-		return m.outline
-	}
 	total := m.embedding.Bytes() + 4*int64(len(m.finalNorm))
 	if m.head != m.embedding {
 		total += m.head.Bytes()

@@ -18,7 +18,6 @@ type panelModel struct {
 	finalNorm   []float32     // [M]
 	layers      []panelBlock
 	frequencies []float64 // [D/2]
-	outline     int64     // bytes, where there are no values; see Outline
 }
 
 // panelBlock is one block: projections by name, and the gains of its two norms.
@@ -50,9 +49,6 @@ func PanelsCan(w *Weights, o Options) error {
 
 // pack moves the weights from their tensors, which are freed one by one, to panels.
 func (w *Weights) pack(compute dtypes.DType) (*panelModel, error) {
-	if _, ok := w.backend.(outlined); ok {
-		return w.outlinePanels(compute), nil
-	}
 	m := &panelModel{frequencies: w.Config.InverseFrequencies(), layers: make([]panelBlock, w.Config.NumHiddenLayers)}
 	var err error
 	if m.embedding, err = w.packMatrix(embedName, compute); err != nil {

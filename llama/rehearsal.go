@@ -67,6 +67,9 @@ func (e *Engine) Room(s shapes.Shape) int64 { return e.room()(s) }
 
 // WeightBytes is how many bytes of the device's memory the weights take.
 func (e *Engine) WeightBytes() (total int64) {
+	if o, ok := e.Weights.backend.(outlined); ok && e.panels != nil {
+		return o.panelBytes(e.Weights, e.Options.Compute)
+	}
 	if e.panels != nil {
 		return e.panels.bytes()
 	}
