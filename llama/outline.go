@@ -13,17 +13,17 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
-// Site is a backend that is planned for and need not be at hand: its name, such as "go" or "xla:cuda", and a backend of any
-// kind that builds graphs in its place.
-type Site struct {
+// Planned is a backend that is planned for and need not be at hand: its name, such as "go" or "xla:cuda", and a backend of
+// any kind that builds graphs in its place.
+type Planned struct {
 	Name    string
 	Builder compute.Backend
 }
 
-// Outline makes weights that have the shapes and types which LoadAs would give a model at a site, and no values: an engine
-// over them can rehearse and tell what it needs, and nothing else. stored is each tensor's type in the checkpoint, by its
-// name.
-func Outline(at Site, c model.Config, as Storage, stored func(name string) safetensors.DType) (*Weights, error) {
+// Outline makes weights that have the shapes and types which LoadAs would give a model on that backend, and no values: an
+// engine over them can rehearse and tell what it needs, and nothing else. stored is each tensor's type in the checkpoint,
+// by its name.
+func Outline(at Planned, c model.Config, as Storage, stored func(name string) safetensors.DType) (*Weights, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("outline weights: %w", err)
 	}

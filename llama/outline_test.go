@@ -22,7 +22,7 @@ func TestOutlineIsAsLarge(t *testing.T) {
 			for as := AsStored; as <= NF4; as++ {
 				t.Run(fmt.Sprintf("tied %t, %s kept as %s", tied, d, as), func(t *testing.T) {
 					_, want := loaded(t, backend, dir, as)
-					got, err := Outline(Site{"go", backend}, config, as, func(string) safetensors.DType { return d })
+					got, err := Outline(Planned{"go", backend}, config, as, func(string) safetensors.DType { return d })
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -65,7 +65,7 @@ func compareOutline(t *testing.T, outline, real *Weights, o Options) {
 func TestOutlineStandsInForADevice(t *testing.T) {
 	config := smallConfig(false)
 	outline := func(name string) *Engine {
-		w, err := Outline(Site{name, goBackend(t)}, config, AsStored, func(string) safetensors.DType { return safetensors.BF16 })
+		w, err := Outline(Planned{name, goBackend(t)}, config, AsStored, func(string) safetensors.DType { return safetensors.BF16 })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,10 +102,10 @@ func TestOutlineStandsInForADevice(t *testing.T) {
 
 // TestOutlineRefusesABadConfig: what no model can have is not planned for.
 func TestOutlineRefusesABadConfig(t *testing.T) {
-	if _, err := Outline(Site{"go", goBackend(t)}, model.Config{}, AsStored, nil); err == nil {
+	if _, err := Outline(Planned{"go", goBackend(t)}, model.Config{}, AsStored, nil); err == nil {
 		t.Error("got no error for an empty config")
 	}
-	_, err := Outline(Site{"go", goBackend(t)}, smallConfig(false), AsStored, func(string) safetensors.DType { return "I8" })
+	_, err := Outline(Planned{"go", goBackend(t)}, smallConfig(false), AsStored, func(string) safetensors.DType { return "I8" })
 	if err == nil || !strings.Contains(err.Error(), "embed_tokens") {
 		t.Errorf("got error %v for weights of I8, want one that names a tensor", err)
 	}

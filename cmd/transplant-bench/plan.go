@@ -30,7 +30,7 @@ func dryRun(s setup.Settings, o options, out *report, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	at, err := program.Site(s.Backend, stderr)
+	at, err := program.Planned(s.Backend, stderr)
 	if err != nil {
 		return err
 	}

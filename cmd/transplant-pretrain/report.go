@@ -30,7 +30,7 @@ func dryRun(o options, r wordproblem.Recipe, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	at, err := program.Site(o.backend, stderr)
+	at, err := program.Planned(o.backend, stderr)
 	if err != nil {
 		return err
 	}

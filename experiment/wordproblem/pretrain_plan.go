@@ -28,7 +28,7 @@ type PretrainPlan struct {
 const sampled = 1000
 
 // PlanPretraining plans for a backend, with a number of micro-batches at a time.
-func PlanPretraining(at llama.Site, t Tokenizer, r Recipe, workers int) (PretrainPlan, error) {
+func PlanPretraining(at llama.Planned, t Tokenizer, r Recipe, workers int) (PretrainPlan, error) {
 	p, err := prepare(t, r)
 	if err != nil {
 		return PretrainPlan{}, err

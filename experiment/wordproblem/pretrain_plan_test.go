@@ -22,7 +22,7 @@ func TestPlanPretraining(t *testing.T) {
 		}
 		plan := func(workers int) PretrainPlan {
 			t.Helper()
-			plan, err := PlanPretraining(llama.Site{Name: "go", Builder: b}, tok, r, workers)
+			plan, err := PlanPretraining(llama.Planned{Name: "go", Builder: b}, tok, r, workers)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -60,7 +60,7 @@ func TestPlanRefuses(t *testing.T) {
 	} {
 		r := tinyRecipe()
 		change(&r)
-		if _, err := PlanPretraining(llama.Site{Name: "go"}, learned(t), r, 1); err == nil {
+		if _, err := PlanPretraining(llama.Planned{Name: "go"}, learned(t), r, 1); err == nil {
 			t.Errorf("%s: got no error", name)
 		}
 	}

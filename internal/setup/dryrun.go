@@ -11,7 +11,7 @@ import (
 
 // Outline is Open without the weights' values and without the device: everything else is read and checked, and what comes
 // of it can plan but not run.
-func Outline(s Settings, at llama.Site) (*Session, error) {
+func Outline(s Settings, at llama.Planned) (*Session, error) {
 	return s.open(func(c *model.Checkpoint, as llama.Storage) (*llama.Weights, error) {
 		return llama.Outline(at, c.Config, as, func(name string) safetensors.DType { return c.Tensor(name).DType })
 	})

@@ -14,7 +14,9 @@ import (
 )
 
 // site is the place of a backend's name.
-func site(t *testing.T, name string) llama.Site { return llama.Site{Name: name, Builder: goBackend(t)} }
+func site(t *testing.T, name string) llama.Planned {
+	return llama.Planned{Name: name, Builder: goBackend(t)}
+}
 
 func goBackend(t *testing.T) compute.Backend {
 	t.Helper()
@@ -43,7 +45,7 @@ func TestOutlinePlansTheSame(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				outline, err := Outline(s, llama.Site{Name: "go", Builder: backend})
+				outline, err := Outline(s, llama.Planned{Name: "go", Builder: backend})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -83,7 +85,7 @@ func TestPlannedTokensAreThoseComputed(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if o, err = Outline(s, llama.Site{Name: "go", Builder: backend}); err != nil {
+			if o, err = Outline(s, llama.Planned{Name: "go", Builder: backend}); err != nil {
 				t.Fatal(err)
 			}
 			p, text, err := o.PlanEvaluation(Capacity{}, controls, "somewhere")

@@ -42,16 +42,16 @@ func JSONLine(w io.Writer, v any) error {
 
 // Outline opens everything that the settings name, but neither the weights' values nor the device: for plans.
 func Outline(s setup.Settings, stderr io.Writer) (*setup.Session, error) {
-	at, err := Site(s.Backend, stderr)
+	at, err := Planned(s.Backend, stderr)
 	if err != nil {
 		return nil, err
 	}
 	return setup.Outline(s, at)
 }
 
-// Site is the backend that a --backend flag names, to be planned for: it need not be at hand, but it must be one that there
-// is. A Go backend builds graphs in its place.
-func Site(spec string, stderr io.Writer) (at llama.Site, err error) {
+// Planned is the backend that a --backend flag names, to be planned for: it need not be at hand, but it must be one that
+// there is. A Go backend builds graphs in its place.
+func Planned(spec string, stderr io.Writer) (at llama.Planned, err error) {
 	switch name, _, _ := strings.Cut(spec, ":"); name {
 	case "go":
 		at.Name = name

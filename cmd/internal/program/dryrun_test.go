@@ -26,16 +26,16 @@ func TestReporting(t *testing.T) {
 	}
 }
 
-// TestSite: every backend that there is is planned for, the Go backend building graphs; others are refused.
-func TestSite(t *testing.T) {
+// TestPlanned: every backend that there is is planned for, the Go backend building graphs; others are refused.
+func TestPlanned(t *testing.T) {
 	for spec, name := range map[string]string{"go": "go", "go:parallelism=-1": "go", "xla:cuda,tf32=true": "xla:cuda,tf32=true",
 		"xla:/no/such/plugin.so": "xla:/no/such/plugin.so"} {
-		at, err := Site(spec, &bytes.Buffer{})
+		at, err := Planned(spec, &bytes.Buffer{})
 		if err != nil || at.Builder.String() != "go" || at.Name != name {
 			t.Errorf("%s: got %+v (%v), want %s by the Go backend", spec, at, err, name)
 		}
 	}
-	_, err := Site("xla;cuda", &bytes.Buffer{})
+	_, err := Planned("xla;cuda", &bytes.Buffer{})
 	if err == nil || !strings.Contains(err.Error(), "--backend xla;cuda: did you mean xla:cuda?") {
 		t.Errorf("got error %v, want one that says xla:cuda", err)
 	}
