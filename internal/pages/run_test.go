@@ -186,7 +186,7 @@ func execute(ctx context.Context, bin, dir, command string) ([]string, error) {
 	c.Dir, c.WaitDelay = dir, time.Second
 	for _, v := range os.Environ() {
 		name, _, _ := strings.Cut(v, "=")
-		if !strings.HasPrefix(name, "TRANSPLANT") && !strings.HasPrefix(name, "GO") && name != "PATH" {
+		if !strings.HasPrefix(name, "TRANSPLANT") && !strings.HasPrefix(name, "GOM") && name != "PATH" {
 			c.Env = append(c.Env, v)
 		}
 	}
