@@ -64,7 +64,7 @@ func NewEngine(w *Weights, o Options) (*Engine, error) {
 		err := PanelsCan(w, o)
 		if err == nil {
 			e.cores = panel.NewCores(runtime.GOMAXPROCS(0))
-			e.panels, err = w.pack(o.Compute)
+			e.panels, err = w.panels(o.Compute)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("kernels on panels: %w", err)

@@ -114,6 +114,9 @@ func (l *loader) put(c content) error {
 // the Go backend, write does just that, and there is no second copy.
 func (l *loader) fill(name string, shape shapes.Shape, write func(bytes []byte) error) error {
 	backend := l.weights.backend
+	if o, ok := backend.(outlined); ok {
+		return o.draw(l.weights, name, shape)
+	}
 	var t *tensors.Tensor
 	if backend.HasSharedBuffers() {
 		buffer, flat, err := backend.NewSharedBuffer(0, shape)

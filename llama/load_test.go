@@ -253,7 +253,7 @@ func TestParseStorage(t *testing.T) {
 			t.Errorf("%s: got %v (%v), want %v", s, got, err, s)
 		}
 	}
-	if _, err := ParseStorage("int4"); err == nil || !strings.Contains(err.Error(), `"int4"`) || !strings.Contains(err.Error(), "nf4") {
+	if _, err := ParseStorage("int4"); err == nil || !strings.Contains(err.Error(), "int4") || !strings.Contains(err.Error(), "nf4") {
 		t.Errorf("got error %v, want one that names int4 and what there is", err)
 	}
 }

@@ -49,8 +49,9 @@ func (p Peak) Bytes() int64 {
 // Rehearse returns an engine over the same weights that only rehearses, and its books. Values that are read from it are
 // zeros.
 func (e *Engine) Rehearse() (*Engine, *Rehearsal) {
-	r := &Rehearsal{backend: e.backend, room: e.room(), calls: make(map[string]rehearsed), held: make(map[string]int64)}
-	return &Engine{Weights: e.Weights, Options: e.Options, backend: stage{e.backend, r}, clerk: newClerk(), rehearsal: r}, r
+	backend := rehearser(e.backend)
+	r := &Rehearsal{backend: backend, room: e.room(), calls: make(map[string]rehearsed), held: make(map[string]int64)}
+	return &Engine{Weights: e.Weights, Options: e.Options, backend: stage{backend, r}, clerk: newClerk(), rehearsal: r}, r
 }
 
 // room is how much of the device's memory a tensor takes.
@@ -66,6 +67,9 @@ func (e *Engine) Room(s shapes.Shape) int64 { return e.room()(s) }
 
 // WeightBytes is how many bytes of the device's memory the weights take.
 func (e *Engine) WeightBytes() (total int64) {
+	if o, ok := e.Weights.backend.(outlined); ok && e.panels != nil {
+		return o.panelBytes(e.Weights, e.Options.Compute)
+	}
 	if e.panels != nil {
 		return e.panels.bytes()
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"gotransplant/internal/spelling"
 	"gotransplant/model/safetensors"
 
 	"github.com/gomlx/compute/dtypes"
@@ -33,7 +34,7 @@ func ParseStorage(word string) (Storage, error) {
 	if i := slices.Index(storageNames[:], word); i >= 0 {
 		return Storage(i), nil
 	}
-	return 0, fmt.Errorf("no weight storage %q: there are %s", word, strings.Join(storageNames[:], ", "))
+	return 0, fmt.Errorf("weights %s", spelling.Unknown(word, storageNames[:]...))
 }
 
 func (s Storage) String() string { return storageNames[s] }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"gotransplant/internal/spelling"
+
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/graph"
@@ -36,7 +38,11 @@ func ParseAttention(name string) (Attention, error) {
 		return AutoAttention, nil
 	}
 	if !slices.Contains(Attentions(), Attention(name)) {
-		return "", fmt.Errorf("attention %q: there are %s", name, strings.Trim(fmt.Sprint(Attentions()), "[]"))
+		var names []string
+		for _, a := range Attentions() {
+			names = append(names, string(a))
+		}
+		return "", fmt.Errorf("attention %s", spelling.Unknown(name, names...))
 	}
 	return Attention(name), nil
 }

@@ -3,6 +3,9 @@ package lora
 import (
 	"fmt"
 	"math"
+	"slices"
+
+	"gotransplant/internal/spelling"
 )
 
 // Schedule gives the learning rate of each step: a linear warm-up to Peak, then constant, or down to 0 at step Total.
@@ -15,9 +18,10 @@ type Schedule struct {
 
 // Validate checks the fields against each other.
 func (s Schedule) Validate() error {
+	kinds := []string{"constant", "linear", "cosine"}
 	switch {
-	case s.Kind != "constant" && s.Kind != "linear" && s.Kind != "cosine":
-		return fmt.Errorf("schedule %q is unknown; there are constant, linear and cosine", s.Kind)
+	case !slices.Contains(kinds, s.Kind):
+		return fmt.Errorf("schedule %s", spelling.Unknown(s.Kind, kinds...))
 	case s.Warmup < 0:
 		return fmt.Errorf("warmup of %d steps; it must be 0 or more", s.Warmup)
 	case s.Kind != "constant" && s.Total <= s.Warmup:

@@ -38,7 +38,7 @@ func TestScheduleValidate(t *testing.T) {
 		s    Schedule
 		part string
 	}{
-		{Schedule{Kind: "step"}, `"step"`},
+		{Schedule{Kind: "step"}, "schedule step"},
 		{Schedule{Kind: "constant", Warmup: -1}, "warmup of -1"},
 		{Schedule{Kind: "linear", Warmup: 5, Total: 5}, "5 steps"},
 		{Schedule{Kind: "constant", Peak: -1}, "-1"},

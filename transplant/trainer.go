@@ -126,8 +126,8 @@ func (t *Trainer) Total() int {
 	return t.Options.Epochs * t.stepsPerEpoch()
 }
 
-// rows is the number of rows trained on in the whole run.
-func (t *Trainer) rows() int {
+// Rows is the number of rows trained on in the whole run, a row counting once an epoch.
+func (t *Trainer) Rows() int {
 	epochs, rest := t.Total()/t.stepsPerEpoch(), t.Total()%t.stepsPerEpoch()
 	return epochs*len(t.Train) + rest*t.Options.BatchSize
 }
@@ -143,12 +143,8 @@ func (t *Trainer) Optimizing() time.Duration { return t.optimizing }
 
 // Describe tells what will be trained.
 func (t *Trainer) Describe() string {
-	parameters := 0
-	for _, p := range t.tensors {
-		parameters += len(p.Value)
-	}
 	return fmt.Sprintf("train    %d rows, %d held out; %d steps of up to %d rows, %d adapter parameters; step %d is next\n",
-		len(t.Train), len(t.Test), t.Total(), t.Options.BatchSize, parameters, min(t.step+1, t.Total()))
+		len(t.Train), len(t.Test), t.Total(), t.Options.BatchSize, t.Parameters(), min(t.step+1, t.Total()))
 }
 
 // batch are the cases of an update, counted from 0.
@@ -251,7 +247,7 @@ func (t *Trainer) update(ctx context.Context, r Recorder) (StepMetrics, error) {
 				}
 			}
 			done += len(batches[i].cases)
-			r.Progress(fmt.Sprintf("step %d of %d", m.Step, t.Total()), t.samples+done, t.rows())
+			r.Progress(fmt.Sprintf("step %d of %d", m.Step, t.Total()), t.samples+done, t.Rows())
 			return t.accumulate(parts...)
 		})
 	if err != nil {

@@ -25,7 +25,7 @@ const agreement = 1e-4
 
 // check writes weights, adapters, tokens and this program's loss and gradients into a file, has PyTorch compute its own
 // on them, and compares.
-func check(ctx context.Context, s setup.Settings, o options, c model.Config, stdout, stderr io.Writer) error {
+func check(ctx context.Context, s setup.Settings, o options, c model.Config, out *report, stderr io.Writer) error {
 	if c.RopeScaling != nil {
 		return fmt.Errorf("--check: --shape %s has rotary scaling, which PyTorch's side leaves out", o.shape)
 	}
@@ -53,15 +53,36 @@ func check(ctx context.Context, s setup.Settings, o options, c model.Config, std
 	}
 	p := figures[0]
 	off := math.Abs(loss-p.Loss) / math.Abs(p.Loss)
-	fmt.Fprintf(stdout, "loss %.7f, PyTorch's %.7f: relative difference %.1e\n"+
-		"gradients of %d matrices, norm %.4g: relative distance at most %.1e, at %s\n"+
-		"%d generated tokens: logits at most %.1e below PyTorch's largest, of up to %.3g\n(%s, torch %s, float64)\n",
+	agrees := off <= agreement && p.WorstDistance <= agreement && p.WorstGap <= agreement*p.LargestLogit
+	out.say(checked{"check", loss, p.Loss, off, p.Matrices, p.GradientNorm, p.WorstDistance, p.WorstMatrix, p.Generated,
+		p.WorstGap, p.LargestLogit, p.Implementation, p.Torch, agrees},
+		"loss %.7f, PyTorch's %.7f: relative difference %.1e\n"+
+			"gradients of %d matrices, norm %.4g: relative distance at most %.1e, at %s\n"+
+			"%d generated tokens: logits at most %.1e below PyTorch's largest, of up to %.3g\n(%s, torch %s, float64)\n",
 		loss, p.Loss, off, p.Matrices, p.GradientNorm, p.WorstDistance, p.WorstMatrix, p.Generated, p.WorstGap, p.LargestLogit,
 		p.Implementation, p.Torch)
-	if !(off <= agreement) || !(p.WorstDistance <= agreement) || !(p.WorstGap <= agreement*p.LargestLogit) {
+	if !agrees {
 		return fmt.Errorf("PyTorch computes something else: more than %.0e apart", agreement)
 	}
-	return nil
+	return out.err
+}
+
+// checked is the JSON object of a comparison.
+type checked struct {
+	Part           string  `json:"part"` // "check"
+	Loss           float64 `json:"loss"`
+	PeerLoss       float64 `json:"peer_loss"`
+	Difference     float64 `json:"relative_difference"`
+	Matrices       int     `json:"matrices"` // whose gradients were compared
+	GradientNorm   float64 `json:"gradient_norm"`
+	WorstDistance  float64 `json:"worst_distance"` // relative, of a matrix
+	WorstMatrix    string  `json:"worst_matrix"`
+	Generated      int     `json:"generated_tokens"`
+	WorstGap       float64 `json:"worst_gap"` // below PyTorch's largest logit
+	LargestLogit   float64 `json:"largest_logit"`
+	Implementation string  `json:"implementation"`
+	Torch          string  `json:"torch"`
+	Agrees         bool    `json:"agrees"`
 }
 
 // checkTensors computes a step of all rows and lists what it came of, and its gradients.

@@ -10,12 +10,6 @@ import (
 	"os"
 	"os/signal"
 	"slices"
-	"strings"
-
-	"gotransplant/cmd/internal/program"
-	"gotransplant/internal/setup"
-	"gotransplant/internal/standin"
-	"gotransplant/model"
 
 	"github.com/spf13/pflag"
 )
@@ -26,6 +20,7 @@ device's limit it was. The lengths are those of the published data set unless to
 
   transplant-bench --shape 42m --peer
   transplant-bench --shape 7b --backend xla:cuda --dtype bfloat16 --rows 16 --micro-batch 8 --json
+  transplant-bench --shape 7b --backend xla:cuda --dtype bfloat16 --rows 16 --device-memory 80 --dry-run
 `
 
 func main() {
@@ -41,117 +36,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	fmt.Fprintf(stderr, "transplant-bench: %v\n", err)
 	return 1
-}
-
-// The parts that can be measured.
-const (
-	train    = "train"
-	eval     = "eval"
-	generate = "generate"
-)
-
-// options are the flags beside the settings.
-type options struct {
-	shape        string
-	parts        []string
-	rows, trials int
-	newTokens    int // of each row, in generation
-	lengths      lengths
-	weights      string // float32 or bfloat16, in which weights are made; "": the compute dtype
-	asJSON       bool
-	peer, check  bool
-	python       string
-	peerDTypes   []string // empty: chosen for the backend
-}
-
-// parse reads the flags over the defaults.
-func parse(args []string, stdout io.Writer) (s setup.Settings, o options, err error) {
-	s = setup.Defaults()
-	o = options{shape: "42m", parts: []string{train, eval}, rows: 2, trials: 5, newTokens: 64, lengths: published(), python: "python3"}
-	groups := bind(&s, &o)
-	if _, err = program.Parse(args, groups...); err != nil {
-		if errors.Is(err, pflag.ErrHelp) {
-			program.Help(stdout, head, groups)
-		}
-		return s, o, err
-	}
-	if err := s.Validate(); err != nil {
-		return s, o, err
-	}
-	if o.weights == "" {
-		o.weights = s.DType
-	}
-	if len(o.peerDTypes) == 0 {
-		o.peerDTypes = []string{"bfloat16"}
-		if strings.HasPrefix(s.Backend, "go") {
-			o.peerDTypes = []string{"float32", "bfloat16"}
-		}
-	}
-	s.BatchSize, s.EvalEvery, s.SaveEvery = o.rows, 0, 0
-	return s, o, o.validate()
-}
-
-// bind gives every flag its place in s and o.
-func bind(s *setup.Settings, o *options) []program.Group {
-	what, peer, running := program.NewGroup("What to measure"), program.NewGroup("PyTorch"), program.Running(s)
-	f := what.Flags
-	f.StringVar(&o.shape, "shape", o.shape, "`name` of a shape ("+strings.Join(standin.Names(), ", ")+") or path of a config.json")
-	f.StringSliceVar(&o.parts, "part", o.parts, "`parts` to measure: train, eval, generate; may be repeated")
-	f.IntVar(&o.rows, "rows", o.rows, "`rows` in a training step or an evaluation, or continued at a time")
-	f.IntVar(&o.lengths.arguer, "arguer", o.lengths.arguer, "length of each of a row's two arguer prompts, in `tokens`")
-	f.IntVar(&o.lengths.chooser, "chooser", o.lengths.chooser, "length of the chooser's prompt with both arguments, in `tokens`")
-	f.IntVar(&o.lengths.argument, "argument", o.lengths.argument, "length of an argument, with which the arguer's prompt ends, in `tokens`")
-	f.IntVar(&o.newTokens, "new-tokens", o.newTokens, "`tokens` by which the base continues each chooser's prompt")
-	f.IntVar(&s.LoraRank, "lora-rank", s.LoraRank, "`rank` of both adapters, on "+s.LoraTargets)
-	f.StringVar(&o.weights, "weights-dtype", o.weights, "`type` in which the weights are made, as in a checkpoint: float32, bfloat16 (none: --dtype)")
-	f.Uint64Var(&s.Seed, "seed", s.Seed, "seed of weights, tokens and adapters, a whole `number`")
-	f.IntVar(&o.trials, "trials", o.trials, "timed `runs` of each part, after the first and a second to warm up")
-	f.BoolVar(&o.asJSON, "json", o.asJSON, "print one JSON object a line for each figure instead of a table")
-	f = peer.Flags
-	f.BoolVar(&o.peer, "peer", o.peer, "measure the same parts in PyTorch as well, before, and print the ratios")
-	f.StringVar(&o.python, "peer-python", o.python, "Python `program` that has torch")
-	f.StringSliceVar(&o.peerDTypes, "peer-dtype", o.peerDTypes, "`types` for PyTorch: float32, bfloat16 (none: both on the go backend, else bfloat16)")
-	f.BoolVar(&o.check, "check", o.check, "instead of measuring, compare loss, gradients and generation in float32 with PyTorch's")
-	return []program.Group{what, peer, running}
-}
-
-func (o options) validate() error {
-	for _, n := range []struct {
-		flag       string
-		value, low int
-	}{{"rows", o.rows, 1}, {"trials", o.trials, 1}, {"new-tokens", o.newTokens, 2}} {
-		if n.value < n.low {
-			return fmt.Errorf("--%s %d: it must be at least %d", n.flag, n.value, n.low)
-		}
-	}
-	for _, p := range o.parts {
-		switch p {
-		case train, eval, generate:
-		default:
-			return fmt.Errorf("--part %s: there are train, eval and generate", p)
-		}
-	}
-	for flag, types := range map[string][]string{"weights-dtype": {o.weights}, "peer-dtype": o.peerDTypes} {
-		for _, t := range types {
-			if t != "float32" && t != "bfloat16" {
-				return fmt.Errorf("--%s %s: there are float32 and bfloat16", flag, t)
-			}
-		}
-	}
-	return o.lengths.validate()
-}
-
-// config is the shape asked for.
-func (o options) config() (model.Config, error) {
-	if slices.Contains(standin.Names(), o.shape) {
-		return standin.Shape(o.shape)
-	}
-	text, err := os.ReadFile(o.shape)
-	if err != nil {
-		return model.Config{}, fmt.Errorf("--shape %s: neither a path that can be read (%w) nor one of %s", o.shape, err,
-			strings.Join(standin.Names(), ", "))
-	}
-	return model.ParseConfig(o.shape, text)
 }
 
 // measureAll does what the flags say. PyTorch comes first, so that it has the device's memory to itself.
@@ -171,10 +55,13 @@ func measureAll(ctx context.Context, args []string, stdout, stderr io.Writer) er
 		return fmt.Errorf("prompts of %d tokens and --new-tokens %d: the context of --shape %s is %d", o.lengths.chooser, o.newTokens,
 			o.shape, config.MaxPositionEmbeddings)
 	}
-	if o.check {
-		return check(ctx, s, o, config, stdout, stderr)
+	out := report{w: stdout, asJSON: o.JSON}
+	switch {
+	case o.DryRun:
+		return dryRun(s, o, &out, stderr)
+	case o.check:
+		return check(ctx, s, o, config, &out, stderr)
 	}
-	out := report{w: stdout, asJSON: o.asJSON}
 	var theirs []peerFigure
 	if o.peer {
 		if theirs, err = runPeer(ctx, o, o.spec(s, config), stderr); err != nil {

@@ -59,27 +59,23 @@ func open(s setup.Settings, o options, c model.Config, stderr io.Writer) (*bench
 	if err != nil {
 		return nil, err
 	}
-	b := &benchmark{options: o}
 	start := time.Now()
-	made := map[string]safetensors.DType{"float32": safetensors.F32, "bfloat16": safetensors.BF16}[o.weights]
 	kept, err := llama.ParseStorage(s.Weights)
 	if err != nil {
-		return nil, fmt.Errorf("--weights: %w", err)
+		return nil, fmt.Errorf("--%w", err)
 	}
-	weights, err := llama.MakeWeightsAs(backend, c, made, kept, func(i int, spec safetensors.Spec) ([]byte, error) {
+	weights, err := llama.MakeWeightsAs(backend, c, o.made(), kept, func(i int, spec safetensors.Spec) ([]byte, error) {
 		return standin.Fill(spec, s.Seed+uint64(i))
 	})
 	if err != nil {
 		return nil, err
 	}
-	b.made = time.Since(start)
-	cases, err := o.lengths.cases(o.rows, c, s.Seed)
+	made := time.Since(start)
+	b, err := assemble(s, o, backend, weights)
 	if err != nil {
 		return nil, err
 	}
-	if b.session, err = setup.New(s, backend, weights, cases, labels(c)); err != nil {
-		return nil, err
-	}
+	b.made, b.facts.Device = made, device(backend)
 	if b.plan, err = b.session.PlanMemory(program.Capacity(s), setup.Controls{}); err != nil {
 		return nil, err
 	}
@@ -88,16 +84,37 @@ func open(s setup.Settings, o options, c model.Config, stderr io.Writer) (*bench
 	} else if b.ceiling, err = ceiling(backend, s.DType); err != nil {
 		return nil, err
 	}
-	stored := o.weights
-	if kept != llama.AsStored {
-		stored = kept.String()
-	}
-	pace := b.session.Pace
-	b.facts = facts{Shape: o.shape, Rows: o.rows, Arguer: o.lengths.arguer, Chooser: o.lengths.chooser,
-		Argument: o.lengths.argument, LoraRank: s.LoraRank, DType: s.DType, Weights: stored, Residual: s.Residual,
-		MicroBatch: pace.MicroBatch, Workers: pace.Workers, Backend: s.Backend, Kernels: b.session.Kernels, Device: device(backend),
-		Cores: runtime.GOMAXPROCS(0), Go: runtime.Version(), Commit: program.Revision()}
 	return b, nil
+}
+
+// made is the type of the weights in the checkpoint that they stand for.
+func (o options) made() safetensors.DType {
+	if o.weights == "bfloat16" {
+		return safetensors.BF16
+	}
+	return safetensors.F32
+}
+
+// assemble makes rows and adapters for weights.
+func assemble(s setup.Settings, o options, backend compute.Backend, weights *llama.Weights) (*benchmark, error) {
+	c := weights.Config
+	cases, err := o.lengths.cases(o.rows, c, s.Seed)
+	if err != nil {
+		return nil, err
+	}
+	session, err := setup.New(s, backend, weights, cases, labels(c))
+	if err != nil {
+		return nil, err
+	}
+	stored := o.weights
+	if s.Weights != llama.AsStored.String() {
+		stored = s.Weights
+	}
+	facts := facts{Shape: o.shape, Rows: o.rows, Arguer: o.lengths.arguer, Chooser: o.lengths.chooser,
+		Argument: o.lengths.argument, LoraRank: s.LoraRank, DType: s.DType, Weights: stored, Residual: s.Residual,
+		MicroBatch: session.Pace.MicroBatch, Workers: session.Pace.Workers, Backend: s.Backend, Kernels: session.Kernels,
+		Cores: runtime.GOMAXPROCS(0), Go: runtime.Version(), Commit: program.Revision()}
+	return &benchmark{options: o, session: session, facts: facts}, nil
 }
 
 // device names what computes.

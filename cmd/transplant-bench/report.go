@@ -14,6 +14,15 @@ type report struct {
 	err    error
 }
 
+// say prints the line of a table, or v as JSON.
+func (r *report) say(v any, format string, args ...any) {
+	if r.asJSON {
+		r.line(v)
+		return
+	}
+	r.printf(format, args...)
+}
+
 func (r *report) printf(format string, args ...any) {
 	if r.err == nil {
 		_, r.err = fmt.Fprintf(r.w, format, args...)
@@ -42,17 +51,23 @@ func (r *report) setUp(b *benchmark) {
 		}{"setup", b.facts, b.ceiling, b.made.Seconds(), strings.TrimSpace(b.plan)})
 		return
 	}
+	f := b.facts
+	r.work(b)
+	r.printf("device   %s, %d cores, %s, commit %s\n", f.Device, f.Cores, f.Go, f.Commit)
+	r.printf("ceiling  %.1f GFLOP/s in a large %s product; weights made in %.1f s\n%s", b.ceiling/1e9, f.DType, b.made.Seconds(), b.plan)
+}
+
+// work tells people what is measured.
+func (r *report) work(b *benchmark) {
 	f, c := b.facts, b.session.Config
-	r.printf("shape    %s: %d layers, hidden %d, %d heads (%d for keys and values), feed-forward %d, vocabulary %d; weights %s, made in %.1f s\n",
+	r.printf("shape    %s: %d layers, hidden %d, %d heads (%d for keys and values), feed-forward %d, vocabulary %d; weights %s\n",
 		f.Shape, c.NumHiddenLayers, c.HiddenSize, c.NumAttentionHeads, c.NumKeyValueHeads, c.IntermediateSize, c.VocabSize,
-		f.Weights, b.made.Seconds())
+		f.Weights)
 	l := b.session.Cases[0].Lengths()
 	r.printf("rows     %d a step: prompts of %d, %d and %d tokens, arguments of %d; %d of %d tokens a row are computed; LoRA of rank %d\n",
 		f.Rows, f.Arguer, f.Arguer, f.Chooser, f.Argument, l.Arguer+l.Chooser, b.session.Cases[0].Tokens(), f.LoraRank)
 	r.printf("run      compute %s, residual %s, backend %s on %s, micro-batches of %d, %d at a time\n",
 		f.DType, f.Residual, f.Backend, f.Kernels, f.MicroBatch, f.Workers)
-	r.printf("device   %s, %d cores, %s, commit %s\n", f.Device, f.Cores, f.Go, f.Commit)
-	r.printf("ceiling  %.1f GFLOP/s in a large %s product\n%s", b.ceiling/1e9, f.DType, b.plan)
 }
 
 func (r *report) figure(f figure) {

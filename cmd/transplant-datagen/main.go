@@ -1,23 +1,26 @@
-// Command transplant-datagen writes what the built-in study is made of: the data set, the tokenizer of its language
-// and the documents that the embedded model is pre-trained on. The same flags give the same bytes.
+// Transplant-datagen writes what the built-in study is made of: the data set, the tokenizer of its language and the
+// documents that the embedded model is pre-trained on. The same flags give the same bytes.
 package main
 
 import (
-	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"regexp"
+
+	"gotransplant/cmd/internal/program"
+	"gotransplant/experiment/wordproblem"
 
 	"github.com/spf13/pflag"
-
-	"gotransplant/experiment/wordproblem"
-	"gotransplant/internal/atomicfile"
-	"gotransplant/internal/tiny"
 )
+
+const head = `transplant-datagen draws the word problems of the built-in study and writes them as dataset.csv, the tokenizer of
+their language as tokenizer.json, and with --documents what the embedded model is pre-trained on as documents.jsonl.
+The defaults give the embedded files, byte for byte.
+
+  transplant-datagen --out made
+  transplant-datagen --out made --rows 5000 --seed 2 --documents
+`
 
 func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
@@ -25,6 +28,7 @@ func main() {
 
 // options are the flags of the command.
 type options struct {
+	program.Reporting
 	out       string
 	rows      int
 	documents bool
@@ -32,12 +36,17 @@ type options struct {
 	seed      uint64
 }
 
-func (o *options) addFlags(fs *pflag.FlagSet) {
-	fs.StringVar(&o.out, "out", "", "directory to write dataset.csv, tokenizer.json and documents.jsonl into")
-	fs.IntVar(&o.rows, "rows", 1280, "rows of dataset.csv")
-	fs.BoolVar(&o.documents, "documents", false, "also write the pre-training documents to documents.jsonl")
-	fs.IntVar(&o.batch, "batch-size", 64, "documents of one pre-training step")
-	fs.Uint64Var(&o.seed, "seed", 1, "seed of everything that is drawn")
+// groups binds the flags.
+func (o *options) groups() []program.Group {
+	what, output := program.NewGroup("What is drawn"), program.NewGroup("Output")
+	f := what.Flags
+	f.IntVar(&o.rows, "rows", 1280, "`rows` of dataset.csv")
+	f.BoolVar(&o.documents, "documents", false, "also write the pre-training documents to documents.jsonl")
+	f.IntVar(&o.batch, "batch-size", 64, "`documents` of one pre-training step")
+	f.Uint64Var(&o.seed, "seed", 1, "seed of everything that is drawn, a whole `number`")
+	output.Flags.StringVar(&o.out, "out", "", "`directory` to write dataset.csv, tokenizer.json and documents.jsonl into")
+	o.Bind(output.Flags, "print the summary (or the plan) as a JSON object instead of text")
+	return []program.Group{what, output}
 }
 
 func (o *options) validate() error {
@@ -46,6 +55,8 @@ func (o *options) validate() error {
 		return errors.New("--out is missing: name the directory to write into")
 	case o.rows < 1:
 		return fmt.Errorf("--rows is %d; it must be at least 1", o.rows)
+	case o.rows > wordproblem.MostRows:
+		return fmt.Errorf("--rows is %d; there are at most %d different questions to be drawn", o.rows, wordproblem.MostRows)
 	case o.batch < 1:
 		return fmt.Errorf("--batch-size is %d; it must be at least 1", o.batch)
 	}
@@ -55,15 +66,11 @@ func (o *options) validate() error {
 // run is main without the process: it returns the exit status, 2 for wrong flags, 1 for a failure.
 func run(args []string, stdout, stderr io.Writer) int {
 	var o options
-	fs := pflag.NewFlagSet("transplant-datagen", pflag.ContinueOnError)
-	fs.SetOutput(stderr)
-	o.addFlags(fs)
-	err := fs.Parse(args)
+	groups := o.groups()
+	_, err := program.Parse(args, groups...)
 	if errors.Is(err, pflag.ErrHelp) {
+		program.Help(stdout, head, groups)
 		return 0
-	}
-	if err == nil && fs.NArg() > 0 {
-		err = fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
 	if err == nil {
 		err = o.validate()
@@ -77,61 +84,4 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 1
 	}
 	return 0
-}
-
-// generate writes the files and says what is in them.
-func generate(o options, stdout io.Writer) error {
-	if err := os.MkdirAll(o.out, 0o755); err != nil {
-		return err
-	}
-	rows := wordproblem.Rows(o.rows, o.seed)
-	err := atomicfile.Write(filepath.Join(o.out, "dataset.csv"), func(w io.Writer) error {
-		return wordproblem.WriteCSV(w, rows)
-	})
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(stdout, "dataset.csv      %s\n", wordproblem.Summarize(rows))
-	if err := writeTokenizer(filepath.Join(o.out, "tokenizer.json")); err != nil {
-		return err
-	}
-	if !o.documents {
-		return nil
-	}
-	return atomicfile.Write(filepath.Join(o.out, "documents.jsonl"), func(w io.Writer) error {
-		return writeDocuments(w, o)
-	})
-}
-
-// action matches what a template fills in; the rest is text that the tokenizer must know.
-var action = regexp.MustCompile(`{{[^}]*}}`)
-
-// writeTokenizer learns the tokenizer from the language and the embedded templates.
-func writeTokenizer(path string) error {
-	var templates []string
-	for _, name := range []string{tiny.ArgueTemplate, tiny.ChooseTemplate} {
-		text, err := tiny.Files.ReadFile(name)
-		if err != nil {
-			return err
-		}
-		templates = append(templates, action.ReplaceAllString(string(text), " "))
-	}
-	content, err := wordproblem.LearnTokenizer(append(wordproblem.SampleTexts(), templates...))
-	if err != nil {
-		return err
-	}
-	return atomicfile.WriteBytes(path, content)
-}
-
-// writeDocuments writes one JSON object a line.
-func writeDocuments(w io.Writer, o options) error {
-	b := bufio.NewWriter(w)
-	e := json.NewEncoder(b)
-	e.SetEscapeHTML(false)
-	for d := range wordproblem.Documents(wordproblem.Lessons(), o.batch, o.seed) {
-		if err := e.Encode(d); err != nil {
-			return err
-		}
-	}
-	return b.Flush()
 }

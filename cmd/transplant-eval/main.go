@@ -22,7 +22,8 @@ import (
 const head = `transplant-eval scores a model and its adapters on every row of a data set, prints a table, and writes
 predictions.jsonl (of the first column of the table) and summary.json to the --out directory.
 
-  transplant-eval --arguer-adapter runs/first/arguer --chooser-adapter runs/first/chooser --controls --out runs/first/eval
+  transplant-eval --arguer-adapter run/arguer --chooser-adapter run/chooser --controls --out run/eval
+  transplant-eval --model llama-7b --data dataset.csv --test-fraction 0.1 --controls --dry-run
 `
 
 func main() {
@@ -40,58 +41,24 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 1
 }
 
-// options are the flags of this command beside the settings.
-type options struct {
-	out, donor      string
-	controls        bool
-	flip, jsonTable bool
-}
-
-func parse(args []string, stdout io.Writer) (s setup.Settings, o options, err error) {
-	s = setup.Defaults()
-	s.Training, s.TestFraction = nil, 0
-	g := program.NewGroup("Controls and output")
-	f := g.Flags
-	f.StringVar(&o.donor, "donor", "own", "whose arguments' states are moved: `row` own or other-row (control: drawn by --seed)")
-	f.BoolVar(&o.flip, "flip-order", false, "score every row in both orders as well")
-	f.BoolVar(&o.controls, "controls", false, "score under all controls as well: both orders, other-row donors, no transplant")
-	f.BoolVar(&o.jsonTable, "json", false, "print the summary as JSON instead of a table")
-	f.StringVar(&o.out, "out", "", "`directory` for predictions.jsonl and summary.json (none: only the table is printed)")
-	groups := append(program.Common(&s), g)
-	_, err = program.Parse(args, groups...)
-	switch {
-	case errors.Is(err, pflag.ErrHelp):
-		program.Help(stdout, head, groups)
-		return s, o, err
-	case err != nil:
-		return s, o, err
-	case o.donor != "own" && o.donor != "other-row":
-		return s, o, fmt.Errorf("--donor %s: there are own and other-row", o.donor)
-	case o.donor == "other-row" && s.NoTransplant:
-		return s, o, errors.New("--donor other-row moves states, --no-transplant moves none: leave one out")
-	}
-	if s.Model == "" && s.MicroBatch == 0 {
-		s.MicroBatch = setup.Embedded().MicroBatch
-	}
-	return s, o, program.Absolute(&s)
-}
-
 func evaluate(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	s, o, err := parse(args, stdout)
 	if err != nil {
 		return err
 	}
+	if o.DryRun {
+		return dryRun(s, o, stdout, stderr)
+	}
 	session, err := program.Open(s, stderr)
 	if err != nil {
 		return err
 	}
-	controls := setup.Controls{MainOtherRow: o.donor == "other-row", OtherRow: o.controls && o.donor == "own",
-		FlipOrder: o.controls || o.flip, NoTransplant: o.controls}
+	controls := o.conditions()
 	plan, err := session.PlanMemory(program.Capacity(s), controls)
 	if err != nil {
 		return err
 	}
-	if !o.jsonTable {
+	if !o.JSON {
 		fmt.Fprint(stdout, session.Describe(), plan)
 	}
 	if err := session.Compile(ctx, stderr); err != nil {
@@ -114,7 +81,7 @@ func write(report *setup.Report, o options, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if o.jsonTable {
+	if o.JSON {
 		fmt.Fprintf(stdout, "%s\n", summary)
 	} else {
 		fmt.Fprint(stdout, report.Table())
@@ -129,5 +96,23 @@ func write(report *setup.Report, o options, stdout io.Writer) error {
 	if err := transplant.WritePredictions(filepath.Join(o.out, transplant.PredictionsFile), predictions); err != nil {
 		return err
 	}
-	return atomicfile.WriteBytes(filepath.Join(o.out, "summary.json"), append(summary, '\n'))
+	return atomicfile.WriteBytes(filepath.Join(o.out, setup.SummaryFile), append(summary, '\n'))
+}
+
+// dryRun prints what would be scored.
+func dryRun(s setup.Settings, o options, stdout, stderr io.Writer) error {
+	session, err := program.Outline(s, stderr)
+	if err != nil {
+		return err
+	}
+	plan, text, refusal := session.PlanEvaluation(program.Capacity(s), o.conditions(), o.out)
+	if plan == nil {
+		return refusal
+	}
+	if !o.JSON {
+		fmt.Fprint(stdout, text, setup.DryRun)
+	} else if err := program.JSONLine(stdout, plan); err != nil {
+		return err
+	}
+	return refusal
 }

@@ -281,7 +281,7 @@ func TestRefusals(t *testing.T) {
 		flags []string
 		want  []string
 	}{
-		{"unknown flag", []string{"--epochs", "3"}, []string{"unknown flag: --epochs"}},
+		{"unknown flag", []string{"--epochs", "3"}, []string{"unknown flag --epochs"}},
 		{"argument that is no flag", []string{"here"}, []string{`unexpected argument "here"`}},
 		{"donor", []string{"--donor", "neighbour"}, []string{"--donor neighbour", "own and other-row"}},
 		{"donor without transplant", []string{"--donor", "other-row", "--no-transplant"}, []string{"leave one out"}},

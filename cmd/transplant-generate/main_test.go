@@ -377,7 +377,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"nothing", nil, "nothing to continue"},
 		{"two sources", []string{"--prompt", "a", "--chat"}, "exclude each other"},
-		{"unknown flag", []string{"--tokens", "3"}, "unknown flag: --tokens"},
+		{"unknown flag", []string{"--tokens", "3"}, "unknown flag --tokens"},
 		{"temperature", []string{"--prompt", "a", "--temperature", "-1"}, "--temperature -1"},
 		{"top-p", []string{"--prompt", "a", "--top-p", "0"}, "--top-p 0"},
 		{"max-tokens", []string{"--prompt", "a", "--max-tokens", "0"}, "--max-tokens 0"},

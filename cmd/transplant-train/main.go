@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"gotransplant/cmd/internal/program"
 	"gotransplant/internal/setup"
@@ -23,6 +22,7 @@ const head = `transplant-train trains a chooser that sees two arguments only thr
 left at them, and scores it on held-out rows. Without --model and --data it runs on the embedded ones.
 
   transplant-train --model llama-7b --data dataset.csv --out runs/first --dtype bfloat16
+  transplant-train --model llama-7b --data dataset.csv --dry-run   # before renting a machine
   transplant-train --resume runs/first
 `
 
@@ -48,56 +48,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 1
 }
 
-// options are the flags of this command beside the settings.
-type options struct{ out, resume string }
-
-// bind parses args over defaults.
-func bind(defaults setup.Settings, args []string, stdout io.Writer) (s setup.Settings, o options, err error) {
-	s = defaults
-	where := program.NewGroup("Run directory")
-	where.Flags.StringVar(&o.out, "out", "", "run `directory` to make (none: runs/ and the time)")
-	where.Flags.StringVar(&o.resume, "resume", "", "run `directory` to continue; its config.json gives all other flags")
-	groups := append(program.Common(&s), program.Training(s.Training), where)
-	flags, err := program.Parse(args, groups...)
-	if errors.Is(err, pflag.ErrHelp) {
-		program.Help(stdout, head, groups)
-		e, d := setup.Embedded(), setup.Defaults()
-		others := append(program.Common(&e), program.Training(e.Training))
-		groups = append(program.Common(&d), program.Training(d.Training))
-		fmt.Fprintf(stdout, "\nDefaults on the embedded model: %s\n", program.Differences(groups, others))
-	}
-	if err == nil && o.resume != "" && flags.NFlag() > 1 {
-		err = errors.New("--resume takes every option from the run's config.json: leave the other flags out")
-	}
-	return s, o, err
-}
-
-// parse reads the flags. The embedded model has defaults of its own.
-func parse(args []string, stdout io.Writer) (setup.Settings, options, error) {
-	s, o, err := bind(setup.Defaults(), args, stdout)
-	if err == nil && s.Model == "" {
-		s, o, err = bind(setup.Embedded(), args, stdout)
-	}
-	if err != nil {
-		return s, o, err
-	}
-	if o.resume != "" {
-		s, err = program.Resume(o.resume)
-		return s, o, err
-	}
-	if o.out == "" {
-		o.out = "runs/" + time.Now().Format("20060102-150405")
-	}
-	if err := transplant.CheckUnused(o.out); err != nil {
-		return s, o, err
-	}
-	return s, o, program.Absolute(&s)
-}
-
 func train(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	s, o, err := parse(args, stdout)
 	if err != nil {
 		return err
+	}
+	if o.DryRun {
+		return dryRun(s, o, stdout, stderr)
 	}
 	session, err := program.Open(s, stderr)
 	if err != nil {
@@ -116,22 +73,30 @@ func train(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer record.Close()
-	fmt.Fprint(stdout, session.Describe(), plan, trainer.Describe())
-	if err := session.Compile(ctx, stdout); err != nil {
+	text := o.Text(stdout, stderr)
+	fmt.Fprint(text, session.Describe(), plan, trainer.Describe())
+	if err := o.printPlan(session, dir, trainer.Step()+1, stdout); err != nil {
+		return err
+	}
+	if err := session.Compile(ctx, text); err != nil {
 		return err
 	}
 	progress := program.NewProgress(stderr)
 	record.Watch(progress.Update, progress.Line)
 	session.Method.Limits.Report = progress.Line
 	session.Compete(progress.Line)
-	if err := trainer.Run(ctx, record); err != nil {
+	watched := &watcher{RunDir: record}
+	if err := trainer.Run(ctx, watched); err != nil {
 		if errors.Is(err, transplant.ErrInterrupted) {
 			return fmt.Errorf("%w after step %d of %d; go on with: transplant-train --resume %s", err, trainer.Step(), trainer.Total(), dir)
 		}
 		return err
 	}
-	_, err = fmt.Fprintf(stdout, "done after %.0f s; adapters, predictions and %s are in %s\n", trainer.Seconds(), transplant.FigureFile, dir)
-	return err
+	fmt.Fprintf(text, "done after %.0f s; adapters, predictions and %s are in %s\n", trainer.Seconds(), transplant.FigureFile, dir)
+	if o.JSON {
+		return program.JSONLine(stdout, watched.summary(trainer, dir))
+	}
+	return nil
 }
 
 // open makes the run directory, or sets the trainer back to where the one to resume was saved.

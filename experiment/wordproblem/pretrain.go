@@ -86,10 +86,28 @@ type Pretrainer struct {
 	step    int
 	tokens  int64
 	started time.Time
+
+	rehearses bool // the engine runs nothing
 }
 
 // NewPretrainer draws fresh weights and puts them on the backend. t is the tokenizer that the model will be used with.
 func NewPretrainer(backend compute.Backend, t Tokenizer, r Recipe) (*Pretrainer, error) {
+	p, err := prepare(t, r)
+	if err != nil {
+		return nil, err
+	}
+	weights, err := llama.NewWeights(backend, p.Recipe.Model, p.fresh)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.compute(weights); err != nil {
+		return nil, err
+	}
+	return p, p.newOptimizers()
+}
+
+// prepare checks the recipe and fills in what follows from the tokenizer.
+func prepare(t Tokenizer, r Recipe) (*Pretrainer, error) {
 	if err := r.validate(); err != nil {
 		return nil, err
 	}
@@ -103,17 +121,14 @@ func NewPretrainer(backend compute.Backend, t Tokenizer, r Recipe) (*Pretrainer,
 	if err := r.Schedule.Validate(); err != nil {
 		return nil, err
 	}
-	p := &Pretrainer{Recipe: r, Workers: 1, encode: encoder{t, bos, float32(r.Rest)}, order: map[string]int{}}
-	weights, err := llama.NewWeights(backend, r.Model, p.fresh)
-	if err != nil {
-		return nil, err
-	}
+	return &Pretrainer{Recipe: r, Workers: 1, encode: encoder{t, bos, float32(r.Rest)}, order: map[string]int{}}, nil
+}
+
+// compute puts an engine over the weights.
+func (p *Pretrainer) compute(weights *llama.Weights) (err error) {
 	p.engine, err = llama.NewEngine(weights,
 		llama.Options{Compute: dtypes.Float32, Residual: dtypes.Float32, TrainBase: true})
-	if err != nil {
-		return nil, err
-	}
-	return p, p.newOptimizers()
+	return err
 }
 
 // fresh draws the values of one tensor and lists it for training.
@@ -164,14 +179,14 @@ func (p *Pretrainer) all() []lora.Tensor {
 
 // PretrainMetrics describe one update, seen from before it.
 type PretrainMetrics struct {
-	Step         int
-	Loss         float64 // weighted mean over tokens
-	Judged       float64 // mean loss of the tokens that judge
-	GradientNorm float64 // before clipping
-	LearningRate float64
-	Tokens       int     // in the documents of this step, without padding
-	Seconds      float64 // since Run began
-	TokensPerSec float64 // over the whole of Run
+	Step         int     `json:"step"`
+	Loss         float64 `json:"loss"`          // weighted mean over tokens
+	Judged       float64 `json:"judged"`        // mean loss of the tokens that judge
+	GradientNorm float64 `json:"gradient_norm"` // before clipping
+	LearningRate float64 `json:"lr"`
+	Tokens       int     `json:"tokens"`            // in the documents of this step, without padding
+	Seconds      float64 `json:"seconds"`           // since Run began
+	TokensPerSec float64 `json:"tokens_per_second"` // over the whole of Run
 }
 
 // Run does all steps of the recipe, reporting each. When ctx is done it stops between two steps and returns the
@@ -336,6 +351,9 @@ func (p *Pretrainer) forward(rows padded, keep bool) (*llama.Stream, error) {
 // backward fills grads with the gradients of all tensors.
 func (p *Pretrainer) backward(s *llama.Stream, scores llama.Scores, grads [][]float32) error {
 	collect := func(name string, t *tensors.Tensor) error {
+		if p.rehearses { // what it has on the host is counted by PlanPretraining
+			return t.FinalizeAll()
+		}
 		values, err := tensors.CopyFlatData[float32](t)
 		if err != nil {
 			return err

@@ -13,9 +13,9 @@ const heldOutSeed = 0x6865_6c64
 
 // PretrainScore is what a model makes of held-out documents of the last lesson.
 type PretrainScore struct {
-	Loss    float64 // mean cross-entropy of the tokens that judge
-	Correct float64 // share of them that the model thinks most likely of the whole vocabulary
-	Judged  int     // number of them
+	Loss    float64 `json:"loss"`    // mean cross-entropy of the tokens that judge
+	Correct float64 `json:"correct"` // share of them that the model thinks most likely of the whole vocabulary
+	Judged  int     `json:"judged"`  // number of them
 }
 
 // String is the score in one line.

@@ -96,11 +96,7 @@ func (b *Base) load(backend compute.Backend) (*transplant.Method, error) {
 	if err != nil {
 		return nil, err
 	}
-	weights, err := llama.LoadAs(backend, b.checkpoint, as)
-	if err != nil {
-		return nil, err
-	}
-	m, err := b.method(weights)
+	m, err := b.method(llama.Deferred(backend, b.checkpoint, as))
 	if err != nil {
 		return nil, err
 	}

@@ -58,55 +58,86 @@ func (o *Session) Scored() ([]transplant.Case, error) {
 	return test, err
 }
 
+// SummaryFile holds the report of an evaluation.
+const SummaryFile = "summary.json"
+
+// condition is a way in which the cases are scored.
+type condition struct {
+	name  string
+	reads bool // the chooser reads the arguments itself, although the settings do not say so
+	as    Arrangement
+}
+
+// conditions are the one that the settings ask for and the controls beside it.
+func (o *Session) conditions(c Controls) []condition {
+	main := condition{name: "transplant", as: Arrangement{OtherRow: c.MainOtherRow}}
+	switch {
+	case o.NoTransplant:
+		main.name = "no transplant"
+	case c.MainOtherRow:
+		main.name = "donor other-row"
+	}
+	all := []condition{main}
+	if c.FlipOrder {
+		all = append(all, condition{name: flipOrder, as: Arrangement{Flip: true, OtherRow: c.MainOtherRow}})
+	}
+	if c.OtherRow && !o.NoTransplant {
+		all = append(all, condition{name: "donor other-row", as: Arrangement{OtherRow: true}})
+	}
+	if c.NoTransplant && !o.NoTransplant {
+		all = append(all, condition{name: "no transplant", reads: true})
+	}
+	return all
+}
+
+// flipOrder is the condition in which the candidates stand in the other order.
+const flipOrder = "flip order"
+
+// arrange are the cases as a condition has them, and those too long for it.
+func (o *Session) arrange(cases []transplant.Case, c condition) (out []transplant.Case, tooLong []int, err error) {
+	if c.as == (Arrangement{}) {
+		return cases, nil, nil
+	}
+	if out, tooLong, err = o.Arranged(cases, c.as, o.Seed); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", c.name, err)
+	}
+	return out, tooLong, nil
+}
+
+// under is the method that scores a condition.
+func (o *Session) under(c condition) *transplant.Method {
+	if !c.reads {
+		return o.Method
+	}
+	reads := *o.Method
+	reads.NoTransplant = true
+	return &reads
+}
+
 // Evaluate scores the cases as the settings say and then under each control.
 func (o *Session) Evaluate(ctx context.Context, c Controls, progress func(what string, done, total int)) (*Report, error) {
-	cases, err := o.Scored()
+	all, err := o.Scored()
 	if err != nil {
 		return nil, err
 	}
-	report := &Report{Data: DataSummary{o.Counts.Rows, o.Counts.ArgumentRate(), o.Counts.SwappedRate(), len(cases),
+	report := &Report{Data: DataSummary{o.Counts.Rows, o.Counts.ArgumentRate(), o.Counts.SwappedRate(), len(all),
 		o.TooLong, o.SpecialsInData}}
-	score := func(name string, m *transplant.Method, a Arrangement) error {
-		cases, tooLong := cases, []int(nil)
-		if a != (Arrangement{}) {
-			if cases, tooLong, err = o.Arranged(cases, a, o.Seed); err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-		}
-		predictions, err := m.Predict(ctx, cases, o.Pace, func(done int) { progress(name, done, len(cases)) })
+	for _, condition := range o.conditions(c) {
+		cases, tooLong, err := o.arrange(all, condition)
 		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		report.Conditions = append(report.Conditions, Condition{name, transplant.Summarize(predictions), tooLong, predictions})
-		return nil
-	}
-	main, as := "transplant", Arrangement{OtherRow: c.MainOtherRow}
-	switch {
-	case o.NoTransplant:
-		main = "no transplant"
-	case c.MainOtherRow:
-		main = "donor other-row"
-	}
-	if err := score(main, o.Method, as); err != nil {
-		return nil, err
-	}
-	if c.FlipOrder {
-		if err := score("flip order", o.Method, Arrangement{Flip: true, OtherRow: c.MainOtherRow}); err != nil {
 			return nil, err
 		}
-		report.Flip = compareOrders(report.Conditions[0].Predictions, report.Conditions[1].Predictions)
-	}
-	if c.OtherRow && !o.NoTransplant {
-		if err := score("donor other-row", o.Method, Arrangement{OtherRow: true}); err != nil {
-			return nil, err
+		method := o.under(condition)
+		if condition.reads {
+			method.Buckets = method.PlanBuckets(cases, o.Buckets) // the chooser's rows are longer, and no one else's there
 		}
-	}
-	if c.NoTransplant && !o.NoTransplant {
-		reads := *o.Method
-		reads.NoTransplant = true
-		reads.Buckets = reads.PlanBuckets(cases, o.Buckets) // the chooser's rows are longer, and no one else's there
-		if err := score("no transplant", &reads, Arrangement{}); err != nil {
-			return nil, err
+		predictions, err := method.Predict(ctx, cases, o.Pace, func(done int) { progress(condition.name, done, len(cases)) })
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", condition.name, err)
+		}
+		report.Conditions = append(report.Conditions, Condition{condition.name, transplant.Summarize(predictions), tooLong, predictions})
+		if condition.name == flipOrder {
+			report.Flip = compareOrders(report.Conditions[0].Predictions, predictions)
 		}
 	}
 	return report, nil

@@ -24,6 +24,7 @@ type Capacity struct {
 // PlanMemory rehearses the longest micro-batch, settles --remat, and tells in a line what the run needs. What does not
 // fit is an error. controls are those that an evaluation will score beside its first condition.
 func (o *Session) PlanMemory(c Capacity, controls Controls) (line string, err error) {
+	o.Capacity = c
 	if o.Training == nil {
 		plan, err := o.plan(controls)
 		if err == nil && !o.fits(plan, c) {
@@ -56,8 +57,9 @@ func (o *Session) PlanMemory(c Capacity, controls Controls) (line string, err er
 	return o.sentence(plan, c, why), nil
 }
 
-// plan is the larger of the plans of all that will be run.
-func (o *Session) plan(controls Controls) (transplant.Memory, error) {
+// plan is the larger of the plans of all that will be run; Needs keeps it.
+func (o *Session) plan(controls Controls) (needs transplant.Memory, err error) {
+	defer func() { o.Needs = needs }()
 	pace, together := o.Pace, len(o.Cases)
 	if o.Training != nil {
 		together = min(together, o.BatchSize)
@@ -113,19 +115,11 @@ func (o *Session) items(m transplant.Memory) string {
 
 // sentence is the plan in a line.
 func (o *Session) sentence(m transplant.Memory, c Capacity, why string) string {
-	parameters := 0.0
-	for _, spec := range o.Config.Specs("F32") {
-		n := 1.0
-		for _, d := range spec.Shape {
-			n *= float64(d)
-		}
-		parameters += n
-	}
 	fits := fmt.Sprintf("of %s: fits", gigabytes(c.Bytes))
 	if c.Bytes == 0 {
 		fits = "of an unknown amount: " + c.Source
 	}
-	text := fmt.Sprintf("memory   %s parameters, %s: %s = %s %s%s\n", rounded(parameters), o.DType, o.items(m), gigabytes(o.total(m)), fits, why)
+	text := fmt.Sprintf("memory   %s parameters, %s: %s = %s %s%s\n", rounded(float64(parameters(o.Config))), o.DType, o.items(m), gigabytes(o.total(m)), fits, why)
 	if !o.onHost() && m.Host > 0 {
 		text += fmt.Sprintf("memory   optimizer and gradients %s of the program's own\n", gigabytes(m.Host))
 	}

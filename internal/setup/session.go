@@ -24,10 +24,20 @@ type Session struct {
 	Config model.Config
 	Method *transplant.Method
 	Pace   transplant.Pace
+
+	Needs    transplant.Memory // what PlanMemory found
+	Capacity Capacity          // what it compared that with
 }
 
 // Open reads everything the settings name, the cheap things first, and puts the model on the backend's device.
 func Open(s Settings, backend compute.Backend) (*Session, error) {
+	return s.open(func(c *model.Checkpoint, as llama.Storage) (*llama.Weights, error) {
+		return llama.Deferred(backend, c, as), nil
+	})
+}
+
+// open is Open with the weights that load makes of the checkpoint.
+func (s Settings) open(load func(*model.Checkpoint, llama.Storage) (*llama.Weights, error)) (*Session, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
@@ -57,7 +67,11 @@ func Open(s Settings, backend compute.Backend) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.Method, err = s.method(llama.Deferred(backend, checkpoint, as)); err != nil {
+	weights, err := load(checkpoint, as)
+	if err != nil {
+		return nil, err
+	}
+	if o.Method, err = s.method(weights); err != nil {
 		return nil, err
 	}
 	o.Method.Labels, o.Method.Layers, o.Kernels = o.Rows.Labels, layers, o.Method.Kernels()
@@ -230,21 +244,15 @@ func (o *Session) Trainer() (*transplant.Trainer, error) {
 
 // Describe tells in a few lines what was read, what was left out and what chance and the third writer score.
 func (o *Session) Describe() string {
-	name := func(path, embedded string) string {
-		if path == "" {
-			return embedded
-		}
-		return path
-	}
 	c, n := o.Config, o.Counts
 	text := fmt.Sprintf("model    %s: %d layers, hidden %d, %d heads (%d for keys and values), vocabulary %d; compute %s, residual %s, backend %s on %s\n",
-		name(o.Model, "embedded"), c.NumHiddenLayers, c.HiddenSize, c.NumAttentionHeads, c.NumKeyValueHeads, c.VocabSize,
+		orEmbedded(o.Model), c.NumHiddenLayers, c.HiddenSize, c.NumAttentionHeads, c.NumKeyValueHeads, c.VocabSize,
 		o.DType, o.Residual, o.Backend, o.Kernels)
 	if o.Method != nil {
 		text += fmt.Sprintf("weights  %s\n", o.Method.Engine.Weights.Describe()) + o.describeAttention()
 	}
 	text += fmt.Sprintf("rows     %s: %d rows, third writer right in %d (%.3f), candidates swapped in %d (%.3f)\n",
-		name(o.Data, "embedded"), n.Rows, n.ArgumentCorrect, n.ArgumentRate(), n.Swapped, n.SwappedRate())
+		orEmbedded(o.Data), n.Rows, n.ArgumentCorrect, n.ArgumentRate(), n.Swapped, n.SwappedRate())
 	if b := o.Method.Buckets; b != nil {
 		shapes, padding := o.Method.Padding(o.Cases, o.Pace.MicroBatch)
 		text += fmt.Sprintf("buckets  %d shapes of micro-batches of %d rows, arguer's + chooser's tokens a row: %s; %.1f %% of the "+

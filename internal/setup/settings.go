@@ -3,12 +3,14 @@
 package setup
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
 
+	"gotransplant/internal/spelling"
 	"gotransplant/llama"
 	"gotransplant/lora"
 	"gotransplant/transplant"
@@ -105,14 +107,14 @@ func (s Settings) computeType() (dtypes.DType, error) {
 	case "bfloat16":
 		return dtypes.BFloat16, nil
 	}
-	return 0, fmt.Errorf("--dtype %s: there are float32 and bfloat16", s.DType)
+	return 0, fmt.Errorf("--dtype %s", spelling.Unknown(s.DType, "float32", "bfloat16"))
 }
 
 // storage is how the weights are kept on the device.
 func (s Settings) storage() (llama.Storage, error) {
 	as, err := llama.ParseStorage(s.Weights)
 	if err != nil {
-		return 0, fmt.Errorf("--weights: %w", err)
+		return 0, fmt.Errorf("--%w", err)
 	}
 	return as, nil
 }
@@ -124,7 +126,7 @@ func (s Settings) residualType() (dtypes.DType, error) {
 	case "float32":
 		return dtypes.Float32, nil
 	}
-	return 0, fmt.Errorf("--residual %s: there are float64 and float32", s.Residual)
+	return 0, fmt.Errorf("--residual %s", spelling.Unknown(s.Residual, "float64", "float32"))
 }
 
 // layers reads --transplant-layers: "all", or layers and ranges such as 0-3,8; nil stands for all.
@@ -166,8 +168,8 @@ func (s Settings) Validate() error {
 	if _, err := llama.ParseAttention(s.Attention); err != nil {
 		return fmt.Errorf("--%w", err)
 	}
-	if !slices.Contains([]string{"auto", transplant.Panels, transplant.Graphs, ""}, s.Kernels) {
-		return fmt.Errorf("--kernels %s: there are auto, panels and graphs", s.Kernels)
+	if kernels := []string{"auto", transplant.Panels, transplant.Graphs}; s.Kernels != "" && !slices.Contains(kernels, s.Kernels) {
+		return fmt.Errorf("--kernels %s", spelling.Unknown(s.Kernels, kernels...))
 	}
 	if _, err := s.storage(); err != nil {
 		return err
@@ -206,8 +208,9 @@ func (t *Training) validate() error {
 			return fmt.Errorf("--%s %d: it must be at least %d", n.flag, n.value, n.low)
 		}
 	}
-	if !slices.Contains([]string{RematAuto, RematNone, RematFull, ""}, t.Remat) { // runs from before there was one have ""
-		return fmt.Errorf("--remat %s: there are auto, none and full", t.Remat)
+	remats := []string{RematAuto, RematNone, RematFull}
+	if t.Remat != "" && !slices.Contains(remats, t.Remat) { // runs from before there was one have ""
+		return fmt.Errorf("--remat %s", spelling.Unknown(t.Remat, remats...))
 	}
 	if t.Steps == 0 && t.Epochs == 0 {
 		return fmt.Errorf("--steps 0 and --epochs 0: there is nothing to train")
@@ -218,7 +221,8 @@ func (t *Training) validate() error {
 	if !(t.LoraAlpha > 0) || math.IsInf(t.LoraAlpha, 0) {
 		return fmt.Errorf("--lora-alpha %v: it must be a positive finite number", t.LoraAlpha)
 	}
-	return t.adam().Validate()
+	schedule := lora.Schedule{Kind: t.Schedule, Warmup: t.Warmup, Total: t.Warmup + 1, Peak: t.LR} // how long it is comes later
+	return errors.Join(schedule.Validate(), t.adam().Validate())
 }
 
 func (t *Training) adam() lora.AdamWOptions {

@@ -33,7 +33,9 @@ func TestValidate(t *testing.T) {
 		want string // in the message; "" for no error
 	}{
 		{"dtype", func(s *Settings) { s.DType = "f32" }, "--dtype f32"},
-		{"weights", func(s *Settings) { s.Weights = "int4" }, `--weights: no weight storage "int4"`},
+		{"weights", func(s *Settings) { s.Weights = "int4" }, "--weights int4: did you mean int8? there are checkpoint, bfloat16, float32, int8 and nf4"},
+		{"kernels", func(s *Settings) { s.Kernels = "panel" }, "--kernels panel: did you mean panels? there are auto, panels and graphs"},
+		{"remat", func(s *Settings) { s.Remat = "ful" }, "--remat ful: did you mean full? there are auto, none and full"},
 		{"residual", func(s *Settings) { s.Residual = "" }, "--residual"},
 		{"negative fraction", func(s *Settings) { s.TestFraction = -0.1 }, "--test-fraction -0.1"},
 		{"fraction of all", func(s *Settings) { s.TestFraction = 1 }, "--test-fraction 1"},

@@ -1,7 +1,6 @@
 package program
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +10,7 @@ import (
 
 	"gotransplant/internal/guard"
 	"gotransplant/internal/setup"
+	"gotransplant/internal/spelling"
 
 	"github.com/gomlx/compute"
 	_ "github.com/gomlx/compute/gobackend" // the backend "go"
@@ -46,13 +46,16 @@ func OpenBackend(spec string, w io.Writer) (backend compute.Backend, err error) 
 	case "xla":
 		backend, err = openXLA(config, w)
 	default:
-		err = errors.New("there are go, xla:cuda, xla:cpu and xla:/path/to/plugin.so")
+		return nil, fmt.Errorf("--backend %s", spelling.Unknown(spec, backends()...))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("--backend %s: %w", spec, err)
 	}
 	return backend, nil
 }
+
+// backends are examples of all that --backend takes.
+func backends() []string { return []string{"go", "xla:cuda", "xla:cpu", "xla:/path/to/plugin.so"} }
 
 func openGo(config string, w io.Writer) (compute.Backend, error) {
 	if config == "" {

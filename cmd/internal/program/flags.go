@@ -112,10 +112,10 @@ func Parse(args []string, groups ...Group) (*pflag.FlagSet, error) {
 		all.AddFlagSet(g.Flags)
 	}
 	if err := all.Parse(args); err != nil {
-		return nil, err
+		return nil, explain(err, all)
 	}
 	if all.NArg() > 0 {
-		return nil, fmt.Errorf("unexpected argument %q: all options are flags, see --help", all.Arg(0))
+		return nil, stray(all, args)
 	}
 	return all, nil
 }
@@ -124,21 +124,28 @@ func Parse(args []string, groups ...Group) (*pflag.FlagSet, error) {
 func Help(w io.Writer, head string, groups []Group) {
 	fmt.Fprint(w, head)
 	for _, g := range groups {
-		fmt.Fprintf(w, "\n%s:\n%s", g.Title, g.Flags.FlagUsagesWrapped(110))
+		fmt.Fprintf(w, "\n%s:\n%s", g.Title, g.Flags.FlagUsagesWrapped(width))
 	}
 }
 
-// Differences lists the flags whose default in others is not that in groups, with the former.
+// width is the longest line of a help text that is wrapped here.
+const width = 110
+
+// Differences lists the flags whose default in others is not that in groups, with the former, in lines.
 func Differences(groups, others []Group) string {
-	var list []string
+	list, length := "", 0
 	for i, g := range groups {
 		g.Flags.VisitAll(func(f *pflag.Flag) {
 			if other := others[i].Flags.Lookup(f.Name); other.DefValue != f.DefValue {
-				list = append(list, "--"+f.Name+" "+other.DefValue)
+				item := "  --" + f.Name + " " + other.DefValue
+				if length += len(item); length > width {
+					list, length = list+"\n", len(item)
+				}
+				list += item
 			}
 		})
 	}
-	return strings.Join(list, " ")
+	return list
 }
 
 // Resume reads the settings of a run directory.

@@ -78,7 +78,7 @@ func TestParse(t *testing.T) {
 	}{
 		{"nothing", nil, ""},
 		{"value apart", []string{"--seed", "3"}, ""},
-		{"unknown", []string{"--sead", "3"}, "unknown flag: --sead"},
+		{"unknown", []string{"--sead", "3"}, "unknown flag --sead"},
 		{"negative seed", []string{"--seed=-1"}, "--seed"},
 		{"no flag", []string{"--seed", "3", "go"}, `unexpected argument "go"`},
 		{"help", []string{"--help"}, pflag.ErrHelp.Error()},

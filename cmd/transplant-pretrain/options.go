@@ -1,0 +1,98 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+
+	"gotransplant/cmd/internal/program"
+	"gotransplant/experiment/wordproblem"
+	"gotransplant/internal/spelling"
+
+	"github.com/spf13/pflag"
+)
+
+// options are the flags beside the recipe.
+type options struct {
+	program.Reporting
+	tokenizer, out, backend, dtype string
+	evaluated, every, workers      int
+	steps                          []int
+}
+
+// bind gives every flag its place in o and r.
+func bind(o *options, r *wordproblem.Recipe) []program.Group {
+	files, shape := program.NewGroup("Input and output"), program.NewGroup("Model")
+	training, running := program.NewGroup("Training"), program.NewGroup("Running")
+	f := files.Flags
+	f.StringVar(&o.tokenizer, "tokenizer", "", "`directory` of tokenizer.json")
+	f.StringVar(&o.out, "out", "", "`directory` to write the checkpoint and its tokenizer into")
+	f.StringVar(&o.dtype, "dtype", "BF16", "`type` of the stored weights: BF16, F32")
+	f, m := shape.Flags, &r.Model
+	f.IntVar(&m.HiddenSize, "hidden", m.HiddenSize, "`width` of the residual stream")
+	f.IntVar(&m.IntermediateSize, "ffn", m.IntermediateSize, "`width` inside the feed-forward")
+	f.IntVar(&m.NumHiddenLayers, "layers", m.NumHiddenLayers, "`number` of blocks")
+	f.IntVar(&m.NumAttentionHeads, "heads", m.NumAttentionHeads, "`number` of attention heads; it divides the width")
+	f.IntVar(&m.NumKeyValueHeads, "kv-heads", m.NumKeyValueHeads, "`number` of key-value heads; it divides --heads")
+	f.IntVar(&m.MaxPositionEmbeddings, "context", m.MaxPositionEmbeddings, "context in `tokens`, for config.json")
+	f.BoolVar(&m.TieWordEmbeddings, "tied", m.TieWordEmbeddings, "use the embedding as the head")
+	bindTraining(training.Flags, o, r)
+	o.Bind(f, "print plan, scores and summary as JSON, one object a line, to standard output; text goes to standard error")
+	f = running.Flags
+	f.StringVar(&o.backend, "backend", "go", "GoMLX `backend`: go, xla:cuda, xla:/path/to/plugin.so")
+	f.IntVar(&o.workers, "workers", runtime.GOMAXPROCS(0), "micro-batches run at the same `time`, without effect on the result")
+	f.IntVar(&o.evaluated, "eval-documents", 500, "held-out `documents` to score")
+	f.IntVar(&o.every, "eval-every", 200, "`updates` between scores (0: last only)")
+	return []program.Group{files, shape, training, running}
+}
+
+// bindTraining binds the flags of the recipe.
+func bindTraining(f *pflag.FlagSet, o *options, r *wordproblem.Recipe) {
+	f.IntSliceVar(&o.steps, "lesson-steps", nil, "`updates` of each lesson, comma-separated (none: the recipe's)")
+	f.IntVar(&r.Batch, "batch-size", r.Batch, "`documents` an update")
+	f.IntVar(&r.MicroBatch, "micro-batch", r.MicroBatch, "`documents` that go through the layers together")
+	f.IntVar(&r.Bucket, "bucket", r.Bucket, "lengths are rounded up to a multiple of this many `tokens`")
+	f.IntVar(&r.Window, "window", r.Window, "`updates` whose documents are sorted by length together")
+	f.Float64Var(&r.Rest, "rest-weight", r.Rest, "`weight` in the loss of a token that does not judge; one that judges has 1")
+	f.Float64Var(&r.Schedule.Peak, "lr", r.Schedule.Peak, "peak learning `rate` of AdamW")
+	f.StringVar(&r.Schedule.Kind, "schedule", r.Schedule.Kind, "rate after warm-up: `kind` constant, linear or cosine")
+	f.IntVar(&r.Schedule.Warmup, "warmup", r.Schedule.Warmup, "`updates` of linear warm-up")
+	f.Float64Var(&r.Adam.Beta1, "beta1", r.Adam.Beta1, "AdamW's decay `rate` of the mean")
+	f.Float64Var(&r.Adam.Beta2, "beta2", r.Adam.Beta2, "AdamW's decay `rate` of the square")
+	f.Float64Var(&r.Adam.Eps, "eps", r.Adam.Eps, "AdamW's epsilon, a `number` added outside the square root")
+	f.Float64Var(&r.Adam.WeightDecay, "weight-decay", r.Adam.WeightDecay,
+		"decoupled weight decay of all but norms, a `factor` of the learning rate")
+	f.Float64Var(&r.ClipNorm, "clip-norm", r.ClipNorm, "largest global gradient `norm` (0: no clipping)")
+	f.Uint64Var(&r.Seed, "seed", r.Seed, "seed of weights and documents, a whole `number`")
+}
+
+// parse reads the flags over the default recipe.
+func parse(args []string, stdout io.Writer) (o options, r wordproblem.Recipe, err error) {
+	r = wordproblem.DefaultRecipe()
+	groups := bind(&o, &r)
+	if _, err = program.Parse(args, groups...); err != nil {
+		if errors.Is(err, pflag.ErrHelp) {
+			program.Help(stdout, head, groups)
+		}
+		return o, r, err
+	}
+	switch {
+	case o.tokenizer == "":
+		err = errors.New("--tokenizer is missing: name the directory that transplant-datagen wrote")
+	case o.out == "":
+		err = errors.New("--out is missing: name the directory to write into")
+	case o.dtype != "BF16" && o.dtype != "F32":
+		err = fmt.Errorf("--dtype %s", spelling.Unknown(o.dtype, "BF16", "F32"))
+	case o.evaluated < 1 || o.every < 0 || o.workers < 1:
+		err = errors.New("--eval-documents and --workers must be at least 1, --eval-every at least 0")
+	case o.steps != nil && len(o.steps) != len(r.Lessons):
+		err = fmt.Errorf("--lesson-steps has %d numbers; there are %d lessons", len(o.steps), len(r.Lessons))
+	}
+	for i := range o.steps {
+		if err == nil {
+			r.Lessons[i].Steps = o.steps[i]
+		}
+	}
+	return o, r, err
+}
