@@ -47,7 +47,9 @@ func captureAll(t *testing.T, e *Engine, seq Sequences, source []int32) taken {
 	return states
 }
 
-func smallModel() string { return filepath.Join("..", "transplant", "testdata", "golden-small", "model") }
+func smallModel() string {
+	return filepath.Join("..", "transplant", "testdata", "golden-small", "model")
+}
 
 // twoRows are rows of 21 and 37 tokens, padded to 40, and all that is no padding.
 func twoRows(vocabulary int) (seq Sequences, tokens []int32) {
