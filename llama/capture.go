@@ -162,9 +162,9 @@ func (e *Engine) Capture(seq Sequences, o StreamOptions) error {
 	return s.CaptureLogits()
 }
 
-// logitColumns bounds the positions whose logits are made at a time: over a large vocabulary they are what takes most
+// LogitsAtATime bounds the positions whose logits CaptureLogits makes at a time: over a large vocabulary they take most
 // memory.
-const logitColumns = 256
+const LogitsAtATime = 256
 
 // CaptureLogits hands out the logits of the tokens to capture, some at a time. All layers must have run.
 func (s *Stream) CaptureLogits() error {
@@ -172,8 +172,8 @@ func (s *Stream) CaptureLogits() error {
 	if c == nil {
 		return fmt.Errorf("capture: the stream was made without")
 	}
-	for first := 0; first < len(c.Source); first += logitColumns {
-		source := c.Source[first:min(first+logitColumns, len(c.Source))]
+	for first := 0; first < len(c.Source); first += LogitsAtATime {
+		source := c.Source[first:min(first+LogitsAtATime, len(c.Source))]
 		logits, err := s.logitsAt(source)
 		if err != nil {
 			return err

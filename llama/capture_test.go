@@ -282,7 +282,7 @@ func TestManyLogits(t *testing.T) {
 		few := captureAll(t, e, seq, tokens)["logits -1"]
 		var source []int32
 		var rows []int32
-		for i := range logitColumns + 50 {
+		for i := range LogitsAtATime + 50 {
 			source, rows = append(source, tokens[i%len(tokens)]), append(rows, int32(i%len(tokens)))
 		}
 		many := captureAll(t, e, seq, source)["logits -1"]

@@ -108,6 +108,8 @@ func library() map[string][]string {
 		"transplant":       {"data", "model", "llama", "lora"},
 		"internal/setup":   {"data", "model", "llama", "lora", "transplant"},
 		"internal/standin": {"model"},
+		"internal/states":  {"model"},
+		"internal/extract": {"data", "model", "llama", "lora", "transplant", "internal/setup", "internal/states"},
 	}
 }
 
@@ -174,6 +176,10 @@ func TestMayImport(t *testing.T) {
 		{"cmd/transplant-train", "scripts/random-checkpoint", false},
 		{"cmd/transplant-bench", "scripts/bench", true},
 		{"internal/standin", "model/safetensors", true},
+		{"internal/states", "model/npy", true},
+		{"internal/states", "llama", false},
+		{"internal/extract", "internal/states", true},
+		{"internal/setup", "internal/extract", false},
 		{"internal/standin", "llama", false},
 		{"llama", "internal/standin", false},
 		{"scripts/random-checkpoint", "internal/standin", true},
