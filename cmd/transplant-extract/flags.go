@@ -103,6 +103,9 @@ func parse(args []string, stdout io.Writer) (o options, err error) {
 	if err != nil {
 		return o, err
 	}
+	if err := misplaced(o, flags); err != nil {
+		return o, err
+	}
 	if err := absolute(&o); err != nil {
 		return o, err
 	}
@@ -124,6 +127,21 @@ func parse(args []string, stdout io.Writer) (o options, err error) {
 		return o, nil
 	}
 	return o, states.CheckUnused(o.out)
+}
+
+// misplaced refuses flags that another kind of input than the one given needs.
+func misplaced(o options, flags *pflag.FlagSet) error {
+	ofRows, ofTexts := []string{"prompt", "argue-template", "choose-template", "mask-choice"}, []string{"specials"}
+	wrong, right := ofTexts, "--text and --jsonl"
+	if o.Text != "" || o.JSONL != "" {
+		wrong, right = ofRows, "--data"
+	}
+	for _, name := range wrong {
+		if flags.Changed(name) && o.resume == "" {
+			return fmt.Errorf("--%s says how %s is read, which is not the input: leave it out", name, right)
+		}
+	}
+	return nil
 }
 
 // absolute makes the paths such that they can be resumed from anywhere.
