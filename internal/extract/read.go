@@ -6,7 +6,6 @@ import (
 	"gotransplant/data"
 	"gotransplant/internal/states"
 	"gotransplant/llama"
-	"gotransplant/model/safetensors"
 )
 
 // read runs a text through the model and writes its states to buffers, one a tensor of the layout, whose memory is used
@@ -87,47 +86,65 @@ func (g *gathering) take(s llama.State) error {
 func gather[T float32 | float64](g *gathering, s llama.State, values []T) error {
 	tensor := g.extraction.tensor[key{s.Site, s.Layer}]
 	kind := g.layout.Tensors[tensor].DType
-	size := s.Width * kind.Bits() / 8
-	for v, r := range g.ranges {
-		from, to := max(r.Start, s.First), min(r.End, s.First+s.Count)
-		if from >= to {
-			continue
+	size, out := s.Width*kind.Bits()/8, g.out[tensor]
+	for v := 0; v < len(g.ranges); {
+		r, n := g.ranges[v], g.run(v)
+		from, to := max(r.Start, s.First), min(r.Start+n, s.First+s.Count) // of the states that are vectors by themselves
+		switch {
+		case n > 0 && from < to:
+			at := (v + from - r.Start) * size
+			if _, err := states.Append(out[at:at], kind, values[(from-s.First)*s.Width:(to-s.First)*s.Width]); err != nil {
+				return err
+			}
+		case n == 0:
+			if err := mean(g, [2]int{tensor, v}, s, values); err != nil {
+				return err
+			}
 		}
-		place := g.out[tensor][v*size : v*size : (v+1)*size]
-		part := values[(from-s.First)*s.Width : (to-s.First)*s.Width]
-		var err error
-		if r.End-r.Start == 1 {
-			_, err = states.Append(place, kind, part)
-		} else if mean := add(g, [2]int{tensor, v}, part, s.Width); to == r.End {
-			err = finish(mean, r, kind, place)
-		}
-		if err != nil {
-			return err
-		}
+		v += max(n, 1)
 	}
 	return nil
 }
 
-// add adds states to the sum for a mean, in float64 and in the order of the tokens.
-func add[T float32 | float64](g *gathering, place [2]int, part []T, width int) []float64 {
+// run is how many vectors from the v-th on are states by themselves, one after the other; 0 where the v-th is a mean.
+func (g *gathering) run(v int) (n int) {
+	first := g.ranges[v].Start
+	for _, r := range g.ranges[v:] {
+		if r.End-r.Start != 1 || r.Start != first+n {
+			break
+		}
+		n++
+	}
+	return n
+}
+
+// mean adds to the sum for a vector what is there of its states, in float64 and in the order of the tokens, and divides
+// when the last is there.
+func mean[T float32 | float64](g *gathering, place [2]int, s llama.State, values []T) error {
+	r := g.ranges[place[1]]
+	from, to := max(r.Start, s.First), min(r.End, s.First+s.Count)
+	if from >= to {
+		return nil
+	}
 	if g.sums == nil {
 		g.sums = make(map[[2]int][]float64)
 	}
 	sum := g.sums[place]
 	if sum == nil {
-		sum = make([]float64, width)
+		sum = make([]float64, s.Width)
 		g.sums[place] = sum
 	}
-	for i, v := range part {
-		sum[i%width] += float64(v)
+	for i, v := range values[(from-s.First)*s.Width : (to-s.First)*s.Width] {
+		sum[i%s.Width] += float64(v)
 	}
-	return sum
-}
-
-func finish(sum []float64, over data.Span, kind safetensors.DType, place []byte) error {
+	if to < r.End {
+		return nil
+	}
 	for i := range sum {
-		sum[i] /= float64(over.End - over.Start)
+		sum[i] /= float64(r.End - r.Start)
 	}
-	_, err := states.Append(place, kind, sum)
+	kind := g.layout.Tensors[place[0]].DType
+	at := place[1] * s.Width * kind.Bits() / 8
+	_, err := states.Append(g.out[place[0]][at:at], kind, sum)
 	return err
 }

@@ -14,6 +14,9 @@ import (
 	"testing"
 
 	"gotransplant/data"
+	"gotransplant/internal/states"
+	"gotransplant/llama"
+	"gotransplant/model/safetensors"
 )
 
 // questions are n short texts in the embedded model's language.
@@ -214,6 +217,61 @@ func TestStore(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestStoreOverflow: a state that the type of the files cannot hold ends the run, with its site, layer and text.
+func TestStoreOverflow(t *testing.T) {
+	x, p := loaded(t, small(func(o *Options) { o.Text, o.Store = write(t, questions(1)), "float16" }))
+	g := &gathering{extraction: x, layout: p.Layout, ranges: []data.Span{{Start: 0, End: 1}}, out: make([][]byte, len(p.Layout.Tensors))}
+	for i := range g.out {
+		g.out[i] = make([]byte, 2*96)
+	}
+	state := llama.State{Site: llama.SiteResidPost, Layer: 1, Count: 1, Width: 96, Wide: make([]float64, 96)}
+	state.Wide[7] = 65520
+	if err := g.take(state); err == nil || !strings.Contains(err.Error(), "value 7 is 65520, which F16") {
+		t.Errorf("got %v, want value 7 refused", err)
+	}
+}
+
+// TestMeanInParts: a mean, and single states around it, are the same when they are handed out in parts.
+func TestMeanInParts(t *testing.T) {
+	x, p := loaded(t, small(func(o *Options) { o.Text, o.Sites = write(t, questions(1)), "logits" }))
+	const width, n = 711, 10
+	values := make([]float32, n*width)
+	for i := range values {
+		values[i] = float32(i%101) / 7
+	}
+	ranges := []data.Span{{Start: 7, End: 8}, {Start: 2, End: 9}, {Start: 3, End: 4}, {Start: 4, End: 5}, {Start: 5, End: 6}}
+	gathered := func(step int) []byte {
+		g := &gathering{extraction: x, layout: p.Layout, ranges: ranges, out: [][]byte{make([]byte, 4*width*len(ranges))}}
+		for first := 0; first < n; first += step {
+			count := min(step, n-first)
+			s := llama.State{Site: llama.SiteLogits, Layer: llama.NoLayer, First: first, Count: count, Width: width,
+				Narrow: values[first*width : (first+count)*width]}
+			if err := g.take(s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return g.out[0]
+	}
+	whole := gathered(n)
+	for _, step := range []int{1, 3, 4} {
+		if !slices.Equal(gathered(step), whole) {
+			t.Errorf("in parts of %d: other bytes", step)
+		}
+	}
+	if got, want := whole[2*4*width:3*4*width], mustAppend(t, values[3*width:4*width]); !slices.Equal(got, want) {
+		t.Error("the third vector is not the fourth state")
+	}
+}
+
+func mustAppend(t *testing.T, values []float32) []byte {
+	t.Helper()
+	out, err := states.Append(nil, safetensors.F32, values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 // TestSpecials: the name of a special token in a text is that token, or text if asked for, and is counted.
