@@ -90,6 +90,9 @@ func extractStates(ctx context.Context, args []string, std streams) error {
 		return err
 	}
 	defer w.Close()
+	if o.resume != "" && !o.json {
+		fmt.Fprintf(std.out, "resume   %d of %d rows are there\n", w.Rows(), plan.Rows)
+	}
 	if report.Done, err = work(ctx, x, plan, w, std.err); err != nil {
 		if errors.Is(err, extract.ErrInterrupted) {
 			return fmt.Errorf("%w with %d of %d rows written; go on with: transplant-extract --resume %s", err, w.Rows(), plan.Rows, o.dir())
