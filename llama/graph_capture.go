@@ -39,15 +39,16 @@ func (e *Engine) positions(source []int32) (*tensors.Tensor, error) {
 	return e.int32s(padded, n, 1)
 }
 
-// captured are the states of sites at the tokens source [N, 1]: [N, width] each, in float32 but for the residual stream.
-func (b *block) captured(sites []SiteInfo, y *Node, keep kept, a attention, source *Node) []*Node {
-	tokens := y.Shape().Dim(0) * y.Shape().Dim(1) // B*S: all positions go on, see Capture.check
+// readNodes are the states of sites at the tokens source [N, 1]: [N, width] each, in float32 but for the residual stream.
+// node gives what a site names.
+func readNodes(sites []SiteInfo, source *Node, node func(Site) *Node) []*Node {
 	out := make([]*Node, len(sites))
 	for i, info := range sites {
-		x := siteNode(info.Site, y, keep, a)
+		y, x := node(SiteResidPost), node(info.Site)
 		if !info.Residual {
 			x = ConvertDType(x, dtypes.Float32)
 		}
+		tokens := y.Shape().Dim(0) * y.Shape().Dim(1)   // B*S: all positions go on, see Capture.check
 		out[i] = Gather(Reshape(x, tokens, -1), source) // [N, width]
 	}
 	return out

@@ -341,7 +341,7 @@ func (s *Stream) buildForward(layer int, k kind) func(in *inputs) []*graph.Node 
 		case k.exports && !k.keep:
 			out = append(out, keep.k, keep.v)
 		}
-		return append(out, b.captured(sites, y, keep, a, read)...)
+		return append(out, readNodes(sites, read, func(site Site) *graph.Node { return siteNode(site, y, keep, a) })...)
 	}
 }
 

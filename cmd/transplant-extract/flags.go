@@ -34,6 +34,14 @@ func (o options) dir() string {
 	return o.out
 }
 
+// again says what a resumed run must be given besides its directory.
+func (o options) again() string {
+	if o.Text == extract.Stdin || o.JSONL == extract.Stdin {
+		return ", with the same standard input"
+	}
+	return ""
+}
+
 // bind makes the flags.
 func bind(o *options) []program.Group {
 	common := program.Common(&o.Settings)

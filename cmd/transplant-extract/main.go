@@ -93,13 +93,17 @@ func extractStates(ctx context.Context, args []string, std streams) error {
 	if o.resume != "" && !o.json {
 		fmt.Fprintf(std.out, "resume   %d of %d rows are there\n", w.Rows(), plan.Rows)
 	}
-	if report.Done, err = work(ctx, x, plan, w, std.err); err != nil {
+	start, before := time.Now(), w.Rows()
+	progress := program.NewProgress(std.err)
+	err = x.Run(ctx, plan, w, func(n int) { progress.Update("extract", n, plan.Rows) })
+	progress.Finish()
+	if err != nil {
 		if errors.Is(err, extract.ErrInterrupted) {
-			return fmt.Errorf("%w with %d of %d rows written; go on with: transplant-extract --resume %s", err, w.Rows(), plan.Rows, o.dir())
+			return fmt.Errorf("%w with %d of %d rows written; go on with: transplant-extract --resume %s%s", err, w.Rows(), plan.Rows, o.dir(), o.again())
 		}
 		return err
 	}
-	report.Done.Directory = o.dir()
+	report.Done = &done{o.dir(), w.Rows() - before, w.Bytes(), time.Since(start).Seconds()}
 	return report.print(o, std.out)
 }
 
@@ -114,15 +118,4 @@ func open(o options, x *extract.Extraction, plan *extract.Plan) (*states.Writer,
 		return x.Resume(o.resume, o.begun, c)
 	}
 	return x.Create(o.out, c)
-}
-
-// work extracts what is missing.
-func work(ctx context.Context, x *extract.Extraction, plan *extract.Plan, w *states.Writer, stderr io.Writer) (*done, error) {
-	start, before := time.Now(), w.Rows()
-	progress := program.NewProgress(stderr)
-	defer progress.Finish()
-	if err := x.Run(ctx, plan, w, func(n int) { progress.Update("extract", n, plan.Rows) }); err != nil {
-		return nil, err
-	}
-	return &done{Rows: w.Rows() - before, Bytes: w.Bytes(), Seconds: time.Since(start).Seconds()}, nil
 }

@@ -252,35 +252,8 @@ func TestKilledAndResumed(t *testing.T) {
 		if err := killed.Start(); err != nil {
 			t.Fatal(err)
 		}
-		for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
-			index, _ := os.ReadFile(filepath.Join(dir, states.IndexFile))
-			if bytes.Count(index, []byte("\n")) >= rows {
-				break
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%d rows were not written in a minute", rows)
-			}
-		}
-		killed.Process.Kill()
-		if killed.Wait() == nil {
-			t.Log("it had ended before it was killed")
-		}
-		s, err := states.Open(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		n := 0
-		for row, err := range s.Rows() {
-			if err == nil {
-				_, err = s.Tensor(row, "z.3")
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			n++
-		}
-		s.Close()
-		if n < rows {
+		killAt(t, killed, dir, rows)
+		if n := readable(t, dir); n < rows {
 			t.Errorf("%d rows can be read, want at least %d", n, rows)
 		}
 		args = []string{"--resume", dir}
@@ -297,6 +270,44 @@ func TestKilledAndResumed(t *testing.T) {
 	if len(got) != len(want) {
 		t.Errorf("%d files, want %d", len(got), len(want))
 	}
+}
+
+// killAt kills a run when it has written so many rows.
+func killAt(t *testing.T, run *exec.Cmd, dir string, rows int) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		index, _ := os.ReadFile(filepath.Join(dir, states.IndexFile))
+		if bytes.Count(index, []byte("\n")) >= rows {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d rows were not written in a minute", rows)
+		}
+	}
+	run.Process.Kill()
+	if run.Wait() == nil {
+		t.Log("it had ended before it was killed")
+	}
+}
+
+// readable is how many rows of a directory can be read.
+func readable(t *testing.T, dir string) (n int) {
+	t.Helper()
+	s, err := states.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for row, err := range s.Rows() {
+		if err == nil {
+			_, err = s.Tensor(row, "z.3")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	return n
 }
 
 // TestInterrupted: a run that is stopped says how to go on, and does.

@@ -64,7 +64,7 @@ func (x *Extraction) Plan(ctx context.Context) (*Plan, error) {
 	for it, err := range x.input.items(hash) {
 		switch {
 		case ctx.Err() != nil:
-			return nil, ctx.Err()
+			return nil, ErrInterrupted
 		case err != nil && len(errs) < manyErrors:
 			errs = append(errs, err)
 		case err != nil:

@@ -142,8 +142,7 @@ func TestPositions(t *testing.T) {
 	if row.ID != "x" || string(row.Label) != `[1,"a"]` || row.Text != "Kim has 19 nuts. Ben has 2." || row.Count != n || row.Tokens[0] != 1 {
 		t.Fatalf("index: %+v", row)
 	}
-	first, last := row.Spans[a[0]], row.Spans[a[1]-1]
-	if got := row.Text[first[0]:last[1]]; got != "19 nuts. " || a[1]-a[0] < 2 {
+	if got := row.Text[row.Spans[a[0]][0]:row.Spans[a[1]-1][1]]; got != "19 nuts. " || a[1]-a[0] < 2 {
 		t.Fatalf("segment a is tokens %v, which are %q", a, got)
 	}
 	single := func(at ...int) (all [][2]int) {
@@ -180,19 +179,8 @@ func TestPositions(t *testing.T) {
 				}
 			}
 			for _, tensor := range s.Tensors {
-				all, picked := values(t, s, row, tensor.Name), values(t, some, got, tensor.Name)
-				width := len(all) / n
-				var want []float64
-				for _, r := range c.want {
-					for i := range width {
-						sum := 0.0
-						for p := r[0]; p < r[1]; p++ {
-							sum += all[p*width+i]
-						}
-						want = append(want, sum/float64(r[1]-r[0]))
-					}
-				}
-				if strings.HasPrefix(tensor.Name, "logits") { // their number changes how they are computed on graphs
+				picked, want := values(t, some, got, tensor.Name), meansOf(values(t, s, row, tensor.Name), n, c.want)
+				if tensor.Name == "logits" { // their number changes how they are computed on graphs
 					near(t, tensor.Name, picked, want)
 				} else if !slices.Equal(picked, want) {
 					t.Errorf("%s: got other states than those of %v", tensor.Name, c.want)
@@ -200,6 +188,21 @@ func TestPositions(t *testing.T) {
 			}
 		})
 	}
+}
+
+// meansOf are the means of ranges of n states, one after the other.
+func meansOf(all []float64, n int, ranges [][2]int) (means []float64) {
+	width := len(all) / n
+	for _, r := range ranges {
+		for i := range width {
+			sum := 0.0
+			for p := r[0]; p < r[1]; p++ {
+				sum += all[p*width+i]
+			}
+			means = append(means, sum/float64(r[1]-r[0]))
+		}
+	}
+	return means
 }
 
 // TestStore: every type holds the computed states, rounded.
