@@ -410,6 +410,9 @@ func TestResumeOfAllIsDone(t *testing.T) {
 		t.Fatal(errors)
 	}
 	before := content(t, dir)
+	if strings.Contains(before[states.ConfigFile], `"kernels": "auto"`) {
+		t.Error("config.json does not say which kernels computed")
+	}
 	code, out, errors := call("Kim has 19 nuts.\n", "--resume", dir, "--store", "float16", "--workers", "3")
 	if code != 0 || !strings.Contains(out, "done     0 rows") {
 		t.Errorf("exit status %d, %s; want 0 and no row computed:\n%s", code, errors, out)

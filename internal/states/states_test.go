@@ -195,8 +195,9 @@ func TestResumeFromAnywhere(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if w.Rows() != c.stay {
-					t.Errorf("%s: %d rows stay, want %d", c.name, w.Rows(), c.stay)
+				left := content(t, dir)[IndexFile]
+				if w.Rows() != c.stay || !strings.HasPrefix(index, left) || strings.Count(left, "\n") != c.stay {
+					t.Errorf("%s: %d rows and %q stay, want %d rows and their lines", c.name, w.Rows(), left, c.stay)
 				}
 				finish(t, w)
 				compare(t, c.name, content(t, dir), want)
