@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -22,53 +23,86 @@ func Columns() []string {
 // Text is kept as it is: a backslash followed by n stays these two characters. The error lists every bad row as
 // name:line with the reason; the line is the one on which the row begins.
 func ReadCSV(r io.Reader, name string) ([]Row, error) {
-	buffered := bufio.NewReader(r)
-	if mark, err := buffered.Peek(3); err == nil && string(mark) == "\ufeff" {
-		buffered.Discard(3)
-	}
-	records := csv.NewReader(buffered)
-	records.FieldsPerRecord = -1 // checked row by row, to go on after a bad one
-	header, err := records.Read()
-	if errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s: empty; want a header with the columns %q", name, Columns())
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	places, err := findColumns(header)
-	if err != nil {
-		return nil, fmt.Errorf("%s:1: %w", name, err)
-	}
 	var rows []Row
 	var errs []error
-	for {
-		record, err := records.Read()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		line, err := recordLine(records, err)
-		if line == 0 {
-			return nil, fmt.Errorf("%s: %w", name, err) // the file cannot be read on
-		}
-		var row Row
-		if err == nil && len(record) != len(header) {
-			err = fmt.Errorf("%d fields, the header has %d", len(record), len(header))
-		}
-		if err == nil {
-			row, err = newRow(line, func(column string) string { return record[places[column]] })
-		}
+	for row, err := range ScanCSV(r, name) {
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s:%d: %w", name, line, err))
+			errs = append(errs, err)
 		}
 		rows = append(rows, row)
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	if len(rows) == 0 {
-		return nil, fmt.Errorf("%s: no rows after the header", name)
-	}
 	return rows, nil
+}
+
+// ScanCSV is ReadCSV row by row. Each bad row is an error, after which the rest is read on where that is possible; a file
+// without rows is an error too.
+func ScanCSV(r io.Reader, name string) iter.Seq2[Row, error] {
+	return func(yield func(Row, error) bool) {
+		buffered := bufio.NewReader(r)
+		skipMark(buffered)
+		records := csv.NewReader(buffered)
+		records.FieldsPerRecord = -1 // checked row by row, to go on after a bad one
+		header, err := records.Read()
+		if errors.Is(err, io.EOF) {
+			err = fmt.Errorf("empty; want a header with the columns %q", Columns())
+		}
+		if err != nil {
+			yield(Row{}, fmt.Errorf("%s: %w", name, err))
+			return
+		}
+		places, err := findColumns(header)
+		if err != nil {
+			yield(Row{}, fmt.Errorf("%s:1: %w", name, err))
+			return
+		}
+		scanRows(records, name, table{header, places}, yield)
+	}
+}
+
+// table is the header of a file and the place of each column in it.
+type table struct {
+	header []string
+	places map[string]int
+}
+
+func scanRows(records *csv.Reader, name string, t table, yield func(Row, error) bool) {
+	for n := 0; ; n++ {
+		record, err := records.Read()
+		if errors.Is(err, io.EOF) {
+			if n == 0 {
+				yield(Row{}, fmt.Errorf("%s: no rows after the header", name))
+			}
+			return
+		}
+		line, err := recordLine(records, err)
+		if line == 0 {
+			yield(Row{}, fmt.Errorf("%s: %w", name, err)) // the file cannot be read on
+			return
+		}
+		var row Row
+		if err == nil && len(record) != len(t.header) {
+			err = fmt.Errorf("%d fields, the header has %d", len(record), len(t.header))
+		}
+		if err == nil {
+			row, err = newRow(line, func(column string) string { return record[t.places[column]] })
+		}
+		if err != nil {
+			err = fmt.Errorf("%s:%d: %w", name, line, err)
+		}
+		if !yield(row, err) {
+			return
+		}
+	}
+}
+
+// skipMark passes over a byte order mark.
+func skipMark(r *bufio.Reader) {
+	if mark, err := r.Peek(3); err == nil && string(mark) == "\ufeff" {
+		r.Discard(3)
+	}
 }
 
 // recordLine returns where the record just read begins, and what is wrong with its quoting; 0 if reading itself failed.

@@ -23,28 +23,55 @@ type Tokens struct {
 	SpecialsInData int             // special tokens' texts in data fields, which were encoded as ordinary text
 }
 
+// SpanEncoder is an Encoder that also says which bytes of its text each token stands for.
+type SpanEncoder interface {
+	Encoder
+	// EncodeSpans is Encode with the bytes [Start, End) of text for every id.
+	EncodeSpans(text string, ordinary []Span, first bool) ([]int32, []Span)
+}
+
 // Encode encodes a prompt segment by segment, each as if an added token stood on both sides, so that a fenced text has
 // the same ids in every prompt.
 func Encode(p Prompt, e Encoder) Tokens {
+	t, _ := encode(p, e, func(text string, ordinary []Span, first bool) ([]int32, []Span) {
+		return e.Encode(text, ordinary, first), nil
+	})
+	return t
+}
+
+// EncodeSpans is Encode with the bytes of the prompt's Text for every token. A BOS that the text does not say itself has
+// the empty span at its beginning.
+func EncodeSpans(p Prompt, e SpanEncoder) (Tokens, []Span) { return encode(p, e, e.EncodeSpans) }
+
+func encode(p Prompt, e Encoder, segment func(string, []Span, bool) ([]int32, []Span)) (Tokens, []Span) {
 	t := Tokens{Spans: map[string]Span{}}
+	var bytes []Span
 	bos, hasBOS := e.BOS()
 	if hasBOS {
-		t.IDs = append(t.IDs, bos)
+		t.IDs, bytes = append(t.IDs, bos), append(bytes, Span{})
 	}
+	at := 0 // where the segment begins in the text
 	for i, s := range p {
-		ids := e.Encode(s.Text, s.Ordinary, i == 0 && s.Fence == "")
+		ids, spans := segment(s.Text, s.Ordinary, i == 0 && s.Fence == "")
 		if hasBOS && i == 0 && s.Fence == "" && len(ids) > 0 && ids[0] == bos {
 			ids = ids[1:] // the template says it itself
+			if spans != nil {
+				bytes[0], spans = spans[0], spans[1:]
+			}
 		}
 		if s.Fence != "" {
 			t.Spans[s.Fence] = Span{len(t.IDs), len(t.IDs) + len(ids)}
 		}
 		t.IDs = append(t.IDs, ids...)
+		for _, b := range spans {
+			bytes = append(bytes, Span{at + b.Start, at + b.End})
+		}
+		at += len(s.Text)
 		for _, o := range s.Ordinary {
 			t.SpecialsInData += e.CountSpecials(s.Text[o.Start:o.End])
 		}
 	}
-	return t
+	return t, bytes
 }
 
 // LabelIDs returns the ids of the labels 1 and 2 as the token that follows the chooser's prompt. It is an error,

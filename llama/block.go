@@ -172,8 +172,10 @@ type kept struct {
 	q, k, v  *Node // [B, Q, H, D], [B, S, G, D], [B, S, G, D] before rotation
 	z        *Node // [B, Q, H*D] attention output before o_proj, float32 where attention is blockwise
 	lse      *Node // nil, or what blockwise attention keeps beside z
+	attn     *Node // [B, Q, M] what attention adds to the residual stream
 	mid      *Node // [B, Q, M] residual stream between attention and feed-forward
 	gate, up *Node // [B*Q, F]
+	mlp      *Node // [B*Q, M] what the feed-forward adds to the residual stream
 }
 
 // forward runs the whole block on x [B, S, M] and returns y [B, Q, M] with everything kept. last, when not nil, is the
@@ -186,7 +188,9 @@ func (b *block) forward(x *Node, a attention, last *Node) (y *Node, keep kept) {
 	keep.x, keep.q = x, b.queries(xq)
 	keep.k, keep.v = b.keysValues(x)
 	keep.z, keep.lse = a.attend(keep.q, keep.k, keep.v)
-	keep.mid = addResidual(xq, b.attentionOut(keep.z))
+	keep.attn = b.attentionOut(keep.z)
+	keep.mid = addResidual(xq, keep.attn)
 	keep.gate, keep.up = b.gateUp(keep.mid)
-	return addResidual(keep.mid, b.down(keep.gate, keep.up)), keep
+	keep.mlp = b.down(keep.gate, keep.up)
+	return addResidual(keep.mid, keep.mlp), keep
 }

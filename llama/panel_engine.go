@@ -72,7 +72,7 @@ func (s *Stream) forwardPanels(layer int, moved *KV, export bool) (KV, error) {
 	}
 	var out KV
 	s.book(ForwardPass, func() { out.panels = s.panels.forward(layer, in, export) })
-	return out, nil
+	return out, s.handPanels()
 }
 
 func (s *Stream) keysValuesPanels(layer int) (KV, error) {

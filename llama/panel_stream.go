@@ -39,6 +39,7 @@ type panelStream struct {
 	lent               loans // since the last settle, and x and dy
 	layersDone         bool
 	scratch            panel.Scratch
+	capture            *panelCapture // nil: no states are read
 }
 
 // panelLayer is what a layer leaves for its backward pass.
@@ -98,6 +99,7 @@ func (e *Engine) newPanelStream(seq Sequences, o StreamOptions) *panelStream {
 	if o.Insertion != nil {
 		s.prepareInsertion(own)
 	}
+	s.capture = s.newPanelCapture(o.Capture)
 	return s
 }
 
@@ -280,8 +282,11 @@ func (s *panelStream) keysValues(layer int, normed panel.Operand) panelKV {
 func (s *panelStream) forward(layer int, moved *panelKV, export bool) (exported *panelKV) {
 	block := &s.model.layers[layer]
 	l := panelLayer{x: s.x}
+	s.capture.seeWide(SiteResidPre, layer, s.x)
 	normed, _ := s.norm(s.x, block.attention)
 	own := s.keysValues(layer, normed)
+	s.capture.see(SiteK, layer, own.k)
+	s.capture.see(SiteV, layer, own.v)
 	if export {
 		exported = s.export(own)
 	}
@@ -295,7 +300,10 @@ func (s *panelStream) forward(layer int, moved *panelKV, export bool) (exported 
 	if s.options.Keep {
 		y = s.copyWide(l.mid)
 	}
-	y.Add(s.linear(layer, "down_proj", h))
+	down := s.linear(layer, "down_proj", h)
+	s.capture.see(SiteMLPOut, layer, down)
+	y.Add(down)
+	s.capture.seeWide(SiteResidPost, layer, y)
 	s.x, s.layersDone = y, layer == len(s.layers)-1
 	switch {
 	case !s.options.Keep:
@@ -314,16 +322,22 @@ func (s *panelStream) run(layer int, l *panelLayer, normed panel.Operand, own pa
 	dim, block := s.engine.Weights.Config.HeadDim, &s.model.layers[layer]
 	l.k, l.v = own.k, own.v
 	panel.Rotate(l.k, s.cos, s.sin, dim, false)
+	s.capture.see(SiteKRot, layer, l.k)
 	l.xq = s.readers(layer, l.x)
 	if s.isLast(layer) {
 		normed, _ = s.norm(l.xq, block.attention)
 	}
 	l.q = s.linear(layer, "q_proj", normed)
+	s.capture.see(SiteQ, layer, l.q)
 	cos, sin := s.queryTables(layer)
 	panel.Rotate(l.q, cos, sin, dim, false)
 	s.attend(layer, l)
+	s.capture.see(SiteZ, layer, l.z)
 	l.mid = s.copyWide(l.xq)
-	l.mid.Add(s.linear(layer, "o_proj", s.operand(l.z)))
+	out := s.linear(layer, "o_proj", s.operand(l.z))
+	s.capture.see(SiteAttnOut, layer, out)
+	l.mid.Add(out)
+	s.capture.seeWide(SiteResidMid, layer, l.mid)
 	normed, _ = s.norm(l.mid, block.feed)
 	l.gate, l.up = s.linear(layer, "gate_proj", normed), s.linear(layer, "up_proj", normed)
 	product := s.matrix(l.gate.Rows, l.gate.Panels)

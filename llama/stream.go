@@ -47,6 +47,7 @@ type StreamOptions struct {
 	Keep      bool       // keep what Backward needs
 	Remat     bool       // with Keep: keep no more than each block's input and run the block again in Backward
 	Attention Attention  // zero: AutoAttention
+	Capture   *Capture   // nil: no states are read
 }
 
 // KV are keys, before rotation, and values of one layer: [B, I, G, D] in the compute dtype, on the device, or [B, S, G,
@@ -75,6 +76,7 @@ type Stream struct {
 	target   *tensors.Tensor // [B, I, 1]: see replacement; nil without insertion in place
 	source   *tensors.Tensor // [B, I, 1] what is exported, nil for all
 	last     *tensors.Tensor // [B, 1, 1]
+	captured *tensors.Tensor // [N, 1] the tokens whose states are read, nil for none
 	tokens   *tensors.Tensor // [B, S]
 	layers   []layerState
 
@@ -101,6 +103,9 @@ func (e *Engine) NewStream(seq Sequences, o StreamOptions) (*Stream, error) {
 			return nil, fmt.Errorf("token %d of row %d is %d, outside the model's vocabulary of %d",
 				i%seq.Length, i/seq.Length, id, e.Weights.Config.VocabSize)
 		}
+	}
+	if err := o.Capture.check(seq, o, e.Weights.Config.NumHiddenLayers); err != nil {
+		return nil, err
 	}
 	s := &Stream{engine: e, options: o, rows: seq.Rows, length: seq.Length,
 		layers: make([]layerState, e.Weights.Config.NumHiddenLayers)}
@@ -152,6 +157,9 @@ func (s *Stream) prepare(seq Sequences) error {
 		if s.last, err = e.int32s(s.options.Last, s.rows, 1, 1); err != nil {
 			return err
 		}
+	}
+	if err := s.prepareCapture(); err != nil {
+		return err
 	}
 	if out := s.options.Export; out != nil {
 		if s.source, err = e.int32s(out.Source, cmp.Or(out.Rows, s.rows), out.Count, 1); err != nil {
@@ -262,6 +270,7 @@ type kind struct {
 	remat                bool // backward: the block is run again first
 	strategy             strategy
 	signature            string
+	captures             string // see captureKey
 }
 
 func (k kind) name() string { return fmt.Sprintf("%+v", k) }
@@ -279,9 +288,13 @@ func (s *Stream) Forward(layer int, moved *KV, export bool) (KV, error) {
 	state.x, state.inserted = s.x, moved
 	k := s.kind(ForwardPass, layer)
 	k.keep, k.exports, k.some = s.options.Keep && !s.options.Remat, export, export && s.source != nil
+	k.captures = s.captureKey(layer)
 	args := append([]*tensors.Tensor{s.x}, s.attentionArgs(layer)...)
 	if k.some {
 		args = append(args, s.source)
+	}
+	if k.captures != "" {
+		args = append(args, s.captured)
 	}
 	out, err := s.run(k.pass, k.name(), s.buildForward(layer, k), append(args, s.layerArgs(layer)...)...)
 	if err != nil {
@@ -302,15 +315,16 @@ func (s *Stream) Forward(layer int, moved *KV, export bool) (KV, error) {
 	case k.keep && export && !k.some:
 		state.exported = KV{K: state.k, V: state.v}
 	case export:
-		state.exported = KV{K: out[0], V: out[1]}
+		state.exported, out = KV{K: out[0], V: out[1]}, out[2:]
 	}
-	return state.exported, nil
+	return state.exported, s.handCaptured(layer, out)
 }
 
 func (s *Stream) buildForward(layer int, k kind) func(in *inputs) []*graph.Node {
-	e, extras := s.engine, s.extras(layer)
+	e, extras, sites := s.engine, s.extras(layer), s.options.Capture.in(layer)
 	return func(in *inputs) []*graph.Node {
 		x, a, source := in.next(), readAttention(in, k), in.optional(k.some)
+		read := in.optional(k.captures != "")
 		b := e.block(in, extras)
 		b.forwardOnly = true
 		y, keep := b.forward(x, a, a.last)
@@ -327,7 +341,7 @@ func (s *Stream) buildForward(layer int, k kind) func(in *inputs) []*graph.Node 
 		case k.exports && !k.keep:
 			out = append(out, keep.k, keep.v)
 		}
-		return out
+		return append(out, readNodes(sites, read, func(site Site) *graph.Node { return siteNode(site, y, keep, a) })...)
 	}
 }
 
@@ -500,7 +514,7 @@ func (s *Stream) Close() {
 	for layer := range s.layers {
 		s.Release(layer)
 	}
-	free(s.shown, s.x, s.cos, s.sin, s.maskOwn, s.maskIns, s.place, s.target, s.source, s.last, s.tokens)
+	free(s.shown, s.x, s.cos, s.sin, s.maskOwn, s.maskIns, s.place, s.target, s.source, s.last, s.captured, s.tokens)
 	s.ownSeats.free()
 	s.keySeats.free()
 	*s = Stream{engine: s.engine}

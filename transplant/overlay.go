@@ -2,6 +2,13 @@ package transplant
 
 import "gotransplant/llama"
 
-// Overlay is what the role's adapter adds to the projections, for a stream or a decoder outside a method; nil for a nil
-// Role.
+// Overlay is what the role adds to a base's projections, for streams outside of a Method; nil for the bare base.
 func (r *Role) Overlay() llama.Overlay { return r.layers() }
+
+// DeviceBytes is the memory that the role's matrices take on the engine's device.
+func (r *Role) DeviceBytes() int64 {
+	if r == nil {
+		return 0
+	}
+	return r.deviceBytes(r.engine)
+}

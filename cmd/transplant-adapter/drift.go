@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -179,10 +178,8 @@ func (c comparison) engine(dir string, stderr io.Writer) (*llama.Engine, error) 
 	if err != nil {
 		return nil, err
 	}
-	weights, err := llama.Load(backend, checkpoint)
-	if err := errors.Join(err, checkpoint.Close()); err != nil {
-		return nil, err
-	}
+	defer checkpoint.Close()
+	weights := llama.Deferred(backend, checkpoint, llama.AsStored)
 	o := llama.Options{Compute: dtypes.Float32, Residual: dtypes.Float64}
 	can := llama.PanelsCan(weights, o)
 	o.Panels = c.kernels == transplant.Panels || c.kernels == "" && can == nil

@@ -18,8 +18,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-const head = `transplant-generate continues prompts, conversations, or the chooser's prompts of a data set with the arguer's keys and values
-moved in. What it writes for a prompt depends on the model, the prompt, its id and --seed, and on nothing else.
+const head = `transplant-generate continues prompts, conversations, or the chooser's prompts of a data set with the arguer's keys and
+values moved in. What it writes for a prompt depends on the model, the prompt, its id and --seed, and on nothing else.
 
   transplant-generate --prompt "Kim has 19 nuts." --max-tokens 20
 `

@@ -112,6 +112,8 @@ func library() map[string][]string {
 		"internal/pages":    {},
 		"internal/setup":    {"data", "model", "llama", "lora", "transplant"},
 		"internal/standin":  {"model"},
+		"internal/states":   {"model"},
+		"internal/extract":  {"data", "model", "llama", "lora", "transplant", "internal/setup", "internal/states"},
 	}
 }
 
@@ -185,6 +187,10 @@ func TestMayImport(t *testing.T) {
 		{"internal/generate", "transplant", false},
 		{"llama", "internal/chat", false},
 		{"internal/standin", "model/safetensors", true},
+		{"internal/states", "model/npy", true},
+		{"internal/states", "llama", false},
+		{"internal/extract", "internal/states", true},
+		{"internal/setup", "internal/extract", false},
 		{"internal/standin", "llama", false},
 		{"llama", "internal/standin", false},
 		{"scripts/random-checkpoint", "internal/standin", true},

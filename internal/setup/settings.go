@@ -129,13 +129,28 @@ func (s Settings) residualType() (dtypes.DType, error) {
 	return 0, fmt.Errorf("--residual %s", spelling.Unknown(s.Residual, "float64", "float32"))
 }
 
-// layers reads --transplant-layers: "all", or layers and ranges such as 0-3,8; nil stands for all.
+// layers reads --transplant-layers; nil stands for all.
 func (s Settings) layers(n int) ([]bool, error) {
-	if s.TransplantLayers == "all" {
-		return nil, nil
+	chosen, err := ParseLayers(s.TransplantLayers, n)
+	if err != nil {
+		return nil, fmt.Errorf("--transplant-layers %s: %w", s.TransplantLayers, err)
 	}
+	if slices.Contains(chosen, false) {
+		return chosen, nil
+	}
+	return nil, nil
+}
+
+// ParseLayers reads a choice among n layers: "all", or layers and ranges such as 0-3,8.
+func ParseLayers(text string, n int) ([]bool, error) {
 	chosen := make([]bool, n)
-	for part := range strings.SplitSeq(s.TransplantLayers, ",") {
+	if text == "all" {
+		for i := range chosen {
+			chosen[i] = true
+		}
+		return chosen, nil
+	}
+	for part := range strings.SplitSeq(text, ",") {
 		low, high, isRange := strings.Cut(strings.TrimSpace(part), "-")
 		if !isRange {
 			high = low
@@ -143,18 +158,13 @@ func (s Settings) layers(n int) ([]bool, error) {
 		from, errFrom := strconv.Atoi(low)
 		to, errTo := strconv.Atoi(high)
 		if errFrom != nil || errTo != nil || from < 0 || to < from || to >= n {
-			return nil, fmt.Errorf("--transplant-layers %s: %q is not a layer or range in 0-%d", s.TransplantLayers, part, n-1)
+			return nil, fmt.Errorf("%q is not a layer or range in 0-%d", part, n-1)
 		}
 		for layer := from; layer <= to; layer++ {
 			chosen[layer] = true
 		}
 	}
-	for _, c := range chosen {
-		if !c {
-			return chosen, nil
-		}
-	}
-	return nil, nil
+	return chosen, nil
 }
 
 // Validate checks what can be checked without opening a file.

@@ -1,0 +1,151 @@
+package extract
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+
+	"gotransplant/internal/states"
+	"gotransplant/internal/tiny"
+)
+
+// Config is the config.json of an extraction: what was asked for, and what it was asked of.
+type Config struct {
+	Program  string            `json:"program"`
+	Options  map[string]string `json:"options"` // all that the content depends on, by flag
+	Input    string            `json:"input_sha256"`
+	Model    string            `json:"model_sha256"`   // of the names and sizes of its files and the beginning of each
+	Adapter  string            `json:"adapter_sha256"` // the same; "" without one
+	Prompts  string            `json:"templates_sha256"`
+	Go       string            `json:"go"`
+	Revision string            `json:"revision"`
+	Tokens   int64             `json:"tokens"`
+	TooLong  Skipped           `json:"skipped"`
+	states.Layout
+}
+
+// ReadConfig reads the config.json of a directory.
+func ReadConfig(dir string) (c Config, err error) {
+	file := filepath.Join(dir, states.ConfigFile)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return c, fmt.Errorf("%w: nothing was extracted to this directory; begin with --out", err)
+	}
+	if err := json.Unmarshal(text, &c); err != nil {
+		return c, fmt.Errorf("%s: %w", file, err)
+	}
+	return c, nil
+}
+
+// Fill adds to a config what the plan and the files say.
+func (x *Extraction) Fill(c *Config, p *Plan) (err error) {
+	c.Input, c.Tokens, c.TooLong, c.Layout = p.Hash, p.Tokens, p.TooLong, p.Layout
+	if c.Model, err = x.modelPrint(); err != nil {
+		return err
+	}
+	if x.options.Adapter != "" {
+		if c.Adapter, err = fingerprint(os.DirFS(x.options.Adapter), "."); err != nil {
+			return err
+		}
+	}
+	c.Prompts, err = x.promptPrint()
+	return err
+}
+
+func (x *Extraction) modelPrint() (string, error) {
+	if x.options.Model == "" {
+		return fingerprint(tiny.Files, tiny.Model)
+	}
+	return fingerprint(os.DirFS(x.options.Model), ".")
+}
+
+// promptPrint is the hash of the two templates, where rows are made by them.
+func (x *Extraction) promptPrint() (string, error) {
+	if x.options.Text != "" || x.options.JSONL != "" {
+		return "", nil
+	}
+	hash := sha256.New()
+	for _, t := range []string{x.options.ArgueTemplate, x.options.ChooseTemplate} {
+		if t == "" {
+			continue
+		}
+		text, err := os.ReadFile(t)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(hash, "%d %s", len(text), text)
+	}
+	return hex.EncodeToString(hash.Sum(nil)), nil
+}
+
+// beginning is how much of a file a fingerprint reads: all of the small ones, and of weights enough to tell two models
+// from each other.
+const beginning = 1 << 20
+
+// fingerprint tells a model's or adapter's directory from others.
+func fingerprint(fsys fs.FS, dir string) (string, error) {
+	entries, err := fs.ReadDir(fsys, dir)
+	if err != nil {
+		return "", err
+	}
+	hash := sha256.New()
+	for _, e := range entries {
+		if !slices.Contains([]string{".json", ".safetensors", ".bin", ".model"}, path.Ext(e.Name())) || e.IsDir() {
+			continue
+		}
+		f, err := fsys.Open(path.Join(dir, e.Name()))
+		if err != nil {
+			return "", err
+		}
+		info, err := f.Stat()
+		if err == nil {
+			fmt.Fprintf(hash, "%s %d ", e.Name(), info.Size())
+			_, err = io.CopyN(hash, f, beginning)
+		}
+		f.Close()
+		if err != nil && !errors.Is(err, io.EOF) {
+			return "", fmt.Errorf("%s: %w", e.Name(), err)
+		}
+	}
+	return hex.EncodeToString(hash.Sum(nil)), nil
+}
+
+// Create begins a directory, with the list of the texts that are left out.
+func (x *Extraction) Create(dir string, c Config) (*states.Writer, error) {
+	w, err := states.Create(dir, c, c.Layout)
+	if err != nil || c.TooLong.Rows == 0 {
+		return w, err
+	}
+	if err := x.writeSkipped(dir); err != nil {
+		w.Close()
+		return nil, err
+	}
+	return w, nil
+}
+
+// Resume continues a directory that was begun with old; c is the config of now, and must be the same where it matters.
+func (x *Extraction) Resume(dir string, old, c Config) (*states.Writer, error) {
+	for _, d := range []struct{ what, old, now string }{
+		{"the input", old.Input, c.Input}, {"the model's files", old.Model, c.Model},
+		{"the adapter's files", old.Adapter, c.Adapter}, {"the templates", old.Prompts, c.Prompts},
+	} {
+		if d.old != d.now {
+			return nil, fmt.Errorf("--resume %s: %s changed since the extraction began (sha256 %s, now %s): restore them, or begin a new one",
+				dir, d.what, d.old, d.now)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, SkippedFile)); c.TooLong.Rows > 0 && errors.Is(err, fs.ErrNotExist) {
+		if err := x.writeSkipped(dir); err != nil {
+			return nil, err
+		}
+	}
+	return states.Reopen(dir)
+}

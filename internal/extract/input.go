@@ -1,0 +1,178 @@
+package extract
+
+import (
+	"fmt"
+	"io"
+	"iter"
+	"os"
+
+	"gotransplant/data"
+	"gotransplant/internal/setup"
+	"gotransplant/transplant"
+)
+
+// item is a text ready to be read by the model.
+type item struct {
+	data.Text
+	tokens   data.Tokens
+	bytes    []data.Span // of each token in the whole text
+	specials int         // special tokens' texts that stand in it
+	vectors  []data.Span // tokens of each vector to store; nil where the text is too long
+}
+
+// input is a file of texts that can be read more than once.
+type input struct {
+	options Options
+	name    string // for errors
+	open    func() (io.ReadCloser, error)
+	close   func() error
+	reader  transplant.Reader // of a data set's rows
+	encoder data.SpanEncoder
+	picks   []pick
+	limit   int // longest text in tokens
+}
+
+// newInput opens what the options name. The standard input is copied to a temporary file, since it can be read only once.
+func newInput(o Options, r *setup.Reading, stdin io.Reader) (in *input, err error) {
+	in = &input{options: o, encoder: r.Encoder(), limit: r.Config.MaxPositionEmbeddings, close: func() error { return nil }}
+	if o.MaxTokens > 0 {
+		in.limit = min(in.limit, o.MaxTokens)
+	}
+	if in.picks, err = parsePositions(o.Positions); err != nil {
+		return nil, err
+	}
+	if in.reader, err = r.Templates(); err != nil {
+		return nil, err
+	}
+	path := o.Text + o.JSONL // one of them at most
+	switch path {
+	case "":
+		in.name = o.Data
+		in.open = func() (r io.ReadCloser, err error) {
+			in.name, r, err = o.OpenData()
+			return r, err
+		}
+	case Stdin:
+		err = in.spool(stdin)
+	default:
+		in.name, in.open = path, func() (io.ReadCloser, error) { return os.Open(path) }
+	}
+	return in, err
+}
+
+// spool copies the standard input to a temporary file, which close removes.
+func (in *input) spool(stdin io.Reader) error {
+	f, err := os.CreateTemp("", "transplant-extract-*")
+	if err != nil {
+		return err
+	}
+	in.name = "standard input"
+	in.open = func() (io.ReadCloser, error) { return os.Open(f.Name()) }
+	in.close = func() error { return os.Remove(f.Name()) }
+	if _, err = io.Copy(f, stdin); err == nil {
+		err = f.Close()
+	}
+	if err != nil {
+		f.Close()
+		os.Remove(f.Name())
+		return fmt.Errorf("copy the standard input to %s: %w", f.Name(), err)
+	}
+	return nil
+}
+
+// items reads and encodes all texts; what passes goes to copy too. An item that is bad is an error, after which the rest
+// is read on.
+func (in *input) items(copy io.Writer) iter.Seq2[item, error] {
+	return func(yield func(item, error) bool) {
+		f, err := in.open()
+		if err != nil {
+			yield(item{}, err)
+			return
+		}
+		defer f.Close()
+		for text, err := range in.texts(io.TeeReader(f, copy)) {
+			var it item
+			if err == nil {
+				it, err = in.encode(text)
+			}
+			if !yield(it, err) {
+				return
+			}
+		}
+	}
+}
+
+// texts are those of the file.
+func (in *input) texts(r io.Reader) iter.Seq2[data.Text, error] {
+	switch {
+	case in.options.Text != "":
+		return data.ScanLines(r, in.name)
+	case in.options.JSONL != "":
+		return data.ScanJSONL(r, in.name)
+	}
+	return func(yield func(data.Text, error) bool) {
+		n := 0
+		for row, err := range data.ScanCSV(r, in.name) {
+			n++
+			var text data.Text
+			if err == nil {
+				if text, err = in.render(n, row); err != nil {
+					err = fmt.Errorf("%s: %w", in.name, err)
+				}
+			}
+			if !yield(text, err) {
+				return
+			}
+		}
+	}
+}
+
+// render makes the prompt of the n-th row. Its label is the candidate that is right, 1 or 2, for the chooser, and for the
+// arguer whether the argument is right.
+func (in *input) render(n int, row data.Row) (t data.Text, err error) {
+	t = data.Text{Line: row.Line, ID: fmt.Sprint(n)}
+	switch in.options.Prompt {
+	case ArguerCorrect:
+		t.Label = []byte("true")
+		t.Prompt, err = in.reader.Argue.Argue(row, row.Label())
+	case ArguerIncorrect:
+		t.Label = []byte("false")
+		t.Prompt, err = in.reader.Argue.Argue(row, 3-row.Label())
+	default:
+		t.Label = fmt.Append(nil, row.Label())
+		if in.options.MaskChoice {
+			row = row.Mask()
+		}
+		t.Prompt, err = in.reader.Choose.Choose(row)
+	}
+	return t, err
+}
+
+// encode tokenizes a text and finds the positions in it.
+func (in *input) encode(t data.Text) (it item, err error) {
+	it.Text = t
+	rows := in.options.Text == "" && in.options.JSONL == ""
+	for i := range t.Prompt {
+		s := &t.Prompt[i]
+		if !rows && in.options.Specials == AsText {
+			s.Ordinary = []data.Span{{End: len(s.Text)}}
+		}
+		if !rows {
+			it.specials += in.encoder.CountSpecials(s.Text)
+		}
+	}
+	it.tokens, it.bytes = data.EncodeSpans(t.Prompt, in.encoder)
+	if rows {
+		it.specials = it.tokens.SpecialsInData
+	}
+	switch n := len(it.tokens.IDs); {
+	case n == 0:
+		return it, fmt.Errorf("%s:%d: the text has no tokens", in.name, t.Line)
+	case n > in.limit:
+		return it, nil
+	}
+	if it.vectors, err = vectors(in.picks, len(it.tokens.IDs), it.tokens.Spans); err != nil {
+		err = fmt.Errorf("%s:%d: --positions %s: %w", in.name, t.Line, in.options.Positions, err)
+	}
+	return it, err
+}

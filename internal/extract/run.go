@@ -1,0 +1,157 @@
+package extract
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"gotransplant/internal/states"
+)
+
+// ErrInterrupted is what Run returns when its context is done.
+var ErrInterrupted = errors.New("interrupted")
+
+// job is a text on its way through a worker.
+type job struct {
+	item item
+	out  [][]byte // by tensor; its memory serves again
+	err  error
+	done chan struct{}
+}
+
+// Run computes the rows of the plan that w has not got yet and adds them in order. progress is told how many rows there
+// are. When ctx is done the shard under way is dropped: it will be computed again.
+func (x *Extraction) Run(ctx context.Context, p *Plan, w *states.Writer, progress func(done int)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	workers := x.workers()
+	waiting := make(chan *job, 2*workers) // in the order of the input
+	work := make(chan *job)
+	free := make(chan *job, 3*workers+1)
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer cancel()
+	for range cap(free) {
+		free <- &job{out: make([][]byte, len(p.Layout.Tensors))}
+	}
+	var input error // read when waiting is closed
+	group.Go(func() {
+		defer close(work)
+		defer close(waiting)
+		input = x.feed(ctx, w.Rows(), free, func(j *job) bool {
+			return send(ctx, waiting, j) && send(ctx, work, j)
+		})
+	})
+	for range workers {
+		group.Go(func() {
+			for j := range work {
+				j.out, j.err = x.read(j.item, p.Layout, j.out)
+				close(j.done)
+			}
+		})
+	}
+	done := w.Rows()
+	err := x.deliver(ctx, waiting, func(j *job) error {
+		if err := w.Add(j.item.row(), j.out); err != nil {
+			return err
+		}
+		done++
+		progress(done)
+		free <- j // has room for all jobs
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if input != nil {
+		return input
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if w.Rows() != p.Rows {
+		return fmt.Errorf("%s changed while it was read: %d texts at first, then %d", p.Input, p.Rows, w.Rows())
+	}
+	return nil
+}
+
+// send gives up when ctx is done.
+func send(ctx context.Context, to chan<- *job, j *job) bool {
+	select {
+	case to <- j:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// feed reads the input and hands on every text that is to be computed, but for the first skip.
+func (x *Extraction) feed(ctx context.Context, skip int, free <-chan *job, hand func(*job) bool) error {
+	for it, err := range x.input.items(io.Discard) {
+		if err != nil {
+			return err
+		}
+		if it.vectors == nil {
+			continue
+		}
+		if skip > 0 {
+			skip--
+			continue
+		}
+		select {
+		case j := <-free:
+			j.item, j.err, j.done = it, nil, make(chan struct{})
+			if !hand(j) {
+				return nil
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return nil
+}
+
+// deliver takes the jobs in order, each when it is done.
+func (x *Extraction) deliver(ctx context.Context, waiting <-chan *job, take func(*job) error) error {
+	for j := range waiting {
+		select {
+		case <-j.done:
+		case <-ctx.Done():
+			return ErrInterrupted
+		}
+		if j.err != nil {
+			return fmt.Errorf("%s, id %s, line %d: %w", x.input.name, j.item.ID, j.item.Line, j.err)
+		}
+		if err := take(j); err != nil {
+			return err
+		}
+	}
+	if ctx.Err() != nil {
+		return ErrInterrupted
+	}
+	return nil
+}
+
+// row is the item's line of the index.
+func (it item) row() states.Row {
+	r := states.Row{ID: it.ID, Line: it.Line, Label: it.Label, Count: len(it.vectors), Tokens: it.tokens.IDs, Text: it.Prompt.Text()}
+	means := false
+	for _, v := range it.vectors {
+		r.Position, r.End = append(r.Position, v.Start), append(r.End, v.End)
+		means = means || v.End-v.Start > 1
+	}
+	if !means {
+		r.End = nil
+	}
+	for _, b := range it.bytes {
+		r.Spans = append(r.Spans, [2]int{b.Start, b.End})
+	}
+	for name, s := range it.tokens.Spans {
+		if r.Segments == nil {
+			r.Segments = make(map[string][2]int)
+		}
+		r.Segments[name] = [2]int{s.Start, s.End}
+	}
+	return r
+}

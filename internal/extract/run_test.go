@@ -1,0 +1,509 @@
+package extract
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"gotransplant/data"
+	"gotransplant/internal/states"
+	"gotransplant/llama"
+	"gotransplant/model/safetensors"
+)
+
+// questions are n short texts in the embedded model's language.
+func questions(n int) string {
+	names := []string{"Kim", "Ben", "Olga", "Nils", "Eva"}
+	var text strings.Builder
+	for i := range n {
+		fmt.Fprintf(&text, "%s has %d nuts. %s has %d more.\n", names[i%5], i%17, names[(i+i/5+1)%5], i%13)
+	}
+	return text.String()
+}
+
+// content is every file of a directory by name.
+func content(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	all := make(map[string]string)
+	err := fs.WalkDir(os.DirFS(dir), ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(filepath.Join(dir, path))
+		all[path] = string(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// TestResumeAfterCancel: an extraction that is stopped again and again, and resumed, leaves the bytes of one that was not;
+// and so does one with another number of workers.
+func TestResumeAfterCancel(t *testing.T) {
+	for _, format := range []string{"safetensors", "npy"} {
+		t.Run(format, func(t *testing.T) {
+			file := write(t, strings.Replace(questions(60), "\n", strings.Repeat(" Kim has 1 nuts.", 60)+"\n", 1))
+			o := small(func(o *Options) {
+				o.Text, o.Format, o.Positions, o.Sites, o.SkipLong = file, format, "last,0", "resid_post,z", true
+			})
+			x, p := loaded(t, o)
+			whole := filepath.Join(t.TempDir(), "whole")
+			w, _ := begin(t, x, p, whole)
+			if err := x.Run(context.Background(), p, w, func(int) {}); err != nil {
+				t.Fatal(err)
+			}
+			w.Close()
+			o.Workers = 1
+			x, p = loaded(t, o)
+			dir := filepath.Join(t.TempDir(), "stopped")
+			w, config := begin(t, x, p, dir)
+			stops := 0
+			for at := 5; ; at += 9 {
+				ctx, cancel := context.WithCancel(context.Background())
+				err := x.Run(ctx, p, w, func(done int) {
+					if done >= at {
+						cancel()
+					}
+				})
+				w.Close()
+				cancel()
+				if err == nil {
+					break
+				}
+				if !errors.Is(err, ErrInterrupted) {
+					t.Fatal(err)
+				}
+				stops++
+				opened(t, dir) // and read to the end of its index
+				if w, err = x.Resume(dir, config, config); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if stops < 4 {
+				t.Errorf("stopped %d times, want several", stops)
+			}
+			got, want := content(t, dir), content(t, whole)
+			for name := range want {
+				if got[name] != want[name] {
+					t.Errorf("%s differs: %d bytes, want %d", name, len(got[name]), len(want[name]))
+				}
+			}
+			if len(got) != len(want) || want[SkippedFile] != `{"id":"1","line":1,"tokens":311}`+"\n" {
+				t.Errorf("%d files, want %d; %s is %q", len(got), len(want), SkippedFile, want[SkippedFile])
+			}
+		})
+	}
+}
+
+// TestTextsDoNotMeet: a text's states have the same bits alone and among others.
+func TestTextsDoNotMeet(t *testing.T) {
+	for _, kernels := range []string{"graphs", "panels"} {
+		t.Run(kernels, func(t *testing.T) {
+			choose := func(text string) Options {
+				return small(func(o *Options) { o.Text, o.Kernels, o.Sites = write(t, text), kernels, "resid_post,k_rot,logits" })
+			}
+			lines := questions(9)
+			o := choose(lines)
+			skipUnlessPanels(t, o)
+			s, rows := extracted(t, o)
+			for i, line := range strings.Split(strings.TrimSpace(lines), "\n") {
+				alone, row := extracted(t, choose(line))
+				for _, tensor := range s.Tensors {
+					if got, want := values(t, alone, row[0], tensor.Name), values(t, s, rows[i], tensor.Name); !slices.Equal(got, want) {
+						t.Errorf("row %d: %s alone differs from that among others", i, tensor.Name)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestPositions: each way to choose positions picks its vectors out of all of them, and the index says which they are.
+func TestPositions(t *testing.T) {
+	file := write(t, `{"id": "x", "label": [1, "a"], "segments": [{"text": "Kim has "}, {"text": "19 nuts. ", "name": "a"}, {"text": "Ben has 2.", "name": "b"}]}`)
+	choose := func(positions, store string) Options {
+		return small(func(o *Options) {
+			o.JSONL, o.Positions, o.Store, o.Sites = file, positions, store, "resid_mid,q,logits"
+		})
+	}
+	s, rows := extracted(t, choose("all", AsComputed))
+	row := rows[0]
+	n, a := len(row.Tokens), row.Segments["a"]
+	if row.ID != "x" || string(row.Label) != `[1,"a"]` || row.Text != "Kim has 19 nuts. Ben has 2." || row.Count != n || row.Tokens[0] != 1 {
+		t.Fatalf("index: %+v", row)
+	}
+	if got := row.Text[row.Spans[a[0]][0]:row.Spans[a[1]-1][1]]; got != "19 nuts. " || a[1]-a[0] < 2 {
+		t.Fatalf("segment a is tokens %v, which are %q", a, got)
+	}
+	single := func(at ...int) (all [][2]int) {
+		for _, i := range at {
+			all = append(all, [2]int{i, i + 1})
+		}
+		return all
+	}
+	var inside, before []int
+	for i := a[0]; i < a[1]; i++ {
+		inside, before = append(inside, i), append(before, i-1)
+	}
+	for _, c := range []struct {
+		positions string
+		want      [][2]int
+	}{
+		{"last", single(n - 1)},
+		{"0,3,-2", single(0, 3, n-2)},
+		{"span:a", single(inside...)},
+		{"moved:a", single(before...)},
+		{"mean:a", [][2]int{a}},
+		{"-1,mean:b,mean:a,0", [][2]int{{n - 1, n}, row.Segments["b"], a, {0, 1}}},
+	} {
+		t.Run(c.positions, func(t *testing.T) {
+			some, rows := extracted(t, choose(c.positions, "float64"))
+			got := rows[0]
+			for v, r := range c.want {
+				end := got.Position[v] + 1
+				if got.End != nil {
+					end = got.End[v]
+				}
+				if got.Count != len(c.want) || got.Position[v] != r[0] || end != r[1] {
+					t.Errorf("vector %d of %d is tokens %d to %d, want %v of %d", v, got.Count, got.Position[v], end, r, len(c.want))
+				}
+			}
+			for _, tensor := range s.Tensors {
+				picked, want := values(t, some, got, tensor.Name), meansOf(values(t, s, row, tensor.Name), n, c.want)
+				if tensor.Name == "logits" { // their number changes how they are computed on graphs
+					near(t, tensor.Name, picked, want)
+				} else if !slices.Equal(picked, want) {
+					t.Errorf("%s: got other states than those of %v", tensor.Name, c.want)
+				}
+			}
+		})
+	}
+}
+
+// meansOf are the means of ranges of n states, one after the other.
+func meansOf(all []float64, n int, ranges [][2]int) (means []float64) {
+	width := len(all) / n
+	for _, r := range ranges {
+		for i := range width {
+			sum := 0.0
+			for p := r[0]; p < r[1]; p++ {
+				sum += all[p*width+i]
+			}
+			means = append(means, sum/float64(r[1]-r[0]))
+		}
+	}
+	return means
+}
+
+// TestStore: every type holds the computed states, rounded.
+func TestStore(t *testing.T) {
+	file := write(t, questions(3))
+	choose := func(store string) Options { return small(func(o *Options) { o.Text, o.Store = file, store }) }
+	s, rows := extracted(t, choose(AsComputed))
+	want := values(t, s, rows[2], "resid_post.1")
+	for store, tolerance := range map[string]float64{"float64": 0, "float32": 0x1p-24, "float16": 0x1p-11, "bfloat16": 0x1p-8} {
+		some, rows := extracted(t, choose(store))
+		for i, got := range values(t, some, rows[2], "resid_post.1") {
+			if d := max(got-want[i], want[i]-got); d > tolerance*max(want[i], -want[i])+1e-7 || tolerance == 0 && d > 0 {
+				t.Errorf("%s: got %v, want %v", store, got, want[i])
+				break
+			}
+		}
+	}
+}
+
+// TestStoreOverflow: a state that the type of the files cannot hold ends the run, with its site, layer and text.
+func TestStoreOverflow(t *testing.T) {
+	x, p := loaded(t, small(func(o *Options) { o.Text, o.Store = write(t, questions(1)), "float16" }))
+	g := &gathering{extraction: x, layout: p.Layout, ranges: []data.Span{{Start: 0, End: 1}}, out: make([][]byte, len(p.Layout.Tensors))}
+	for i := range g.out {
+		g.out[i] = make([]byte, 2*96)
+	}
+	state := llama.State{Site: llama.SiteResidPost, Layer: 1, Count: 1, Width: 96, Wide: make([]float64, 96)}
+	state.Wide[7] = 65520
+	if err := g.take(state); err == nil || !strings.Contains(err.Error(), "value 7 is 65520, which F16") {
+		t.Errorf("got %v, want value 7 refused", err)
+	}
+}
+
+// TestMeanInParts: a mean, and single states around it, are the same when they are handed out in parts.
+func TestMeanInParts(t *testing.T) {
+	x, p := loaded(t, small(func(o *Options) { o.Text, o.Sites = write(t, questions(1)), "logits" }))
+	const width, n = 711, 10
+	values := make([]float32, n*width)
+	for i := range values {
+		values[i] = float32(i%101) / 7
+	}
+	ranges := []data.Span{{Start: 7, End: 8}, {Start: 2, End: 9}, {Start: 3, End: 4}, {Start: 4, End: 5}, {Start: 5, End: 6}}
+	gathered := func(step int) []byte {
+		g := &gathering{extraction: x, layout: p.Layout, ranges: ranges, out: [][]byte{make([]byte, 4*width*len(ranges))}}
+		for first := 0; first < n; first += step {
+			count := min(step, n-first)
+			s := llama.State{Site: llama.SiteLogits, Layer: llama.NoLayer, First: first, Count: count, Width: width,
+				Narrow: values[first*width : (first+count)*width]}
+			if err := g.take(s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return g.out[0]
+	}
+	whole := gathered(n)
+	for _, step := range []int{1, 3, 4} {
+		if !slices.Equal(gathered(step), whole) {
+			t.Errorf("in parts of %d: other bytes", step)
+		}
+	}
+	if got, want := whole[2*4*width:3*4*width], mustAppend(t, values[3*width:4*width]); !slices.Equal(got, want) {
+		t.Error("the third vector is not the fourth state")
+	}
+}
+
+func mustAppend(t *testing.T, values []float32) []byte {
+	t.Helper()
+	out, err := states.Append(nil, safetensors.F32, values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestSpecials: the name of a special token in a text is that token, or text if asked for, and is counted.
+func TestSpecials(t *testing.T) {
+	file := write(t, "Kim has 1 nut.</s>\n")
+	for _, c := range []struct {
+		specials string
+		end      bool
+	}{{AsTokens, true}, {AsText, false}} {
+		o := small(func(o *Options) { o.Text, o.Specials = file, c.specials })
+		_, rows := extracted(t, o)
+		if got := slices.Contains(rows[0].Tokens, 2); got != c.end {
+			t.Errorf("--specials %s: tokens %v, want </s> among them: %t", c.specials, rows[0].Tokens, c.end)
+		}
+		x, err := Open(o, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p, err := x.Plan(context.Background()); err != nil || p.Specials != 1 {
+			t.Errorf("--specials %s: counted %+v, %v, want 1", c.specials, p, err)
+		}
+	}
+}
+
+// TestDataRows: rows of the data set have the tokens that the method reads, and their labels.
+func TestDataRows(t *testing.T) {
+	for _, c := range []struct{ prompt, label string }{{ArguerCorrect, "true"}, {ArguerIncorrect, "false"}, {Chooser, "2"}} {
+		x, err := Open(small(func(o *Options) { o.Prompt = c.prompt }), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for it, err := range x.input.items(io.Discard) { // the first row, which is swapped
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := tokensOfFirstCase(t, x, c.prompt)
+			if string(it.Label) != c.label || it.ID != "1" || !slices.Equal(it.tokens.IDs, want) {
+				t.Errorf("%s: label %s, id %s, tokens %v; want %s, 1, %v", c.prompt, it.Label, it.ID, it.tokens.IDs, c.label, want)
+			}
+			break
+		}
+	}
+}
+
+// tokensOfFirstCase are those that the method reads of the first row.
+func tokensOfFirstCase(t *testing.T, x *Extraction, prompt string) []int32 {
+	t.Helper()
+	f, err := x.input.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	rows, err := data.ReadCSV(f, "embedded")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, _, err := x.input.reader.Case(1, rows[0], rows[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	switch prompt {
+	case ArguerCorrect:
+		return c.Argue[c.Label-1].IDs
+	case ArguerIncorrect:
+		return c.Argue[2-c.Label].IDs
+	}
+	return c.Choose
+}
+
+// TestStdin: what comes from the standard input is read twice, and its copy is removed.
+func TestStdin(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	x, err := Open(small(func(o *Options) { o.Text = Stdin }), strings.NewReader(questions(3)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if p, err := x.Plan(context.Background()); err != nil || p.Rows != 3 || p.Input != "standard input" {
+			t.Errorf("plan %+v, %v; want 3 rows of the standard input", p, err)
+		}
+	}
+	x.Close()
+	if left, _ := os.ReadDir(os.TempDir()); len(left) != 0 {
+		t.Errorf("%d temporary files are left", len(left))
+	}
+}
+
+// TestPlanRefuses: all that is wrong with an input is said at once, by line.
+func TestPlanRefuses(t *testing.T) {
+	long := strings.Repeat("Kim has 1 nuts. ", 80)
+	for _, c := range []struct {
+		name   string
+		change func(o *Options)
+		want   []string
+	}{
+		{"bad lines", func(o *Options) { o.Text = write(t, "a\n\nb\n \n") }, []string{":2: the line is empty", ":4: the line is empty"}},
+		{"long", func(o *Options) { o.Text = write(t, "a\n"+long+"\nb\n") }, []string{"1 of 3 texts", "256 tokens", "ids 2", "--skip-long"}},
+		{"all long", func(o *Options) { o.Text, o.SkipLong = write(t, long), true }, []string{"all 1 texts"}},
+		{"max tokens", func(o *Options) { o.Text, o.MaxTokens = write(t, "Kim has 19 nuts."), 3 }, []string{"more than 3 tokens"}},
+		{"no such segment", func(o *Options) {
+			o.JSONL, o.Positions = write(t, `{"segments":[{"text":"a","name":"x"}]}`+"\n"+`{"text":"b"}`), "span:y"
+		}, []string{`:1: --positions span:y: there is no segment "y"; there are ["x"]`, ":2: "}},
+		{"empty segment", func(o *Options) {
+			o.JSONL, o.Positions = write(t, `{"segments":[{"text":"a"},{"text":"","name":"x"}]}`), "mean:x"
+		}, []string{`segment "x" has no tokens`}},
+		{"outside", func(o *Options) { o.Text, o.Positions = write(t, "Kim\nKim has 19 nuts.\n"), "-5" }, []string{":1: ", "position -5 of"}},
+	} {
+		x, err := Open(small(c.change), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = x.Plan(context.Background())
+		for _, part := range c.want {
+			if err == nil || !strings.Contains(err.Error(), part) {
+				t.Errorf("%s: got %v, want %q", c.name, err, part)
+			}
+		}
+	}
+}
+
+// TestOptionsRefuse: options that cannot be are refused with their flag.
+func TestOptionsRefuse(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(o *Options)
+		want   string
+	}{
+		{"two inputs", func(o *Options) { o.Text, o.JSONL = "a", "b" }, "--text, --jsonl and --data"},
+		{"prompt", func(o *Options) { o.Prompt = "writer" }, "--prompt writer"},
+		{"specials", func(o *Options) { o.Specials = "yes" }, "--specials yes"},
+		{"site", func(o *Options) { o.Sites = "k,resid" }, `--sites k,resid: "resid" is none of`},
+		{"site twice", func(o *Options) { o.Sites = "k,k" }, "stands twice"},
+		{"layers", func(o *Options) { o.Layers = "3-4" }, `--layers 3-4: "3-4" is not a layer or range in 0-3`},
+		{"positions", func(o *Options) { o.Positions = "last,span" }, `--positions last,span: "span" is none of`},
+		{"store", func(o *Options) { o.Store = "int8" }, "--store int8"},
+		{"format", func(o *Options) { o.Format = "csv" }, "--format csv"},
+		{"no bfloat16 in numpy", func(o *Options) { o.Format, o.Store = "npy", "bfloat16" }, "--store bfloat16"},
+		{"shard rows", func(o *Options) { o.ShardRows = 0 }, "--shard-rows 0"},
+		{"shard bytes", func(o *Options) { o.ShardBytes = 0 }, "--shard-bytes 0"},
+		{"no such adapter", func(o *Options) { o.Adapter = "no/such" }, "no/such"},
+		{"no such model", func(o *Options) { o.Model = "no/such" }, "no/such"},
+	} {
+		if _, err := Open(small(c.change), nil); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
+// TestMemoryDoesNotGrow: ten thousand texts need no more memory than a hundred, whatever is garbage not counted.
+func TestMemoryDoesNotGrow(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped: reads ten thousand texts")
+	}
+	peak := func(t *testing.T, n int) (most uint64) {
+		o := small(func(o *Options) { o.Text, o.Layers, o.ShardRows = write(t, questions(n)), "0", 40 })
+		x, p := loaded(t, o)
+		w, _ := begin(t, x, p, filepath.Join(t.TempDir(), "states"))
+		defer w.Close()
+		err := x.Run(context.Background(), p, w, func(done int) {
+			if done%33 != 0 { // in shards that are nearly full, and others
+				return
+			}
+			runtime.GC()
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			most = max(most, m.HeapAlloc)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return most
+	}
+	var few, many uint64 // one after the other, so that the first leaves nothing behind
+	t.Run("100", func(t *testing.T) { few = peak(t, 100) })
+	t.Run("10000", func(t *testing.T) { many = peak(t, 10000) })
+	t.Logf("most in use: %.2f MB with 100 texts, %.2f MB with 10,000", float64(few)/1e6, float64(many)/1e6)
+	const margin = 600_000 // 60 bytes a text
+	if many > few+margin {
+		t.Errorf("%d bytes in use with 10,000 texts, want at most %d more than the %d with 100", many, margin, few)
+	}
+}
+
+// TestFileChangesMeanwhile: a file that is not what was planned is an error.
+func TestFileChangesMeanwhile(t *testing.T) {
+	file := write(t, questions(3))
+	x, p := loaded(t, small(func(o *Options) { o.Text = file }))
+	w, _ := begin(t, x, p, filepath.Join(t.TempDir(), "states"))
+	defer w.Close()
+	if err := os.WriteFile(file, []byte(questions(4)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Run(context.Background(), p, w, func(int) {}); err == nil || !strings.Contains(err.Error(), "changed while it was read") {
+		t.Errorf("got %v, want that the file changed", err)
+	}
+}
+
+// TestResumeRefuses: an extraction is not continued on another input, model or adapter.
+func TestResumeRefuses(t *testing.T) {
+	x, p := loaded(t, small(func(o *Options) { o.Text = write(t, questions(3)) }))
+	dir := filepath.Join(t.TempDir(), "states")
+	w, c := begin(t, x, p, dir)
+	w.Close()
+	for what, change := range map[string]func(c *Config){
+		"the input": func(c *Config) { c.Input = "x" }, "the model's files": func(c *Config) { c.Model = "x" },
+		"the adapter's files": func(c *Config) { c.Adapter = "x" }, "the templates": func(c *Config) { c.Prompts = "x" },
+	} {
+		now := c
+		change(&now)
+		if _, err := x.Resume(dir, c, now); err == nil || !strings.Contains(err.Error(), what+" changed") {
+			t.Errorf("%s: got %v, want a refusal that names it", what, err)
+		}
+	}
+	one := fingerprintOf(t, "a", "b")
+	for name, other := range map[string]string{"a name": fingerprintOf(t, "c", "b"), "a content": fingerprintOf(t, "a", "c")} {
+		if one == other {
+			t.Errorf("directories that differ in %s of a file have the same fingerprint", name)
+		}
+	}
+}
+
+func fingerprintOf(t *testing.T, name, content string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, name+".json"), []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	sum, err := fingerprint(os.DirFS(dir), ".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sum
+}

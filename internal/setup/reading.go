@@ -1,0 +1,93 @@
+package setup
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"strings"
+
+	"gotransplant/data"
+	"gotransplant/llama"
+	"gotransplant/lora"
+	"gotransplant/model/tokenizer"
+	"gotransplant/transplant"
+
+	"github.com/gomlx/compute"
+)
+
+// Reading is a model that reads texts, with one adapter or none: what is needed for work on states rather than on the
+// method. OpenReading is cheap; Load then reads the weights.
+type Reading struct {
+	*Base
+	Engine  *llama.Engine    // after Load
+	Role    *transplant.Role // after Load; nil: the bare base
+	adapter *lora.Adapter
+}
+
+// OpenReading opens what the settings name and the adapter in a directory, "" for none. The weights are not read yet.
+func OpenReading(s Settings, adapter string) (*Reading, error) {
+	base, err := OpenBase(s, "")
+	if err != nil {
+		return nil, err
+	}
+	r := &Reading{Base: base}
+	if adapter == "" {
+		return r, nil
+	}
+	if r.adapter, err = lora.Open(adapter, r.Config); err != nil {
+		r.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// Load puts the weights and the adapter on the backend's device, resolves Kernels, and closes the files.
+func (r *Reading) Load(backend compute.Backend) error {
+	defer r.Close()
+	m, err := r.load(backend)
+	if err != nil {
+		return err
+	}
+	r.Engine, r.Kernels = m.Engine, m.Kernels()
+	if r.adapter != nil {
+		r.Role, err = transplant.NewRole(r.Engine, r.adapter)
+	}
+	return err
+}
+
+// Templates are the prompts of the settings' data set.
+func (r *Reading) Templates() (transplant.Reader, error) { return r.reader(r.Tokenizer) }
+
+// Encoder is the tokenizer as package data asks for it.
+func (r *Reading) Encoder() data.SpanEncoder { return encoder{r.Tokenizer} }
+
+// EncodeSpans makes encoder a data.SpanEncoder.
+func (e encoder) EncodeSpans(text string, ordinary []data.Span, first bool) ([]int32, []data.Span) {
+	ranges := make([]tokenizer.Range, len(ordinary))
+	for i, o := range ordinary {
+		ranges[i] = tokenizer.Range(o)
+	}
+	encode := e.Tokenizer.EncodeNext
+	if first {
+		encode = e.Tokenizer.Encode
+	}
+	tokens := encode(text, ranges)
+	ids, spans := make([]int32, len(tokens)), make([]data.Span, len(tokens))
+	for i, t := range tokens {
+		ids[i], spans[i] = t.ID, data.Span{Start: t.Start, End: t.End}
+	}
+	return ids, spans
+}
+
+// OpenData opens the data set for reading; name is for errors.
+func (s Settings) OpenData() (name string, r io.ReadCloser, err error) {
+	if s.Data != "" {
+		r, err = os.Open(s.Data)
+		return s.Data, r, err
+	}
+	name, content, err := s.dataSet()
+	return name, io.NopCloser(bytes.NewReader(content)), err
+}
+
+// OnHost says that the device's memory is the program's own.
+func (r *Reading) OnHost() bool { return strings.HasPrefix(r.Backend, "go") }

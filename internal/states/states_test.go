@@ -1,0 +1,375 @@
+package states
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"gotransplant/model/safetensors"
+)
+
+// layout has two tensors, and shards of at most three rows.
+func layout(format string) Layout {
+	return Layout{Format: format, ShardRows: 3, ShardBytes: 1 << 20, Rows: 8, Tensors: []Tensor{
+		{"resid.0", safetensors.F64, []int{2}}, {"k.0", safetensors.F32, []int{1, 3}}}}
+}
+
+// made is the i-th row: i%3 vectors.
+func made(t *testing.T, i int) (Row, [][]byte) {
+	t.Helper()
+	n := i % 3
+	wide, narrow := make([]float64, 2*n), make([]float32, 3*n)
+	for j := range wide {
+		wide[j] = float64(i) + float64(j)/7
+	}
+	for j := range narrow {
+		narrow[j] = float32(i) - float32(j)/3
+	}
+	row := Row{ID: fmt.Sprintf("<%d>", i), Line: i + 1, Count: n, Position: make([]int, n), Tokens: []int32{1, 2}, Spans: [][2]int{{0, 1}, {1, 2}},
+		Text: "a\n&", Label: json.RawMessage(`{"a":1}`), Segments: map[string][2]int{"s": {0, 1}}}
+	data := make([][]byte, 2)
+	var err error
+	if data[0], err = Append(nil, safetensors.F64, wide); err != nil {
+		t.Fatal(err)
+	}
+	if data[1], err = Append(nil, safetensors.F32, narrow); err != nil {
+		t.Fatal(err)
+	}
+	return row, data
+}
+
+// fill adds the rows up to n.
+func fill(t *testing.T, w *Writer, n int) {
+	t.Helper()
+	for i := w.Rows(); i < n; i++ {
+		row, data := made(t, i)
+		if err := w.Add(row, data); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func create(t *testing.T, dir string, l Layout) *Writer {
+	t.Helper()
+	w, err := Create(dir, l, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.Close() })
+	return w
+}
+
+// finish writes everything that is missing.
+func finish(t *testing.T, w *Writer) {
+	t.Helper()
+	fill(t, w, 8)
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// content is every file of a directory.
+func content(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	all := make(map[string]string)
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		all[filepath.Base(path)] = string(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func compare(t *testing.T, name string, got, want map[string]string) {
+	t.Helper()
+	for file := range want {
+		if got[file] != want[file] {
+			t.Errorf("%s: %s has %d bytes that differ from the %d wanted", name, file, len(got[file]), len(want[file]))
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("%s: %d files, want %d", name, len(got), len(want))
+	}
+}
+
+// TestRoundTrip: what is read is what was written, in shards of the size asked for.
+func TestRoundTrip(t *testing.T) {
+	for _, format := range Formats() {
+		t.Run(format, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "out")
+			finish(t, create(t, dir, layout(format)))
+			s, err := Open(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			n := 0
+			for row, err := range s.Rows() {
+				if err != nil {
+					t.Fatal(err)
+				}
+				want, data := made(t, n)
+				if row.ID != want.ID || row.Row != n || row.Text != want.Text || string(row.Label) != `{"a":1}` || row.Segments["s"] != [2]int{0, 1} {
+					t.Errorf("row %d: got %+v, want %+v", n, row, want)
+				}
+				if shard := fmt.Sprintf("states-%05d", n/3); !strings.HasPrefix(row.Shard, shard) {
+					t.Errorf("row %d is in %s, want %s", n, row.Shard, shard)
+				}
+				for i, tensor := range s.Tensors {
+					got, err := s.Tensor(row, tensor.Name)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if shape := append([]int{want.Count}, tensor.Shape...); !bytes.Equal(got.Data, data[i]) || !slices.Equal(got.Shape, shape) {
+						t.Errorf("row %d, %s: got %v of shape %v, want %v of %v", n, tensor.Name, got.Data, got.Shape, data[i], shape)
+					}
+				}
+				narrow, err := s.Float64s(row, "k.0")
+				if err != nil || len(narrow) != 3*want.Count || want.Count > 0 && narrow[1] != float64(float32(n)-float32(1)/3) {
+					t.Errorf("row %d: k.0 is %v, %v", n, narrow, err)
+				}
+				n++
+			}
+			if n != 8 {
+				t.Errorf("%d rows, want 8", n)
+			}
+		})
+	}
+}
+
+// TestResumeFromAnywhere: a directory cut off at any moment of writing is readable and is continued to the same bytes.
+func TestResumeFromAnywhere(t *testing.T) {
+	for _, format := range Formats() {
+		t.Run(format, func(t *testing.T) {
+			whole := filepath.Join(t.TempDir(), "whole")
+			finish(t, create(t, whole, layout(format)))
+			want := content(t, whole)
+			index := want[IndexFile]
+			for _, c := range []struct {
+				name   string
+				damage func(dir string) error
+				stay   int // rows that need not be computed again
+			}{
+				{"nothing", func(dir string) error { return nil }, 8},
+				{"before the index", func(dir string) error { return os.Remove(filepath.Join(dir, IndexFile)) }, 0},
+				{"in a line of the index", func(dir string) error { return os.Truncate(filepath.Join(dir, IndexFile), int64(len(index)-7)) }, 6},
+				{"between two lines of a shard", func(dir string) error {
+					return os.Truncate(filepath.Join(dir, IndexFile), int64(strings.LastIndex(index[:len(index)-1], "\n")+1))
+				}, 6},
+				{"a shard lost", func(dir string) error { return os.Remove(fileOf(t, dir, "states-00001")) }, 3},
+				{"a shard damaged", func(dir string) error { return os.Truncate(fileOf(t, dir, "states-00002"), 100) }, 6},
+				{"a line damaged", func(dir string) error {
+					text := []byte(index)
+					text[strings.Index(index, "\n")+1] = 'x'
+					return os.WriteFile(filepath.Join(dir, IndexFile), text, 0o644)
+				}, 0},
+				{"temporary files", func(dir string) error {
+					return os.WriteFile(filepath.Join(dir, ".states-00002.safetensors.tmp-123"), nil, 0o644)
+				}, 8},
+			} {
+				dir := filepath.Join(t.TempDir(), "cut")
+				if err := os.CopyFS(dir, os.DirFS(whole)); err != nil {
+					t.Fatal(err)
+				}
+				if err := c.damage(dir); err != nil {
+					t.Fatal(err)
+				}
+				w, err := Reopen(dir)
+				if err != nil {
+					t.Fatal(err)
+				}
+				left := content(t, dir)[IndexFile]
+				if w.Rows() != c.stay || !strings.HasPrefix(index, left) || strings.Count(left, "\n") != c.stay {
+					t.Errorf("%s: %d rows and %q stay, want %d rows and their lines", c.name, w.Rows(), left, c.stay)
+				}
+				finish(t, w)
+				compare(t, c.name, content(t, dir), want)
+			}
+		})
+	}
+}
+
+// fileOf is a file of a shard.
+func fileOf(t *testing.T, dir, shard string) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, shard+"*"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%s has no file of %s: %v", dir, shard, err)
+	}
+	return files[0]
+}
+
+// TestStoppedAnywhere: stopping after any row and continuing gives the same bytes; what was finished is readable.
+func TestStoppedAnywhere(t *testing.T) {
+	whole := filepath.Join(t.TempDir(), "whole")
+	finish(t, create(t, whole, layout(Safetensors)))
+	for stop := range 8 {
+		dir := filepath.Join(t.TempDir(), "stopped")
+		w := create(t, dir, layout(Safetensors))
+		fill(t, w, stop)
+		w.Close()
+		s, err := Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for row, err := range s.Rows() {
+			if err == nil {
+				_, err = s.Tensor(row, "k.0")
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			n++
+		}
+		s.Close()
+		if want := max(0, stop-1) / 3 * 3; n != want {
+			t.Errorf("stopped after %d rows: %d are readable, want %d", stop, n, want)
+		}
+		if w, err = Reopen(dir); err != nil {
+			t.Fatal(err)
+		}
+		finish(t, w)
+		compare(t, fmt.Sprintf("stopped after %d rows", stop), content(t, dir), content(t, whole))
+	}
+}
+
+// TestShardBytes: a shard holds no more bytes than asked for, unless one row does.
+func TestShardBytes(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "out")
+	l := layout(Safetensors)
+	l.ShardRows, l.ShardBytes = 100, 84 // three vectors of 28 bytes
+	finish(t, create(t, dir, l))
+	s, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var got []string
+	for row, err := range s.Rows() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, fmt.Sprintf("%s+%d", strings.TrimSuffix(strings.TrimPrefix(row.Shard, "states-"), ".safetensors"), row.Offset))
+	}
+	// rows have 0 1 2 0 1 2 0 1 vectors
+	if want := "00000+0 00000+0 00000+1 00000+3 00001+0 00001+1 00001+3 00002+0"; strings.Join(got, " ") != want {
+		t.Errorf("got %s, want %s", strings.Join(got, " "), want)
+	}
+}
+
+func TestRefuses(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "out")
+	w := create(t, dir, layout(Safetensors))
+	row, data := made(t, 1)
+	if err := w.Add(row, [][]byte{data[0], data[0]}); err == nil || !strings.Contains(err.Error(), "k.0") {
+		t.Errorf("too many bytes: got %v, want an error that names k.0", err)
+	}
+	if _, err := Create(dir, nil, layout(Safetensors)); err == nil || !strings.Contains(err.Error(), "--resume") {
+		t.Errorf("used directory: got %v, want one that says --resume", err)
+	}
+	if _, err := Open(t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("empty directory: got %v, want not exist", err)
+	}
+	finish(t, func() *Writer {
+		w, err := Reopen(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}())
+	s, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, c := range []struct {
+		name, tensor, want string
+		row                Row
+	}{
+		{"no such tensor", "q.0", "no tensor q.0", Row{Shard: "states-00000.safetensors"}},
+		{"path", "k.0", "no name of a shard", Row{Shard: "../states-00000.safetensors"}},
+		{"beyond the shard", "k.0", "which has 3", Row{Shard: "states-00000.safetensors", Offset: 2, Count: 2}},
+	} {
+		if _, err := s.Tensor(c.row, c.tensor); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %q", c.name, err, c.want)
+		}
+	}
+	for _, l := range []Layout{{Format: "csv"}, {Format: NPY}, {Format: NPY, Tensors: layout(NPY).Tensors}} {
+		if _, err := Create(filepath.Join(t.TempDir(), "x"), l, l); err == nil {
+			t.Errorf("layout %+v: got no error", l)
+		}
+	}
+}
+
+// TestAppendRoundsOnce: to every type, values are rounded to the nearest at once, with ties to even, from float64 too.
+func TestAppendRoundsOnce(t *testing.T) {
+	for _, c := range []struct {
+		d      safetensors.DType
+		finite int // bit patterns of positive finite numbers
+	}{{safetensors.F16, 0x7C00}, {safetensors.BF16, 0x7F80}} {
+		decode := func(bits int) float64 {
+			var out [1]float32
+			if err := safetensors.Decode(out[:], c.d, []byte{byte(bits), byte(bits >> 8)}); err != nil {
+				t.Fatal(err)
+			}
+			return float64(out[0])
+		}
+		for bits := range c.finite - 1 {
+			low, high := decode(bits), decode(bits+1)
+			middle := (low + high) / 2 // exact in float64
+			even := bits
+			if bits%2 == 1 {
+				even++
+			}
+			values := []float64{low, math.Nextafter(middle, low), middle, math.Nextafter(middle, high), -middle}
+			got, err := Append(nil, c.d, values)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, want := range []int{bits, bits, even, bits + 1, even | 0x8000} {
+				if g := int(got[2*i]) | int(got[2*i+1])<<8; g != want {
+					t.Fatalf("%s of %v: got %#x, want %#x", c.d, values[i], g, want)
+				}
+			}
+		}
+	}
+}
+
+func TestAppendRefuses(t *testing.T) {
+	for _, c := range []struct {
+		d     safetensors.DType
+		value float64
+		ok    bool
+	}{
+		{safetensors.F16, 65504, true}, {safetensors.F16, 65519.99, true}, {safetensors.F16, 65520, false}, {safetensors.F16, -1e300, false},
+		{safetensors.BF16, 65520, true}, {safetensors.BF16, 3.4e38, false}, {safetensors.F32, 3.4e38, true}, {safetensors.F32, 1e39, false},
+		{safetensors.F64, 1e300, true}, {safetensors.F64, math.NaN(), false}, {safetensors.F64, math.Inf(-1), false},
+		{safetensors.F32, math.NaN(), false}, {safetensors.F16, math.NaN(), false}, {"I8", 1, false},
+	} {
+		_, err := Append(nil, c.d, []float64{1, c.value})
+		if (err == nil) != c.ok {
+			t.Errorf("%v as %s: got %v, want an error: %t", c.value, c.d, err, !c.ok)
+		}
+		if err != nil && c.d != "I8" && !strings.Contains(err.Error(), "value 1 is") {
+			t.Errorf("%v as %s: %v does not say which value", c.value, c.d, err)
+		}
+	}
+}
