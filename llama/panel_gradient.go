@@ -145,7 +145,7 @@ func (s *panelStream) attendGradient(layer int, l *panelLayer, dz panel.Matrix) 
 		for i := from; i < to; i++ {
 			b, group := i/groups, i%groups
 			dk, dv := dk[i*size:(i+1)*size], dv[i*size:(i+1)*size] // [n*Lanes keys][Padded(dim)]
-			s.attendGroupGradient(scratch, layer, l, b, group, dz, dq, dk, dv)
+			s.attendGroupGradient(scratch, layer, l, b, group, dz, dq, panel.Cotangents{K: dk, V: dv})
 			s.collect(dk, own.k, b*s.own, s.own, 0, group)
 			s.collect(dv, own.v, b*s.own, s.own, 0, group)
 			if moved != nil {
@@ -163,16 +163,15 @@ func (s *panelStream) attendGradient(layer int, l *panelLayer, dz panel.Matrix) 
 	return dq, own, moved
 }
 
-// attendGroupGradient goes back through the attention of one sequence's heads that share their keys and values.
-func (s *panelStream) attendGroupGradient(scratch *panel.Scratch, layer int, l *panelLayer, b, group int, dz, dq panel.Matrix, dk, dv []float32) {
+// attendGroupGradient goes back through the attention of one sequence's heads that share their keys and values. Of to, Q is
+// not used.
+func (s *panelStream) attendGroupGradient(scratch *panel.Scratch, layer int, l *panelLayer, b, group int, dz, dq panel.Matrix, to panel.Cotangents) {
 	cfg := s.engine.Weights.Config
 	dim, shared, perSequence := cfg.HeadDim, cfg.NumAttentionHeads/cfg.NumKeyValueHeads, l.q.Panels/s.rows
-	keys := s.keys(layer, l, b*perSequence)
 	for h := group * shared; h < (group+1)*shared; h++ {
 		for p := b * perSequence; p < (b+1)*perSequence; p++ {
-			maximum, inverse := stats(l, h, p, l.q.Panels*panel.Lanes)
-			panel.AttendGradient(scratch, head(l.q, p, h, dim), head(dz, p, h, dim), dim, group*dim, keys,
-				s.sight(layer, l, p), s.scale(), maximum, inverse, head(dq, p, h, dim), dk, dv)
+			to.Q = head(dq, p, h, dim)
+			s.attention(layer, l, p, h).Gradient(scratch, head(l.q, p, h, dim), head(dz, p, h, dim), to)
 		}
 	}
 }

@@ -373,34 +373,30 @@ func (s *panelStream) queryTables(layer int) (cos, sin panel.Matrix) {
 
 // attend fills in z and the statistics of the softmax.
 func (s *panelStream) attend(layer int, l *panelLayer) {
-	cfg := s.engine.Weights.Config
-	heads, dim := cfg.NumAttentionHeads, cfg.HeadDim
+	heads, dim := s.engine.Weights.Config.NumAttentionHeads, s.engine.Weights.Config.HeadDim
 	l.z = s.matrix(l.q.Rows, l.q.Panels)
-	columns := l.q.Panels * panel.Lanes
-	l.maximum, l.inverse = make([]float32, heads*columns), make([]float32, heads*columns)
+	queries := heads * l.q.Panels * panel.Lanes
+	l.maximum, l.inverse = make([]float32, queries), make([]float32, queries)
 	s.scratch.Each(l.q.Panels*heads, func(scratch *panel.Scratch, from, to int) {
 		for i := from; i < to; i++ {
 			p, h := i/heads, i%heads
-			group := h / (heads / cfg.NumKeyValueHeads) * dim
-			maximum, inverse := stats(l, h, p, columns)
-			panel.Attend(scratch, head(l.q, p, h, dim), head(l.z, p, h, dim), dim, group, s.keys(layer, l, p),
-				s.sight(layer, l, p), s.scale(), maximum, inverse)
+			s.attention(layer, l, p, h).Attend(scratch, head(l.q, p, h, dim), head(l.z, p, h, dim))
 		}
 	})
 }
 
-func (s *panelStream) scale() float32 {
-	return float32(1 / math.Sqrt(float64(s.engine.Weights.Config.HeadDim)))
+// attention is what the h-th head does for the p-th panel of queries.
+func (s *panelStream) attention(layer int, l *panelLayer, p, h int) panel.Head {
+	cfg := s.engine.Weights.Config
+	from := (h*l.q.Panels + p) * panel.Lanes
+	return panel.Head{Dim: cfg.HeadDim, Group: h / (cfg.NumAttentionHeads / cfg.NumKeyValueHeads) * cfg.HeadDim,
+		Keys: s.keys(layer, l, p), Sight: s.sight(layer, l, p), Scale: float32(1 / math.Sqrt(float64(cfg.HeadDim))),
+		Maximum: l.maximum[from : from+panel.Lanes], Inverse: l.inverse[from : from+panel.Lanes]}
 }
 
 // head are a head's rows of a panel.
 func head(m panel.Matrix, p, h, dim int) []float32 {
 	return m.Panel(p)[h*dim*panel.Lanes : (h+1)*dim*panel.Lanes]
-}
-
-func stats(l *panelLayer, h, p, columns int) (maximum, inverse []float32) {
-	from := h*columns + p*panel.Lanes
-	return l.maximum[from : from+panel.Lanes], l.inverse[from : from+panel.Lanes]
 }
 
 // keys are what the p-th panel of queries may look at: its sequence's own keys, then those moved there.

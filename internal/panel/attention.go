@@ -73,20 +73,28 @@ type attention struct {
 	queries, dz []float32 // of one panel, a column after the other: [Lanes][padded dim]
 }
 
-// Attend is z = V softmax(Kᵀ q / sqrt(dim)) for one head and one panel of queries, in the rows from..from+dim of q and z
-// and group..group+dim of the keys and values. maximum and inverse [Lanes] receive what the gradient needs of the
-// softmax: its largest score and the inverse of its sum.
-func Attend(s *Scratch, q, z []float32, dim, group int, keys []Keys, sight Sight, scale float32, maximum, inverse []float32) {
-	if len(sight.Panels) == 0 { // padding
+// Head is one head's attention for one panel of queries, to keys and values of Dim rows from Group on.
+type Head struct {
+	Dim, Group int
+	Keys       []Keys
+	Sight      Sight
+	Scale      float32 // 1/sqrt(Dim)
+	// Maximum and Inverse [Lanes] are what the gradient needs of the softmax: its largest score and the inverse of its sum.
+	Maximum, Inverse []float32
+}
+
+// Attend is z = V softmax(Scale Kᵀ q), q and z [Dim][Lanes]. It writes Maximum and Inverse.
+func (h Head) Attend(s *Scratch, q, z []float32) {
+	if len(h.Sight.Panels) == 0 { // padding
 		clear(z)
 		return
 	}
-	s.room(len(sight.Panels))
-	s.score(keys, sight, dim, group, q, s.scores, Keys.keys)
-	n := len(sight.Panels) * Lanes
-	softmax(s.scores[:n*Lanes], sight.Bits, scale, maximum, inverse)
-	s.mix(keys, sight, dim, group, s.scores, z, false, Keys.values)
-	scaleRows(z, inverse)
+	s.room(len(h.Sight.Panels))
+	h.score(q, s.scores, Keys.keys)
+	n := len(h.Sight.Panels) * Lanes
+	softmax(s.scores[:n*Lanes], h.Sight.Bits, h.Scale, h.Maximum, h.Inverse)
+	h.mix(s, s.scores, z, Keys.values)
+	scaleRows(z, h.Inverse)
 }
 
 func (k Keys) keys() Matrix   { return k.K }
@@ -110,63 +118,66 @@ func find(keys []Keys, p int) (Keys, int) {
 }
 
 // score is to = Aᵀ b for every visible panel: [panels*Lanes][Lanes].
-func (s *Scratch) score(keys []Keys, sight Sight, dim, group int, b, to []float32, of func(Keys) Matrix) {
-	for i, p := range sight.Panels {
-		k, at := find(keys, p)
-		scores16(dim, &of(k).rows(at, group, group+dim)[0], &b[0], &to[i*Lanes*Lanes])
+func (h Head) score(b, to []float32, of func(Keys) Matrix) {
+	for i, p := range h.Sight.Panels {
+		k, at := find(h.Keys, p)
+		scores16(h.Dim, &of(k).rows(at, h.Group, h.Group+h.Dim)[0], &b[0], &to[i*Lanes*Lanes])
 	}
 }
 
-// mix is to (+)= A b over all visible panels, b [panels*Lanes][Lanes], to [dim][Lanes].
-func (s *Scratch) mix(keys []Keys, sight Sight, dim, group int, b, to []float32, add bool, of func(Keys) Matrix) {
+// mix is to = A b over all visible panels, b [panels*Lanes][Lanes], to [Dim][Lanes].
+func (h Head) mix(s *Scratch, b, to []float32, of func(Keys) Matrix) {
+	panels, add := h.Sight.Panels, false
 	i := 0
-	for i < len(sight.Panels) { // a run of panels of the same Keys
-		k, at := find(keys, sight.Panels[i])
-		m, last := of(k), sight.Panels[i]-at+k.First+k.Size
+	for i < len(panels) { // a run of panels of the same Keys
+		k, at := find(h.Keys, panels[i])
+		m, last := of(k), panels[i]-at+k.First+k.Size
 		s.offsets = s.offsets[:0]
 		begin := i
-		for ; i < len(sight.Panels) && sight.Panels[i] < last; i++ {
-			s.offsets = append(s.offsets, ((sight.Panels[i]-sight.Panels[begin]+at)*m.Rows+group)*Lanes)
+		for ; i < len(panels) && panels[i] < last; i++ {
+			s.offsets = append(s.offsets, ((panels[i]-panels[begin]+at)*m.Rows+h.Group)*Lanes)
 		}
 		r := 0
-		for ; r+16 <= dim; r += 16 {
+		for ; r+16 <= h.Dim; r += 16 {
 			mix16(len(s.offsets), &s.offsets[0], &m.Data[r*Lanes], &b[begin*Lanes*Lanes], Lanes, &to[r*Lanes], Lanes, add)
 		}
-		for ; r < dim; r += 8 {
+		for ; r < h.Dim; r += 8 {
 			mix8(len(s.offsets), &s.offsets[0], &m.Data[r*Lanes], &b[begin*Lanes*Lanes], Lanes, &to[r*Lanes], Lanes, add)
 		}
 		add = true
 	}
 }
 
-// AttendGradient goes back through Attend: given q and the cotangent dz of z it writes dq [dim][Lanes] and adds to dk and
-// dv, which hold the cotangents of the head's keys and values one key after the other, [keys][Padded(dim)]. With p the
-// weights and dp = Vᵀ dz, ds = p (dp - Σ dp p) (FlashAttention, Dao et al. 2022, appendix B.2).
-func AttendGradient(s *Scratch, q, dz []float32, dim, group int, keys []Keys, sight Sight, scale float32,
-	maximum, inverse, dq, dk, dv []float32) {
-	if len(sight.Panels) == 0 {
-		clear(dq)
+// Cotangents are where a head's gradient goes: that of the queries [Dim][Lanes], which is written, and those of the head's
+// keys and values, one key after the other, [keys][Padded(Dim)], which are added to.
+type Cotangents struct{ Q, K, V []float32 }
+
+// Gradient goes back through Attend, given q and the cotangent dz of z. With p the weights and dp = Vᵀ dz,
+// ds = p (dp - Σ dp p) (FlashAttention, Dao et al. 2022, appendix B.2).
+func (h Head) Gradient(s *Scratch, q, dz []float32, to Cotangents) {
+	if len(h.Sight.Panels) == 0 {
+		clear(to.Q)
 		return
 	}
-	s.room(len(sight.Panels))
-	s.score(keys, sight, dim, group, q, s.scores, Keys.keys)
-	s.score(keys, sight, dim, group, dz, s.dp, Keys.values)
-	n := len(sight.Panels) * Lanes * Lanes
-	softmaxGradient(s.scores[:n], s.dp[:n], sight.Bits, scale, maximum, inverse)
-	s.mix(keys, sight, dim, group, s.dp, dq, false, Keys.keys)
-	s.queries, s.dz = turned(s.queries, q, dim), turned(s.dz, dz, dim)
-	wide := Padded(dim)
+	s.room(len(h.Sight.Panels))
+	h.score(q, s.scores, Keys.keys)
+	h.score(dz, s.dp, Keys.values)
+	n := len(h.Sight.Panels) * Lanes * Lanes
+	softmaxGradient(s.scores[:n], s.dp[:n], h.Sight.Bits, h.Scale, h.Maximum, h.Inverse)
+	h.mix(s, s.dp, to.Q, Keys.keys)
+	s.queries, s.dz = turned(s.queries, q, h.Dim), turned(s.dz, dz, h.Dim)
+	wide := Padded(h.Dim)
 	var start [1]int
-	for i, p := range sight.Panels {
+	for i, p := range h.Sight.Panels {
 		for c := 0; c < wide; c += Lanes {
 			at, from := p*Lanes*wide+c, i*Lanes*Lanes
-			mix16(1, &start[0], &s.dp[from], &s.queries[c], wide, &dk[at], wide, true)
-			mix16(1, &start[0], &s.scores[from], &s.dz[c], wide, &dv[at], wide, true)
+			mix16(1, &start[0], &s.dp[from], &s.queries[c], wide, &to.K[at], wide, true)
+			mix16(1, &start[0], &s.scores[from], &s.dz[c], wide, &to.V[at], wide, true)
 		}
 	}
 }
 
-// Padded is the length of a column that holds n elements for AttendGradient.
+// Padded is the length of a column that holds n elements for Head.Gradient.
 func Padded(n int) int { return (n + Lanes - 1) / Lanes * Lanes }
 
 // turned writes the columns of x [dim][Lanes] one after the other into to, filled up with zeros.

@@ -350,13 +350,14 @@ func TestAttend(t *testing.T) {
 
 		var s Scratch
 		got, maximum, inverse := newMatrix(dim, 1), make([]float32, Lanes), make([]float32, Lanes)
-		Attend(&s, q.packed().Data, got.Data, dim, 8, keys, sight, float32(scale), maximum, inverse)
+		head := Head{dim, 8, keys, sight, float32(scale), maximum, inverse}
+		head.Attend(&s, q.packed().Data, got.Data)
 		check(t, fmt.Sprintf("dim %d: z", dim), got, z, 1e-5)
 
 		dq := newMatrix(dim, 1)
 		n := (own + moved) * Lanes * Padded(dim)
 		dk, dv := make([]float32, n), make([]float32, n)
-		AttendGradient(&s, q.packed().Data, dz.packed().Data, dim, 8, keys, sight, float32(scale), maximum, inverse, dq.Data, dk, dv)
+		head.Gradient(&s, q.packed().Data, dz.packed().Data, Cotangents{dq.Data, dk, dv})
 		loss := func() float64 {
 			sum := 0.0
 			for i, row := range plainAttention(q, k, v, dim, scale, sees) {

@@ -231,25 +231,32 @@ func (w *Weight) Multiply(s *Scratch, x Operand, y Matrix, add bool) {
 
 // multiply is Multiply for the tiles from first to end.
 func (w *Weight) multiply(s *Scratch, x Operand, y Matrix, add bool, first, end int) {
-	inPieces(w.In, x.Panels, func(k, n, from, to int) {
+	inPieces(w.In, x.Panels, func(p piece) {
+		p.add = p.add || add
 		for t := first; t < end; t++ {
-			next, r := min(t+1, end-1), t*tileRows
+			next := min(t+1, end-1)
 			if x.halves != nil {
-				multiplyHalves(s, w.halfTile(t, k, n), w.halfTile(next, k, n), n, x, k, y, r, from, to, add || k > 0)
+				p.multiplyHalves(s, w.halfTile(t, p.k, p.n), w.halfTile(next, p.k, p.n), x, y, t*tileRows)
 			} else {
-				multiplyTile(s, w.tile(s, t, k, n), w.nextTile(next, k, n), n, x, k, y, r, from, to, add || k > 0)
+				p.multiplyTile(s, w.tile(s, t, p.k, p.n), w.nextTile(next, p.k, p.n), x, y, t*tileRows)
 			}
 		}
 	})
 }
 
-// inPieces walks through a contraction of depth over panels in pieces that stay in the cache: rows k..k+n of panels
-// from..to.
-func inPieces(depth, panels int, visit func(k, n, from, to int)) {
+// piece is a part of a product that stays in the cache: rows k..k+n of the operand's panels from..to. With add its outcome
+// is added to what there is.
+type piece struct {
+	k, n, from, to int
+	add            bool
+}
+
+// inPieces walks through a contraction of depth over panels. All pieces but the first of a panel are to be added.
+func inPieces(depth, panels int, visit func(piece)) {
 	deep := stretch(depth)
 	for from := 0; from < panels; from += widest {
 		for k := 0; k < depth; k += deep {
-			visit(k, min(deep, depth-k), from, min(from+widest, panels))
+			visit(piece{k, min(deep, depth-k), from, min(from+widest, panels), k > 0})
 		}
 	}
 }
@@ -266,12 +273,13 @@ func (w *Weight) MultiplyTransposed(s *Scratch, y Operand, x Matrix, add bool) {
 
 // multiplyTransposed is MultiplyTransposed for the tiles of the transpose from first to end.
 func (w *Weight) multiplyTransposed(s *Scratch, y Operand, x Matrix, add bool, first, end int) {
-	inPieces(w.Out, x.Panels, func(k, n, from, to int) {
+	inPieces(w.Out, x.Panels, func(p piece) {
+		p.add = p.add || add
 		for i := first * tileRows; i < min(end*tileRows, w.In); i += tileRows {
 			if y.halves != nil {
-				multiplyHalves(s, w.turnedHalf(s, i, k, n), nil, n, y, k, x, i, from, to, add || k > 0)
+				p.multiplyHalves(s, w.turnedHalf(s, i, p.k, p.n), nil, y, x, i)
 			} else {
-				multiplyTile(s, w.turned(s, i, k, n), nil, n, y, k, x, i, from, to, add || k > 0)
+				p.multiplyTile(s, w.turned(s, i, p.k, p.n), nil, y, x, i)
 			}
 		}
 	})
@@ -295,35 +303,34 @@ func soon[T float32 | uint16](tile, next []T, first bool) *T {
 	return &tile[0]
 }
 
-// multiplyTile multiplies a tile [n][8] with rows k..k+n of x into rows r..r+8 of y, for panels from..to.
-func multiplyTile(s *Scratch, tile, next []float32, n int, x Operand, k int, y Matrix, r, from, to int, add bool) {
+// multiplyTile multiplies a tile [n][8] with the piece of x into rows r..r+8 of y. next is the tile to be asked for meanwhile.
+func (p piece) multiplyTile(s *Scratch, tile, next []float32, x Operand, y Matrix, r int) {
 	whole := r+tileRows <= y.Rows
-	p := from
-	for ; whole && p+1 < to; p += 2 {
-		x0, x1 := (p*x.Rows+k)*Lanes, ((p+1)*x.Rows+k)*Lanes
-		y0, y1 := (p*y.Rows+r)*Lanes, ((p+1)*y.Rows+r)*Lanes
-		gemm8x2(n, &tile[0], &x.Data[x0], &x.Data[x1], &y.Data[y0], &y.Data[y1], add, soon(tile, next, p == from))
+	i := p.from
+	for ; whole && i+1 < p.to; i += 2 {
+		x0, x1 := (i*x.Rows+p.k)*Lanes, ((i+1)*x.Rows+p.k)*Lanes
+		y0, y1 := (i*y.Rows+r)*Lanes, ((i+1)*y.Rows+r)*Lanes
+		gemm8x2(p.n, &tile[0], &x.Data[x0], &x.Data[x1], &y.Data[y0], &y.Data[y1], p.add, soon(tile, next, i == p.from))
 	}
-	for ; p < to; p++ {
-		at := &x.Data[(p*x.Rows+k)*Lanes]
-		s.part(y, p, r, func(c *float32) { gemm8x1(n, &tile[0], at, c, add) })
+	for ; i < p.to; i++ {
+		at := &x.Data[(i*x.Rows+p.k)*Lanes]
+		s.part(y, i, r, func(c *float32) { gemm8x1(p.n, &tile[0], at, c, p.add) })
 	}
 }
 
 // multiplyHalves is multiplyTile in bfloat16: a tile [n/2][8][2].
-func multiplyHalves(s *Scratch, tile, next []uint16, n int, x Operand, k int, y Matrix, r, from, to int, add bool) {
+func (p piece) multiplyHalves(s *Scratch, tile, next []uint16, x Operand, y Matrix, r int) {
 	whole := r+tileRows <= y.Rows
-	n, k = pairs(n), k/2
-	rows := pairs(x.Rows)
-	p := from
-	for ; whole && p+1 < to; p += 2 {
-		x0, x1 := (p*rows+k)*Lanes*2, ((p+1)*rows+k)*Lanes*2
-		y0, y1 := (p*y.Rows+r)*Lanes, ((p+1)*y.Rows+r)*Lanes
-		half8x2(n, &tile[0], &x.halves[x0], &x.halves[x1], &y.Data[y0], &y.Data[y1], add, soon(tile, next, p == from))
+	n, k, rows := pairs(p.n), p.k/2, pairs(x.Rows)
+	i := p.from
+	for ; whole && i+1 < p.to; i += 2 {
+		x0, x1 := (i*rows+k)*Lanes*2, ((i+1)*rows+k)*Lanes*2
+		y0, y1 := (i*y.Rows+r)*Lanes, ((i+1)*y.Rows+r)*Lanes
+		half8x2(n, &tile[0], &x.halves[x0], &x.halves[x1], &y.Data[y0], &y.Data[y1], p.add, soon(tile, next, i == p.from))
 	}
-	for ; p < to; p++ {
-		at := &x.halves[(p*rows+k)*Lanes*2]
-		s.part(y, p, r, func(c *float32) { half8x1(n, &tile[0], at, c, add) })
+	for ; i < p.to; i++ {
+		at := &x.halves[(i*rows+k)*Lanes*2]
+		s.part(y, i, r, func(c *float32) { half8x1(n, &tile[0], at, c, p.add) })
 	}
 }
 
