@@ -1,0 +1,59 @@
+package transplant
+
+import (
+	"fmt"
+	"slices"
+
+	"gotransplant/llama"
+)
+
+// Capture reads states of a case's chooser while the arguer's keys and values are moved in; o.Source are positions of the
+// chooser's prompt. As in the plain method all of them are computed, also those for whose keys and values the arguer's
+// stand: there k and v are the chooser's own, which nobody sees in a transplanted layer.
+func (m *Method) Capture(c Case, o *llama.Capture) error {
+	if err := c.Check(); err != nil {
+		return err
+	}
+	lastMoved, _ := m.span()
+	p := &pair{Method: m, lastMoved: lastMoved}
+	defer p.close()
+	if err := p.beginCapture(c, o); err != nil {
+		return err
+	}
+	for layer := range o.Depth(m.layers()) {
+		states, err := p.argue(layer)
+		if err != nil {
+			return fmt.Errorf("arguer: %w", err)
+		}
+		if _, err := p.chooser.Forward(layer, states, false); err != nil {
+			return fmt.Errorf("chooser: %w", err)
+		}
+	}
+	if !slices.Contains(o.Sites, llama.SiteLogits) {
+		return nil
+	}
+	return p.chooser.CaptureLogits()
+}
+
+// beginCapture embeds both streams.
+func (p *pair) beginCapture(c Case, o *llama.Capture) (err error) {
+	chooser := packChooser(c, false)
+	options := llama.StreamOptions{Name: ChooserName, Overlay: p.Chooser.layers(), Attention: p.Attention, Capture: o}
+	length := roundUp(len(chooser.token))
+	if p.lastMoved >= 0 {
+		arguer := packArguer(c)
+		width := roundUp(len(arguer.token))
+		export, insertion := moves([]row{arguer}, width, roundUp(len(arguer.source)))
+		insertion.Replaced = padReplaced([]row{chooser}, length)
+		options.Insertion = &insertion
+		p.arguer, err = p.Engine.NewStream(pad([]row{arguer}, width).Sequences,
+			llama.StreamOptions{Name: ArguerName, Overlay: p.Arguer.layers(), Attention: p.Attention, Export: &export})
+		if err != nil {
+			return fmt.Errorf("arguer: %w", err)
+		}
+	}
+	if p.chooser, err = p.Engine.NewStream(pad([]row{chooser}, length).Sequences, options); err != nil {
+		return fmt.Errorf("chooser: %w", err)
+	}
+	return nil
+}
