@@ -48,12 +48,14 @@ func bind(o *options) []program.Group {
 	in, what, out := program.NewGroup("Input"), program.NewGroup("States"), program.NewGroup("Output")
 	f := in.Flags
 	take(f, common, "model")
-	f.StringVar(&o.Adapter, "adapter", o.Adapter, "PEFT `directory` of a LoRA adapter that the model reads with")
+	f.StringVar(&o.Adapter, "adapter", o.Adapter, "PEFT `directory` of an adapter that the model reads with")
 	f.StringVar(&o.Text, "text", o.Text, "`file` of texts, one a line (-: standard input)")
 	f.StringVar(&o.JSONL, "jsonl", o.JSONL, `JSONL `+"`file`"+` of "text" or "segments" [{"text", "name"}], with "id" and "label" (-: standard input)`)
 	take(f, common, "data")
 	f.StringVar(&o.Prompt, "prompt", o.Prompt, "`prompt` made of a row of --data: arguer-correct, arguer-incorrect, chooser")
 	take(f, common, "argue-template", "choose-template", "mask-choice")
+	f.BoolVar(&o.Transplant, "transplant", o.Transplant, "move the arguer's keys and values into the chooser's prompt; --adapter is the chooser's")
+	take(f, common, "arguer-adapter", "transplant-layers")
 	f.StringVar(&o.Specials, "specials", o.Specials, "what special tokens' names in --text and --jsonl are, a `choice`: tokens, text")
 	take(f, common, "max-tokens", "skip-long")
 	f = what.Flags
@@ -139,7 +141,7 @@ func parse(args []string, stdout io.Writer) (o options, err error) {
 
 // misplaced refuses flags that another kind of input than the one given needs.
 func misplaced(o options, flags *pflag.FlagSet) error {
-	ofRows, ofTexts := []string{"prompt", "argue-template", "choose-template", "mask-choice"}, []string{"specials"}
+	ofRows, ofTexts := []string{"prompt", "argue-template", "choose-template", "mask-choice", "transplant"}, []string{"specials"}
 	wrong, right := ofTexts, "--text and --jsonl"
 	if o.Text != "" || o.JSONL != "" {
 		wrong, right = ofRows, "--data"

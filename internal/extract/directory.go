@@ -24,6 +24,7 @@ type Config struct {
 	Input    string            `json:"input_sha256"`
 	Model    string            `json:"model_sha256"`   // of the names and sizes of its files and the beginning of each
 	Adapter  string            `json:"adapter_sha256"` // the same; "" without one
+	Arguer   string            `json:"arguer_sha256"`  // the same
 	Prompts  string            `json:"templates_sha256"`
 	Go       string            `json:"go"`
 	Revision string            `json:"revision"`
@@ -51,13 +52,21 @@ func (x *Extraction) Fill(c *Config, p *Plan) (err error) {
 	if c.Model, err = x.modelPrint(); err != nil {
 		return err
 	}
-	if x.options.Adapter != "" {
-		if c.Adapter, err = fingerprint(os.DirFS(x.options.Adapter), "."); err != nil {
-			return err
-		}
+	if c.Adapter, err = adapterPrint(x.options.Adapter); err != nil {
+		return err
+	}
+	if c.Arguer, err = adapterPrint(x.options.ArguerAdapter); err != nil {
+		return err
 	}
 	c.Prompts, err = x.promptPrint()
 	return err
+}
+
+func adapterPrint(dir string) (string, error) {
+	if dir == "" {
+		return "", nil
+	}
+	return fingerprint(os.DirFS(dir), ".")
 }
 
 func (x *Extraction) modelPrint() (string, error) {
@@ -135,7 +144,7 @@ func (x *Extraction) Create(dir string, c Config) (*states.Writer, error) {
 func (x *Extraction) Resume(dir string, old, c Config) (*states.Writer, error) {
 	for _, d := range []struct{ what, old, now string }{
 		{"the input", old.Input, c.Input}, {"the model's files", old.Model, c.Model},
-		{"the adapter's files", old.Adapter, c.Adapter}, {"the templates", old.Prompts, c.Prompts},
+		{"the adapter's files", old.Adapter, c.Adapter}, {"the arguer's adapter's files", old.Arguer, c.Arguer}, {"the templates", old.Prompts, c.Prompts},
 	} {
 		if d.old != d.now {
 			return nil, fmt.Errorf("--resume %s: %s changed since the extraction began (sha256 %s, now %s): restore them, or begin a new one",

@@ -35,7 +35,7 @@ func Open(o Options, stdin io.Reader) (x *Extraction, err error) {
 		return nil, err
 	}
 	x = &Extraction{options: o, tensor: make(map[key]int)}
-	if x.reading, err = setup.OpenReading(o.Settings, o.Adapter); err != nil {
+	if x.reading, err = setup.OpenReading(o.Settings, o.Adapter, o.Transplant); err != nil {
 		return nil, err
 	}
 	x.sites, err = parseSites(o.Sites)
@@ -83,6 +83,13 @@ func (x *Extraction) Describe() string {
 	}
 	if x.options.Adapter != "" {
 		name += " with " + x.options.Adapter
+	}
+	if x.options.Transplant {
+		name += ", states of the arguer"
+		if x.options.ArguerAdapter != "" {
+			name += " with " + x.options.ArguerAdapter
+		}
+		name += " moved in"
 	}
 	c := x.reading.Config
 	return fmt.Sprintf("model    %s: %d layers, hidden %d, %d heads (%d for keys and values), vocabulary %d; compute %s, residual %s, backend %s on %s\n",

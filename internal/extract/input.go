@@ -15,9 +15,18 @@ import (
 type item struct {
 	data.Text
 	tokens   data.Tokens
-	bytes    []data.Span // of each token in the whole text
-	specials int         // special tokens' texts that stand in it
-	vectors  []data.Span // tokens of each vector to store; nil where the text is too long
+	bytes    []data.Span      // of each token in the whole text
+	specials int              // special tokens' texts that stand in it
+	vectors  []data.Span      // tokens of each vector to store; nil where the text is too long
+	moving   *transplant.Case // what the chooser's prompt, which the text is, gets from the arguer; nil: nothing
+}
+
+// length is that of the longest prompt that is computed for the item, in tokens.
+func (it item) length() int {
+	if it.moving != nil {
+		return it.moving.Longest()
+	}
+	return len(it.tokens.IDs)
 }
 
 // input is a file of texts that can be read more than once.
@@ -90,10 +99,9 @@ func (in *input) items(copy io.Writer) iter.Seq2[item, error] {
 			return
 		}
 		defer f.Close()
-		for text, err := range in.texts(io.TeeReader(f, copy)) {
-			var it item
+		for it, err := range in.texts(io.TeeReader(f, copy)) {
 			if err == nil {
-				it, err = in.encode(text)
+				err = in.encode(&it)
 			}
 			if !yield(it, err) {
 				return
@@ -102,27 +110,45 @@ func (in *input) items(copy io.Writer) iter.Seq2[item, error] {
 	}
 }
 
-// texts are those of the file.
-func (in *input) texts(r io.Reader) iter.Seq2[data.Text, error] {
-	switch {
-	case in.options.Text != "":
-		return data.ScanLines(r, in.name)
-	case in.options.JSONL != "":
-		return data.ScanJSONL(r, in.name)
+// texts are those of the file, not encoded yet.
+func (in *input) texts(r io.Reader) iter.Seq2[item, error] {
+	texts := data.ScanJSONL(r, in.name)
+	if in.options.Text != "" {
+		texts = data.ScanLines(r, in.name)
 	}
-	return func(yield func(data.Text, error) bool) {
-		n := 0
-		for row, err := range data.ScanCSV(r, in.name) {
-			n++
-			var text data.Text
-			if err == nil {
-				if text, err = in.render(n, row); err != nil {
-					err = fmt.Errorf("%s: %w", in.name, err)
-				}
-			}
-			if !yield(text, err) {
+	return func(yield func(item, error) bool) {
+		if in.rows() {
+			in.scanRows(r, yield)
+			return
+		}
+		for text, err := range texts {
+			if !yield(item{Text: text}, err) {
 				return
 			}
+		}
+	}
+}
+
+// rows says whether the input is a data set.
+func (in *input) rows() bool { return in.options.Text == "" && in.options.JSONL == "" }
+
+func (in *input) scanRows(r io.Reader, yield func(item, error) bool) {
+	n := 0
+	for row, err := range data.ScanCSV(r, in.name) {
+		n++
+		var it item
+		if err == nil {
+			if it.Text, err = in.render(n, row); err == nil && in.options.Transplant {
+				var c transplant.Case
+				c, _, err = in.reader.Case(n, row, row)
+				it.moving = &c
+			}
+			if err != nil {
+				err = fmt.Errorf("%s: %w", in.name, err)
+			}
+		}
+		if !yield(it, err) {
+			return
 		}
 	}
 }
@@ -148,31 +174,30 @@ func (in *input) render(n int, row data.Row) (t data.Text, err error) {
 	return t, err
 }
 
-// encode tokenizes a text and finds the positions in it.
-func (in *input) encode(t data.Text) (it item, err error) {
-	it.Text = t
-	rows := in.options.Text == "" && in.options.JSONL == ""
+// encode tokenizes an item's text and finds the positions in it.
+func (in *input) encode(it *item) (err error) {
+	t := it.Text
 	for i := range t.Prompt {
 		s := &t.Prompt[i]
-		if !rows && in.options.Specials == AsText {
+		if !in.rows() && in.options.Specials == AsText {
 			s.Ordinary = []data.Span{{End: len(s.Text)}}
 		}
-		if !rows {
+		if !in.rows() {
 			it.specials += in.encoder.CountSpecials(s.Text)
 		}
 	}
 	it.tokens, it.bytes = data.EncodeSpans(t.Prompt, in.encoder)
-	if rows {
+	if in.rows() {
 		it.specials = it.tokens.SpecialsInData
 	}
-	switch n := len(it.tokens.IDs); {
-	case n == 0:
-		return it, fmt.Errorf("%s:%d: the text has no tokens", in.name, t.Line)
-	case n > in.limit:
-		return it, nil
+	switch {
+	case len(it.tokens.IDs) == 0:
+		return fmt.Errorf("%s:%d: the text has no tokens", in.name, t.Line)
+	case it.length() > in.limit:
+		return nil
 	}
 	if it.vectors, err = vectors(in.picks, len(it.tokens.IDs), it.tokens.Spans); err != nil {
 		err = fmt.Errorf("%s:%d: --positions %s: %w", in.name, t.Line, in.options.Positions, err)
 	}
-	return it, err
+	return err
 }

@@ -50,15 +50,22 @@ func (x *Extraction) PlanMemory(p *Plan, c setup.Capacity) error {
 func (x *Extraction) sweep(p *Plan) (int64, error) {
 	engine, config := x.reading.Engine, x.reading.Config
 	source, _ := sources(p.longest.vectors)
-	o := x.stream(source, func(llama.State) error { return nil })
-	seq := x.sequence(p.longest.tokens.IDs)
 	if !engine.Panels() {
-		rehearsing, books := engine.Rehearse()
-		err := rehearsing.Capture(seq, o)
+		m := *x.reading.Method
+		var books *llama.Rehearsal
+		m.Engine, books = engine.Rehearse()
+		err := x.capture(&m, p.longest, x.chosen(source, func(llama.State) error { return nil }))
 		return books.Peak().Bytes(), err
 	}
-	n := engine.PanelNeeds(1, seq.Length, 0, 0)
-	held := n.Tables + n.Kept + n.Forward
+	movedIn := 0
+	var arguer int64
+	if c := p.longest.moving; c != nil {
+		movedIn = c.Spans[0].End - c.Spans[0].Start + c.Spans[1].End - c.Spans[1].Start
+		n := engine.PanelNeeds(1, len(c.Argue[0].IDs)+len(c.Argue[1].IDs), 0, movedIn)
+		arguer = n.Tables + n.Kept + n.Forward + n.Moved
+	}
+	n := engine.PanelNeeds(1, len(p.longest.tokens.IDs), movedIn, 0)
+	held := n.Tables + n.Kept + n.Forward + n.Rotated + arguer
 	for _, info := range x.sites {
 		values, size := int64(len(source)), int64(4)
 		if info.Residual {

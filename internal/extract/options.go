@@ -38,6 +38,7 @@ type Options struct {
 	Text       string // file of texts, a line each, or Stdin; "": none
 	JSONL      string // JSONL file, or Stdin; "": none; neither: the data set
 	Prompt     string // which of a data set's row
+	Transplant bool   // the chooser reads with the arguer's states moved in; Settings name the arguer's adapter and the layers
 	Specials   string // AsTokens or AsText
 	Sites      string
 	Layers     string
@@ -72,6 +73,11 @@ func (o Options) Validate() error {
 		return errors.New("--text, --jsonl and --data: give one of them")
 	case !slices.Contains([]string{ArguerCorrect, ArguerIncorrect, Chooser}, o.Prompt):
 		return fmt.Errorf("--prompt %s: there are %s, %s and %s", o.Prompt, ArguerCorrect, ArguerIncorrect, Chooser)
+	case o.Transplant && (o.Text != "" || o.JSONL != "" || o.Prompt != Chooser):
+		return fmt.Errorf("--transplant moves the arguer's states into the chooser's prompt of a row: it needs --prompt %s, and neither "+
+			"--text nor --jsonl", Chooser)
+	case !o.Transplant && (o.ArguerAdapter != "" || o.TransplantLayers != setup.Defaults().TransplantLayers):
+		return errors.New("--arguer-adapter and --transplant-layers say how states are moved: give --transplant too, or leave them out")
 	case o.Specials != AsTokens && o.Specials != AsText:
 		return fmt.Errorf("--specials %s: there are %s and %s", o.Specials, AsTokens, AsText)
 	case !slices.Contains(states.Formats(), o.Format):

@@ -109,8 +109,8 @@ func (p *Plan) count(it item) {
 	p.Rows++
 	p.Layout.Rows++
 	p.Layout.Vectors += int64(len(it.vectors))
-	n := len(it.tokens.IDs)
-	p.Tokens += int64(n)
+	n := it.length()
+	p.Tokens += int64(len(it.tokens.IDs))
 	p.most = max(p.most, len(it.vectors))
 	if n > p.Longest || n == p.Longest && len(it.vectors) > len(p.longest.vectors) {
 		p.Longest, p.longest = n, it
@@ -165,7 +165,7 @@ func (x *Extraction) writeSkipped(dir string) error {
 				ID     string `json:"id"`
 				Line   int    `json:"line"`
 				Tokens int    `json:"tokens"`
-			}{it.ID, it.Line, len(it.tokens.IDs)}
+			}{it.ID, it.Line, it.length()}
 			var text bytes.Buffer
 			e := json.NewEncoder(&text)
 			e.SetEscapeHTML(false)

@@ -6,6 +6,7 @@ import (
 	"gotransplant/data"
 	"gotransplant/internal/states"
 	"gotransplant/llama"
+	"gotransplant/transplant"
 )
 
 // read runs a text through the model and writes its states to buffers, one a tensor of the layout, whose memory is used
@@ -17,16 +18,25 @@ func (x *Extraction) read(it item, l states.Layout, buffers [][]byte) ([][]byte,
 		one := states.Layout{Tensors: []states.Tensor{t}}
 		g.out[i] = slices.Grow(buffers[i][:0], int(one.RowBytes(len(ranges))))[:one.RowBytes(len(ranges))]
 	}
-	return g.out, x.reading.Engine.Capture(x.sequence(it.tokens.IDs), x.stream(source, g.take))
+	return g.out, x.capture(x.reading.Method, it, x.chosen(source, g.take))
 }
 
-// stream are the options of the stream that reads a text.
-func (x *Extraction) stream(source []int32, take func(llama.State) error) llama.StreamOptions {
+// chosen are the states to read.
+func (x *Extraction) chosen(source []int32, take func(llama.State) error) *llama.Capture {
 	c := &llama.Capture{Layers: x.layers, Source: source, Take: take}
 	for _, info := range x.sites {
 		c.Sites = append(c.Sites, info.Site)
 	}
-	return llama.StreamOptions{Name: "extract", Overlay: x.reading.Role.Overlay(), Attention: llama.Attention(x.options.Attention), Capture: c}
+	return c
+}
+
+// capture reads them, with m's engine: of a text alone, or of the chooser with the arguer's states moved in.
+func (x *Extraction) capture(m *transplant.Method, it item, c *llama.Capture) error {
+	if it.moving != nil {
+		return m.Capture(*it.moving, c)
+	}
+	return m.Engine.Capture(x.sequence(it.tokens.IDs), llama.StreamOptions{Name: "extract", Overlay: x.reading.Role.Overlay(),
+		Attention: llama.Attention(x.options.Attention), Capture: c})
 }
 
 // sequence is a text by itself. Graphs are built for every length, so there it is padded to a step of an eighth at most;

@@ -415,6 +415,11 @@ func TestOptionsRefuse(t *testing.T) {
 		{"shard rows", func(o *Options) { o.ShardRows = 0 }, "--shard-rows 0"},
 		{"shard bytes", func(o *Options) { o.ShardBytes = 0 }, "--shard-bytes 0"},
 		{"no such adapter", func(o *Options) { o.Adapter = "no/such" }, "no/such"},
+		{"no such arguer", func(o *Options) { o.Transplant, o.ArguerAdapter = true, "no/such" }, "no/such"},
+		{"transplant into a text", func(o *Options) { o.Transplant, o.Text = true, "a" }, "--transplant moves"},
+		{"transplant into the arguer", func(o *Options) { o.Transplant, o.Prompt = true, ArguerCorrect }, "--transplant moves"},
+		{"transplanted layers", func(o *Options) { o.Transplant, o.TransplantLayers = true, "7" }, "--transplant-layers 7"},
+		{"an arguer for nothing", func(o *Options) { o.ArguerAdapter = "a" }, "give --transplant too"},
 		{"no such model", func(o *Options) { o.Model = "no/such" }, "no/such"},
 	} {
 		if _, err := Open(small(c.change), nil); err == nil || !strings.Contains(err.Error(), c.want) {

@@ -15,42 +15,62 @@ import (
 	"github.com/gomlx/compute"
 )
 
-// Reading is a model that reads texts, with one adapter or none: what is needed for work on states rather than on the
-// method. OpenReading is cheap; Load then reads the weights.
+// Reading is a model that reads texts, with one adapter or none, or the chooser's prompts of rows with the arguer's states
+// moved in: what is needed for work on states rather than on the method. OpenReading is cheap; Load then reads the weights.
 type Reading struct {
 	*Base
-	Engine  *llama.Engine    // after Load
-	Role    *transplant.Role // after Load; nil: the bare base
-	adapter *lora.Adapter
+	Engine *llama.Engine      // after Load
+	Role   *transplant.Role   // after Load; nil: the bare base
+	Method *transplant.Method // after Load; Role is its chooser
+
+	adapter, arguer *lora.Adapter
+	layers          []bool // transplanted
 }
 
-// OpenReading opens what the settings name and the adapter in a directory, "" for none. The weights are not read yet.
-func OpenReading(s Settings, adapter string) (*Reading, error) {
+// OpenReading opens what the settings name and the adapter in a directory, "" for none; with transplant the adapter is the
+// chooser's, and the settings name the arguer's and the layers. The weights are not read yet.
+func OpenReading(s Settings, adapter string, transplant bool) (*Reading, error) {
 	base, err := OpenBase(s, "")
 	if err != nil {
 		return nil, err
 	}
 	r := &Reading{Base: base}
-	if adapter == "" {
-		return r, nil
+	if adapter != "" {
+		r.adapter, err = lora.Open(adapter, r.Config)
 	}
-	if r.adapter, err = lora.Open(adapter, r.Config); err != nil {
+	if transplant && err == nil {
+		if s.ArguerAdapter != "" {
+			r.arguer, err = lora.Open(s.ArguerAdapter, r.Config)
+		}
+		if err == nil {
+			r.layers, err = s.layers(r.Config.NumHiddenLayers)
+		}
+	}
+	if err != nil {
 		r.Close()
 		return nil, err
 	}
+	r.NoTransplant = !transplant
 	return r, nil
 }
 
-// Load puts the weights and the adapter on the backend's device, resolves Kernels, and closes the files.
+// Load puts the weights and the adapters on the backend's device, resolves Kernels, and closes the files.
 func (r *Reading) Load(backend compute.Backend) error {
 	defer r.Close()
 	m, err := r.load(backend)
 	if err != nil {
 		return err
 	}
-	r.Engine, r.Kernels = m.Engine, m.Kernels()
+	r.Engine, r.Kernels, r.Method = m.Engine, m.Kernels(), m
+	m.NoTransplant, m.Layers = r.NoTransplant, r.layers
 	if r.adapter != nil {
-		r.Role, err = transplant.NewRole(r.Engine, r.adapter)
+		if r.Role, err = transplant.NewRole(r.Engine, r.adapter); err != nil {
+			return err
+		}
+		m.Chooser = r.Role
+	}
+	if r.arguer != nil {
+		m.Arguer, err = transplant.NewRole(r.Engine, r.arguer)
 	}
 	return err
 }
