@@ -380,6 +380,8 @@ func TestPlanRefuses(t *testing.T) {
 		{"empty segment", func(o *Options) {
 			o.JSONL, o.Positions = write(t, `{"segments":[{"text":"a"},{"text":"","name":"x"}]}`), "mean:x"
 		}, []string{`segment "x" has no tokens`}},
+		{"long arguer", func(o *Options) { o.Transplant, o.ArgueTemplate = true, write(t, long+"{{span .Argument}}") },
+			[]string{"1280 of 1280 texts have more than 256 tokens"}},
 		{"outside", func(o *Options) { o.Text, o.Positions = write(t, "Kim\nKim has 19 nuts.\n"), "-5" }, []string{":1: ", "position -5 of"}},
 	} {
 		x, err := Open(small(c.change), nil)

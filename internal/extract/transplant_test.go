@@ -74,6 +74,37 @@ func TestTransplantIsTheReference(t *testing.T) {
 	}
 }
 
+// TestTransplantLayers: in a layer that is not transplanted the stream is that of the chooser alone; the logits are not.
+func TestTransplantLayers(t *testing.T) {
+	read := func(moved bool, layers, name string) []float64 {
+		o := transplanted("auto")
+		o.Sites, o.Positions = "resid_post,logits", "last"
+		if o.Transplant, o.TransplantLayers = moved, layers; !moved {
+			o.ArguerAdapter = ""
+		}
+		s, rows := extracted(t, o)
+		x, err := s.Float64s(rows[0], name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return x
+	}
+	off := func(a, b []float64) (largest float64) {
+		for i, v := range a {
+			largest = max(largest, math.Abs(v-b[i]))
+		}
+		return largest
+	}
+	if d := off(read(true, "1", "resid_post.0"), read(false, "all", "resid_post.0")); d > 1e-5 {
+		t.Errorf("layer 1 transplanted: layer 0 is %g from the chooser alone", d)
+	}
+	for _, layers := range []string{"0", "all"} {
+		if d := off(read(true, "1", "logits"), read(true, layers, "logits")); d < 1e-3 {
+			t.Errorf("layers 1 and %s transplanted: logits are %g apart", layers, d)
+		}
+	}
+}
+
 // logSum is the logarithm of the sum of the exponentials.
 func logSum(x []float64) float64 {
 	sum := 0.0
