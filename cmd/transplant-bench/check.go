@@ -192,23 +192,35 @@ func tokenTensors(cases []transplant.Case, labels [2]int32) ([]safetensors.Tenso
 
 // generated are the tokens with which the base continues the chooser's prompts, as many as the context has room for.
 func (o options) generated(session *setup.Session) (t safetensors.Tensor, err error) {
-	prompts := (&benchmark{session: session}).prompts()
 	n := min(o.newTokens, session.Config.MaxPositionEmbeddings-o.lengths.chooser)
-	d, tokens, err := begin(session.Method.Engine, prompts)
+	ids, err := continuation(session, n)
 	if err != nil {
 		return t, err
 	}
+	values := make([]float32, len(ids))
+	for i, id := range ids {
+		values[i] = float32(id)
+	}
+	return safetensors.FromFloat32s("tokens.generated", safetensors.F32, []int{len(session.Cases), n}, values)
+}
+
+// continuation are the n tokens with which the base continues each of the chooser's prompts, row after row.
+func continuation(session *setup.Session, n int) ([]int32, error) {
+	d, tokens, err := begin(session.Method.Engine, (&benchmark{session: session}).prompts())
+	if err != nil {
+		return nil, err
+	}
 	defer d.Close()
-	values := make([]float32, len(prompts)*n)
+	ids := make([]int32, len(tokens)*n)
 	for i := range n {
 		if i > 0 {
 			if err := next(d, tokens); err != nil {
-				return t, err
+				return nil, err
 			}
 		}
 		for row, id := range tokens {
-			values[row*n+i] = float32(id)
+			ids[row*n+i] = id
 		}
 	}
-	return safetensors.FromFloat32s("tokens.generated", safetensors.F32, []int{len(prompts), n}, values)
+	return ids, nil
 }

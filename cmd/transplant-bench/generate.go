@@ -129,24 +129,26 @@ func (r *report) generation(g generation) {
 		float64(g.PeakHostBytes)/1e9)
 }
 
-// peerGeneration prints a figure of PyTorch's.
+// peerGeneration prints a figure of PyTorch's or of the C program's.
 func (r *report) peerGeneration(p peerFigure) {
-	how := "on the device"
+	how, built := "on the device", "torch "+p.Torch
 	if p.Threads > 0 {
 		how = fmt.Sprintf("%d threads", p.Threads)
 	}
-	r.printf("peer     %s, %s (torch %s) in %s on %s, %s: %d rows of %d tokens, %d new ones: %.4g s a token (%s s in all), "+
-		"%.4g tokens/s; prompts %.4g tokens/s\n", p.Part, p.Implementation, p.Torch, p.DType, p.Device, how, p.Rows,
-		p.PromptTokens, p.NewTokens, p.SecondsPerToken, seconds(p.DecodeTrials), p.DecodeTokensPerSecond, p.PrefillTokensPerSecond)
+	if p.Implementation == plainC {
+		how, built = "one row at a time on one core", p.Compiler+", "+p.CompilerFlags
+	}
+	r.printf("peer     %s, %s (%s) in %s on %s, %s: %d rows of %d tokens, %d new ones: %.4g s a token (%s s in all), "+
+		"%.4g tokens/s; prompts %.4g tokens/s\n", p.Part, p.Implementation, built, p.DType, p.Device, how, p.Rows, p.PromptTokens, p.NewTokens, p.SecondsPerToken, seconds(p.DecodeTrials), p.DecodeTokensPerSecond, p.PrefillTokensPerSecond)
 }
 
 // generationRatios compares tokens a second.
 func (r *report) generationRatios(g generation, p peerFigure) {
 	decode, prefill := g.DecodeTokensPerSecond/p.DecodeTokensPerSecond, g.PrefillTokensPerSecond/p.PrefillTokensPerSecond
 	if r.asJSON {
-		r.line(map[string]any{"part": "ratio", "of": g.Part, "dtype": g.DType, "peer_dtype": p.DType, "ratio": decode,
+		r.line(map[string]any{"part": "ratio", "of": g.Part, "peer": p.name(), "dtype": g.DType, "peer_dtype": p.DType, "ratio": decode,
 			"prefill_ratio": prefill, "shape": g.Shape, "commit": g.Commit})
 		return
 	}
-	r.printf("  ratio         %.2f times the tokens/s of PyTorch in %s; in prompts %.2f times\n", decode, p.DType, prefill)
+	r.printf("  ratio         %.2f times the tokens/s of %s in %s; in prompts %.2f times\n", decode, p.name(), p.DType, prefill)
 }

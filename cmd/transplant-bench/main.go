@@ -1,5 +1,5 @@
 // Transplant-bench measures training, evaluation and generation on made weights and rows of given lengths, shows where
-// the time goes, and measures the same in PyTorch.
+// the time goes, and measures the same in PyTorch, and generation in plain C.
 package main
 
 import (
@@ -19,6 +19,7 @@ training steps or evaluations of them, or continues them, and prints speed, wher
 device's limit it was. The lengths are those of the published data set unless told otherwise.
 
   transplant-bench --shape 42m --peer
+  transplant-bench --shape stories260k --part generate --rows 1 --peer-c cc
   transplant-bench --shape 7b --backend xla:cuda --dtype bfloat16 --rows 16 --micro-batch 8 --json
   transplant-bench --shape 7b --backend xla:cuda --dtype bfloat16 --rows 16 --device-memory 80 --dry-run
 `
@@ -38,7 +39,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 1
 }
 
-// measureAll does what the flags say. PyTorch comes first, so that it has the device's memory to itself.
+// measureAll does what the flags say. The peers come first, so that they have the device's memory to themselves.
 func measureAll(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	s, o, err := parse(args, stdout)
 	if err != nil {
@@ -51,7 +52,7 @@ func measureAll(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	if longest := max(o.lengths.arguer, o.lengths.chooser); longest > config.MaxPositionEmbeddings {
 		return fmt.Errorf("prompts of %d tokens: the context of --shape %s is %d", longest, o.shape, config.MaxPositionEmbeddings)
 	}
-	if longest := o.lengths.chooser + o.newTokens; longest > config.MaxPositionEmbeddings && slices.Contains(o.parts, generate) {
+	if longest := o.lengths.chooser + o.newTokens; longest > config.MaxPositionEmbeddings && o.generates() {
 		return fmt.Errorf("prompts of %d tokens and --new-tokens %d: the context of --shape %s is %d", o.lengths.chooser, o.newTokens,
 			o.shape, config.MaxPositionEmbeddings)
 	}
@@ -59,17 +60,17 @@ func measureAll(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	switch {
 	case o.DryRun:
 		return dryRun(s, o, &out, stderr)
+	case o.check && o.compiler != "":
+		return checkC(ctx, s, o, config, &out, stderr)
 	case o.check:
 		return check(ctx, s, o, config, &out, stderr)
 	}
-	var theirs []peerFigure
-	if o.peer {
-		if theirs, err = runPeer(ctx, o, o.spec(s, config), stderr); err != nil {
-			return err
-		}
-		for _, p := range theirs {
-			out.peer(p)
-		}
+	theirs, err := runPeers(ctx, s, o, config, stderr)
+	if err != nil {
+		return err
+	}
+	for _, p := range theirs {
+		out.peer(p)
 	}
 	b, err := open(s, o, config, stderr)
 	if err != nil {

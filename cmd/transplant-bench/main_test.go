@@ -80,6 +80,14 @@ func TestRefusals(t *testing.T) {
 		{"rank", []string{"--lora-rank", "0"}, []string{"--lora-rank 0"}},
 		{"backend", []string{"--shape", "tiny", "--backend", "abacus"}, []string{"--backend abacus"}},
 		{"no Python", append(slices.Clone(short), "--peer", "--peer-python", "no-such-python"), []string{"--peer-python no-such-python"}},
+		{"no C compiler", append(slices.Clone(short), "--part", "generate", "--peer-c", "no-such-cc"),
+			[]string{"--peer-c no-such-cc", "no such C compiler"}},
+		{"C for what it does not do", []string{"--part", "train,eval", "--peer-c", "cc"},
+			[]string{"--peer-c cc", "only generates", "--part generate", "--check"}},
+		{"C beyond the context", []string{"--shape", "stories260k", "--check", "--new-tokens", "116", "--peer-c", "cc"},
+			[]string{"397", "--new-tokens 116", "512", "stories260k"}},
+		{"check in C with scaling", []string{"--check", "--peer-c", "cc", "--shape", scaled, "--arguer", "24", "--chooser", "40",
+			"--argument", "9"}, []string{"--check", "rotary scaling", "C program"}},
 		{"check with scaling", []string{"--check", "--shape", scaled, "--arguer", "24", "--chooser", "40", "--argument", "9"},
 			[]string{"--check", "rotary scaling"}},
 		{"not a config", []string{"--shape", os.DevNull}, []string{os.DevNull}},
@@ -109,7 +117,7 @@ func TestHelp(t *testing.T) {
 		t.Errorf("status %d, want 0", status)
 	}
 	for _, want := range append(standin.Names(), "--shape", "--part", "--rows", "--lora-rank", "--dtype", "--peer", "--json",
-		"PyTorch:", "Running:") {
+		"--peer-c", "Peers:", "Running:") {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("help does not mention %s", want)
 		}
@@ -274,6 +282,9 @@ func TestPeerIsCompared(t *testing.T) {
 		t.Fatalf("ratios %v, want one", found["ratio"])
 	}
 	near(t, "ratio", found["ratio"][0]["ratio"].(float64), found[train][0]["rows_per_second"].(float64)/2)
+	if got := found["ratio"][0]["peer"]; got != "PyTorch" {
+		t.Errorf("the ratio is to %v, want PyTorch", got)
+	}
 	status, stdout, stderr := do(t, args...)
 	if status != 0 || !strings.Contains(stdout, "times the rows/s of PyTorch in float32") {
 		t.Errorf("status %d, output %q, want the ratio", status, stdout)

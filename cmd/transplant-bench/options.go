@@ -35,6 +35,7 @@ type options struct {
 	weights      string // float32 or bfloat16, in which weights are made; "": the compute dtype
 	peer, check  bool
 	python       string
+	compiler     string   // of the C program; "": it is not measured
 	peerDTypes   []string // empty: chosen for the backend
 }
 
@@ -67,7 +68,7 @@ func parse(args []string, stdout io.Writer) (s setup.Settings, o options, err er
 
 // bind gives every flag its place in s and o.
 func bind(s *setup.Settings, o *options) []program.Group {
-	what, peer, running := program.NewGroup("What to measure"), program.NewGroup("PyTorch"), program.Running(s)
+	what, peer, running := program.NewGroup("What to measure"), program.NewGroup("Peers"), program.Running(s)
 	f := what.Flags
 	f.StringVar(&o.shape, "shape", o.shape, "`name` of a shape ("+strings.Join(standin.Names(), ", ")+") or path of a config.json")
 	f.StringSliceVar(&o.parts, "part", o.parts, "`parts` to measure: train, eval, generate; may be repeated")
@@ -85,7 +86,9 @@ func bind(s *setup.Settings, o *options) []program.Group {
 	f.BoolVar(&o.peer, "peer", o.peer, "measure the same parts in PyTorch as well, before, and print the ratios")
 	f.StringVar(&o.python, "peer-python", o.python, "Python `program` that has torch")
 	f.StringSliceVar(&o.peerDTypes, "peer-dtype", o.peerDTypes, "`types` for PyTorch: float32, bfloat16 (none: both on the go backend, else bfloat16)")
-	f.BoolVar(&o.check, "check", o.check, "instead of measuring, compare loss, gradients and generation in float32 with PyTorch's")
+	f.StringVar(&o.compiler, "peer-c", o.compiler, "build a plain C program with this `compiler`, such as cc, and measure generation in it too (none: not)")
+	f.BoolVar(&o.check, "check", o.check, "instead of measuring, compare loss, gradients and generation in float32 with PyTorch's; "+
+		"with --peer-c generation with the C program's")
 	return []program.Group{what, peer, running}
 }
 
@@ -112,7 +115,15 @@ func (o options) validate() error {
 			}
 		}
 	}
+	if o.compiler != "" && !o.generates() {
+		return fmt.Errorf("--peer-c %s: the C program only generates: add --part generate, or --check", o.compiler)
+	}
 	return o.lengths.validate()
+}
+
+// generates says whether prompts are continued until the tokens asked for are there.
+func (o options) generates() bool {
+	return slices.Contains(o.parts, generate) || o.check && o.compiler != ""
 }
 
 // config is the shape asked for.

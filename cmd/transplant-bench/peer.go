@@ -60,11 +60,13 @@ func (o options) spec(s setup.Settings, c model.Config) peerSpec {
 	return spec
 }
 
-// peerFigure is a line of the script. Line is all of it.
+// peerFigure is a line of the script, or what the trials of the C program came to. Line is all of it.
 type peerFigure struct {
 	Part           string    `json:"part"`
 	Implementation string    `json:"implementation"`
 	Torch          string    `json:"torch"`
+	Compiler       string    `json:"compiler"` // of the C program
+	CompilerFlags  string    `json:"compiler_flags"`
 	Device         string    `json:"device"`
 	DType          string    `json:"dtype"`
 	SecondsPerStep float64   `json:"seconds_per_step"`
@@ -80,6 +82,7 @@ type peerFigure struct {
 	PrefillTokensPerSecond float64   `json:"prefill_tokens_per_second"`
 	DecodeTokensPerSecond  float64   `json:"decode_tokens_per_second"`
 	SecondsPerToken        float64   `json:"seconds_per_token"`
+	PrefillTrials          []float64 `json:"prefill_trials"`
 	DecodeTrials           []float64 `json:"decode_trials"`
 
 	// Of a check.
@@ -93,6 +96,31 @@ type peerFigure struct {
 	LargestLogit  float64 `json:"largest_logit"`
 
 	Line map[string]any `json:"-"`
+}
+
+// name says for people what a figure is of.
+func (p peerFigure) name() string {
+	if p.Implementation == plainC {
+		return plainC
+	}
+	return "PyTorch"
+}
+
+// runPeers measures what the flags ask for beside this program.
+func runPeers(ctx context.Context, s setup.Settings, o options, c model.Config, stderr io.Writer) (all []peerFigure, err error) {
+	if o.peer {
+		if all, err = runPeer(ctx, o, o.spec(s, c), stderr); err != nil {
+			return nil, err
+		}
+	}
+	if o.compiler != "" {
+		p, err := runCPeer(ctx, s, o, c, stderr)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, p)
+	}
+	return all, nil
 }
 
 // runPeer runs the script, which is handed over on standard input, and reads its figures.

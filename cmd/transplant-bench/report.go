@@ -89,7 +89,7 @@ func (r *report) figure(f figure) {
 	}
 }
 
-// peer prints a figure of PyTorch's.
+// peer prints a figure of a peer's.
 func (r *report) peer(p peerFigure) {
 	if r.asJSON {
 		p.Line["part"] = "peer " + p.Part
@@ -112,7 +112,7 @@ func (r *report) peer(p peerFigure) {
 func (r *report) ratio(f figure, p peerFigure) {
 	ratio := f.RowsPerSecond / p.RowsPerSecond
 	if r.asJSON {
-		r.line(map[string]any{"part": "ratio", "of": f.Part, "dtype": f.DType, "peer_dtype": p.DType, "ratio": ratio,
+		r.line(map[string]any{"part": "ratio", "of": f.Part, "peer": p.name(), "dtype": f.DType, "peer_dtype": p.DType, "ratio": ratio,
 			"shape": f.Shape, "commit": f.Commit})
 		return
 	}

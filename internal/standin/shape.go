@@ -15,6 +15,8 @@ var shapes = []struct {
 }{
 	{"tiny", model.Config{VocabSize: 512, HiddenSize: 64, IntermediateSize: 172, NumHiddenLayers: 2,
 		NumAttentionHeads: 4, NumKeyValueHeads: 4}},
+	{"stories260k", model.Config{VocabSize: 512, HiddenSize: 64, IntermediateSize: 172, NumHiddenLayers: 5, // of TinyStories
+		NumAttentionHeads: 8, NumKeyValueHeads: 4, TieWordEmbeddings: true, MaxPositionEmbeddings: 512}},
 	{"42m", model.Config{VocabSize: 32000, HiddenSize: 512, IntermediateSize: 1376, NumHiddenLayers: 8,
 		NumAttentionHeads: 8, NumKeyValueHeads: 8}},
 	{"1b", model.Config{VocabSize: 128256, HiddenSize: 2048, IntermediateSize: 8192, NumHiddenLayers: 16, // LLaMA-3.2-1B

@@ -14,11 +14,12 @@ import (
 // TestShapesHaveTheirSizes: parameters of each shape, counted by hand from the published sizes.
 func TestShapesHaveTheirSizes(t *testing.T) {
 	want := map[string]int{
-		"tiny":   2*512*64 + 2*(4*64*64+3*64*172+2*64) + 64,
-		"42m":    2*32000*512 + 8*(4*512*512+3*512*1376+2*512) + 512, // 42 million without the head
-		"1b":     1_235_814_400,
-		"7b":     6_738_415_616,
-		"8b-gqa": 8_030_261_248,
+		"tiny":        2*512*64 + 2*(4*64*64+3*64*172+2*64) + 64,
+		"stories260k": 260_032,                                            // 512*64 + 5*(2*64*64+2*32*64+3*64*172+2*64) + 64
+		"42m":         2*32000*512 + 8*(4*512*512+3*512*1376+2*512) + 512, // 42 million without the head
+		"1b":          1_235_814_400,
+		"7b":          6_738_415_616,
+		"8b-gqa":      8_030_261_248,
 	}
 	for _, name := range Names() {
 		c, err := Shape(name)
