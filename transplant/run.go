@@ -96,7 +96,7 @@ func openRun(dir string, steps, tests int) (*RunDir, error) {
 	if r.metrics, err = openLog(filepath.Join(dir, MetricsFile), "", steps); err != nil {
 		return nil, err
 	}
-	if err := lock(r.metrics); err != nil {
+	if err := atomicfile.Lock(r.metrics); err != nil {
 		return nil, fmt.Errorf("%s is being written by another process: %w", dir, err)
 	}
 	if r.curve, err = openLog(filepath.Join(dir, CurveFile), curveHeader, tests); err != nil {
