@@ -5,6 +5,7 @@ import (
 	"io"
 	"iter"
 	"os"
+	"slices"
 
 	"gotransplant/data"
 	"gotransplant/internal/setup"
@@ -166,7 +167,7 @@ func (in *input) encode(t data.Text) (it item, err error) {
 		it.specials = it.tokens.SpecialsInData
 	}
 	switch n := len(it.tokens.IDs); {
-	case n == 0:
+	case !slices.ContainsFunc(it.bytes, func(b data.Span) bool { return b.End > b.Start }): // no more than a BOS
 		return it, fmt.Errorf("%s:%d: the text has no tokens", in.name, t.Line)
 	case n > in.limit:
 		return it, nil
