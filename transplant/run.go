@@ -88,21 +88,31 @@ func OpenRun(dir string, t *Trainer) (*RunDir, error) {
 
 // openRun opens the two logs with so many lines kept.
 func openRun(dir string, steps, tests int) (*RunDir, error) {
-	if err := removeLeftovers(dir); err != nil {
-		return nil, err
-	}
 	r := &RunDir{dir: dir, progress: func(string, int, int) {}, report: func(string) {}}
 	var err error
-	if r.metrics, err = openLog(filepath.Join(dir, MetricsFile), "", steps); err != nil {
+	if r.metrics, err = openLog(dir, MetricsFile); err != nil {
 		return nil, err
 	}
-	if err := lock(r.metrics); err != nil {
+	if err := atomicfile.Lock(r.metrics); err != nil { // before anything is cut or removed that the other needs
+		r.metrics.Close()
 		return nil, fmt.Errorf("%s is being written by another process: %w", dir, err)
 	}
-	if r.curve, err = openLog(filepath.Join(dir, CurveFile), curveHeader, tests); err != nil {
+	if r.curve, err = openLog(dir, CurveFile); err != nil {
+		r.metrics.Close()
+		return nil, err
+	}
+	err = errors.Join(removeLeftovers(dir), cutLog(r.metrics, "", steps), cutLog(r.curve, curveHeader, tests))
+	if err != nil {
+		r.metrics.Close()
+		r.curve.Close()
 		return nil, err
 	}
 	return r, nil
+}
+
+// openLog opens a file of lines as it is.
+func openLog(dir, name string) (*os.File, error) {
+	return os.OpenFile(filepath.Join(dir, name), os.O_RDWR|os.O_CREATE, 0o644)
 }
 
 // removeLeftovers deletes the temporary files that a killed process left beside the files of a run, and no others.
@@ -126,15 +136,11 @@ func removeLeftovers(dir string) error {
 	return nil
 }
 
-// openLog opens a file of lines for appending, with the header, if any, and the first keep lines after it.
-func openLog(path, header string, keep int) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
-	if err != nil {
-		return nil, err
-	}
+// cutLog leaves of a file of lines the header, if any, and the first keep lines after it; the next comes behind them.
+func cutLog(f *os.File, header string, keep int) error {
 	content, err := io.ReadAll(f)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if header != "" {
 		keep++
@@ -146,23 +152,23 @@ func openLog(path, header string, keep int) (*os.File, error) {
 			if n == 0 && keep == 1 && header != "" { // a new file
 				break
 			}
-			return nil, fmt.Errorf("%s has %d whole lines, but the saved state comes after %d: restore the file, or remove "+
-				"the directory and start again", path, n, keep)
+			return fmt.Errorf("%s has %d whole lines, but the saved state comes after %d: restore the file, or remove "+
+				"the directory and start again", f.Name(), n, keep)
 		}
 		length += i + 1
 	}
 	if err := f.Truncate(int64(length)); err != nil {
-		return nil, err
+		return err
 	}
 	if _, err := f.Seek(int64(length), io.SeekStart); err != nil {
-		return nil, err
+		return err
 	}
 	if header != "" && length == 0 {
 		if _, err := f.WriteString(header + "\n"); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return f, nil
+	return nil
 }
 
 // Watch sets who is told about progress within a step and about finished steps and scores, in lines for people.

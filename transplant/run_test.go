@@ -60,9 +60,22 @@ func TestOneProcessARun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := run.Step(StepMetrics{Step: 1}); err != nil {
+		t.Fatal(err)
+	}
+	half := filepath.Join(dir, "."+StateFile+".tmp-1") // a file that the run is writing
+	if err := os.WriteFile(half, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	trainer := newTrainer(t, g.method(t, dtypes.Float32), goldenOptions(g, 1), g.cases, nil)
 	if _, err := OpenRun(dir, trainer); err == nil || !strings.Contains(err.Error(), "another process") {
 		t.Errorf("opened while open: got %v, want an error that says so", err)
+	}
+	if log, err := os.ReadFile(filepath.Join(dir, MetricsFile)); err != nil || strings.Count(string(log), "\n") != 1 {
+		t.Errorf("the open run's log is %q (%v), want its one line", log, err)
+	}
+	if _, err := os.Stat(half); err != nil {
+		t.Errorf("a file that the open run writes was removed: %v", err)
 	}
 	run.Close()
 	if _, err := OpenRun(dir, trainer); err != nil {

@@ -109,7 +109,7 @@ func extractStates(ctx context.Context, args []string, std streams) error {
 
 // open makes the directory, or reopens the one to resume.
 func open(o options, x *extract.Extraction, plan *extract.Plan) (*states.Writer, error) {
-	c := program.NewExtraction("transplant-extract", o.content)
+	c := program.NewExtraction(extract.Program, o.content)
 	c.Options["kernels"] = x.Kernels() // resolved: the bits depend on it
 	if err := x.Fill(&c, plan); err != nil {
 		return nil, err

@@ -9,11 +9,15 @@ import (
 )
 
 // WriteDir calls fill with a new temporary directory beside path and renames it to path, which must be [Vacant]. When
-// fill or any later step fails the temporary directory is removed and path is left as it was.
+// fill or any later step fails the temporary directory is removed and path is left as it was. A symbolic link stays; what
+// it points to is replaced.
 func WriteDir(path string, fill func(dir string) error) (err error) {
 	path = filepath.Clean(path)
 	if err := Vacant(path); err != nil {
 		return err
+	}
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
@@ -46,17 +50,28 @@ func WriteDir(path string, fill func(dir string) error) (err error) {
 	return syncDir(filepath.Dir(path))
 }
 
-// Vacant refuses a path at which anything but an empty directory stands.
+// Vacant refuses a path at which anything but an empty directory stands, and the working directory: once it is replaced
+// its processes, a shell above all, would be nowhere.
 func Vacant(path string) error {
 	entries, err := os.ReadDir(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		if _, err := os.Lstat(path); err == nil {
+			return fmt.Errorf("write %s: it is a symbolic link to a directory that is not there: make that first", path)
+		}
 		return nil
 	case err != nil:
 		return fmt.Errorf("write %s: %w", path, err)
 	case len(entries) > 0:
 		return fmt.Errorf("write %s: the directory is not empty, it holds %s: name another, or remove it first",
 			path, entries[0].Name())
+	}
+	there, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if here, err := os.Stat("."); err == nil && os.SameFile(here, there) {
+		return fmt.Errorf("write %s: it is the working directory, which cannot be replaced: name another", path)
 	}
 	return nil
 }

@@ -94,3 +94,62 @@ func TestWriteDirMakesParentsAndIsReadable(t *testing.T) {
 		t.Error("a file is taken for an empty directory")
 	}
 }
+
+// TestWriteDirThroughLink: the directory that a link points to is written, so that a link to another disk is one.
+func TestWriteDirThroughLink(t *testing.T) {
+	parent := t.TempDir()
+	target, link, dangling := filepath.Join(parent, "target"), filepath.Join(parent, "link"), filepath.Join(parent, "dangling")
+	for _, err := range []error{os.Mkdir(target, 0o755), os.Symlink(target, link), os.Symlink(filepath.Join(parent, "none"), dangling)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	fill := func(dir string) error { return os.WriteFile(filepath.Join(dir, "new"), nil, 0o600) }
+	if err := WriteDir(link, fill); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(t, target); got != "new" {
+		t.Errorf("the link's target holds %q, want new", got)
+	}
+	if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
+		t.Errorf("the link is gone: %v, %v", info, err)
+	}
+	if err := Vacant(dangling); err == nil || !strings.Contains(err.Error(), "symbolic link") {
+		t.Errorf("a link that points nowhere: got %v, want a refusal", err)
+	}
+}
+
+// TestWorkingDirectoryIsNotReplaced: it is refused under every name, before anything is written.
+func TestWorkingDirectoryIsNotReplaced(t *testing.T) {
+	here := t.TempDir()
+	t.Chdir(here)
+	for _, path := range []string{".", here} {
+		if err := Vacant(path); err == nil || !strings.Contains(err.Error(), "working directory") {
+			t.Errorf("%s: got %v, want a refusal that says working directory", path, err)
+		}
+	}
+}
+
+// TestLock: a second opening of a locked file cannot lock it, until the first is closed.
+func TestLock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	var files [2]*os.File
+	for i := range files {
+		f, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		files[i] = f
+	}
+	if err := Lock(files[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := Lock(files[1]); err == nil {
+		t.Skip("this system has no locks")
+	}
+	files[0].Close()
+	if err := Lock(files[1]); err != nil {
+		t.Errorf("the lock stays behind: %v", err)
+	}
+}

@@ -22,7 +22,7 @@ type Config struct {
 	Program  string            `json:"program"`
 	Options  map[string]string `json:"options"` // all that the content depends on, by flag
 	Input    string            `json:"input_sha256"`
-	Model    string            `json:"model_sha256"`   // of the names and sizes of its files and the beginning of each
+	Model    string            `json:"model_sha256"`   // of the names and sizes of its files and parts of each
 	Adapter  string            `json:"adapter_sha256"` // the same; "" without one
 	Arguer   string            `json:"arguer_sha256"`  // the same
 	Prompts  string            `json:"templates_sha256"`
@@ -43,8 +43,14 @@ func ReadConfig(dir string) (c Config, err error) {
 	if err := json.Unmarshal(text, &c); err != nil {
 		return c, fmt.Errorf("%s: %w", file, err)
 	}
+	if c.Program != Program {
+		return c, fmt.Errorf("%s is of program %q, not of %s: nothing was extracted to this directory", file, c.Program, Program)
+	}
 	return c, nil
 }
+
+// Program is the one whose directories these are.
+const Program = "transplant-extract"
 
 // Fill adds to a config what the plan and the files say.
 func (x *Extraction) Fill(c *Config, p *Plan) (err error) {
@@ -95,9 +101,13 @@ func (x *Extraction) promptPrint() (string, error) {
 	return hex.EncodeToString(hash.Sum(nil)), nil
 }
 
-// beginning is how much of a file a fingerprint reads: all of the small ones, and of weights enough to tell two models
-// from each other.
-const beginning = 1 << 20
+// A fingerprint reads all of a file as long as its beginning, and of a longer one so many pieces besides, evenly spread:
+// a model and what was merged or tuned of it have the same embedding, with which weights begin.
+const (
+	beginning = 1 << 20
+	pieces    = 256
+	piece     = 1 << 12
+)
 
 // fingerprint tells a model's or adapter's directory from others.
 func fingerprint(fsys fs.FS, dir string) (string, error) {
@@ -117,14 +127,32 @@ func fingerprint(fsys fs.FS, dir string) (string, error) {
 		info, err := f.Stat()
 		if err == nil {
 			fmt.Fprintf(hash, "%s %d ", e.Name(), info.Size())
-			_, err = io.CopyN(hash, f, beginning)
+			err = sample(hash, f, info.Size())
 		}
 		f.Close()
-		if err != nil && !errors.Is(err, io.EOF) {
+		if err != nil {
 			return "", fmt.Errorf("%s: %w", e.Name(), err)
 		}
 	}
 	return hex.EncodeToString(hash.Sum(nil)), nil
+}
+
+// sample copies of a file what a fingerprint reads.
+func sample(to io.Writer, f fs.File, size int64) error {
+	if _, err := io.CopyN(to, f, min(size, beginning)); err != nil {
+		return err
+	}
+	at, ok := f.(io.ReaderAt)
+	if size <= beginning || !ok { // files of the operating system and embedded ones have it
+		return nil
+	}
+	for i := range int64(pieces) {
+		from := beginning + (size-beginning)*i/pieces
+		if _, err := io.Copy(to, io.NewSectionReader(at, from, piece)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Create begins a directory, with the list of the texts that are left out.
@@ -151,10 +179,15 @@ func (x *Extraction) Resume(dir string, old, c Config) (*states.Writer, error) {
 				dir, d.what, d.old, d.now)
 		}
 	}
+	w, err := states.Reopen(dir)
+	if err != nil {
+		return nil, err
+	}
 	if _, err := os.Stat(filepath.Join(dir, SkippedFile)); c.TooLong.Rows > 0 && errors.Is(err, fs.ErrNotExist) {
 		if err := x.writeSkipped(dir); err != nil {
+			w.Close()
 			return nil, err
 		}
 	}
-	return states.Reopen(dir)
+	return w, nil
 }

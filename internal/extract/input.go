@@ -5,6 +5,7 @@ import (
 	"io"
 	"iter"
 	"os"
+	"slices"
 
 	"gotransplant/data"
 	"gotransplant/internal/setup"
@@ -191,7 +192,7 @@ func (in *input) encode(it *item) (err error) {
 		it.specials = it.tokens.SpecialsInData
 	}
 	switch {
-	case len(it.tokens.IDs) == 0:
+	case !slices.ContainsFunc(it.bytes, func(b data.Span) bool { return b.End > b.Start }): // no more than a BOS
 		return fmt.Errorf("%s:%d: the text has no tokens", in.name, t.Line)
 	case it.length() > in.limit:
 		return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -234,6 +235,10 @@ func TestStoreOverflow(t *testing.T) {
 	if err := g.take(state); err == nil || !strings.Contains(err.Error(), "value 7 is 65520, which F16") {
 		t.Errorf("got %v, want value 7 refused", err)
 	}
+	state.Wide[7] = math.NaN()
+	if err := g.take(state); err == nil || !strings.Contains(err.Error(), "value 7 is NaN: the model or the adapter is damaged") {
+		t.Errorf("got %v, want the model blamed for NaN", err)
+	}
 }
 
 // TestMeanInParts: a mean, and single states around it, are the same when they are handed out in parts.
@@ -397,6 +402,29 @@ func TestPlanRefuses(t *testing.T) {
 	}
 }
 
+// blank is an encoder that makes nothing of a text of spaces, as SentencePiece with remove_extra_whitespaces does.
+type blank struct{ data.SpanEncoder }
+
+func (b blank) EncodeSpans(text string, ordinary []data.Span, first bool) ([]int32, []data.Span) {
+	if strings.TrimSpace(text) == "" {
+		return nil, nil
+	}
+	return b.SpanEncoder.EncodeSpans(text, ordinary, first)
+}
+
+// TestNothingButBOS: a text of which the tokenizer makes no token is refused by line; its state would be that of BOS.
+func TestNothingButBOS(t *testing.T) {
+	x, err := Open(small(func(o *Options) { o.JSONL = write(t, `{"text":"Kim"}`+"\n"+`{"text":" "}`+"\n"+`{"text":" <s>"}`) }), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.input.encoder = blank{x.input.encoder}
+	_, err = x.Plan(context.Background())
+	if want := ":2: the text has no tokens"; err == nil || !strings.HasSuffix(err.Error(), want) || strings.Contains(err.Error(), ":3:") {
+		t.Errorf("got %v, want line 2 alone refused with %q", err, want)
+	}
+}
+
 // TestOptionsRefuse: options that cannot be are refused with their flag.
 func TestOptionsRefuse(t *testing.T) {
 	for _, c := range []struct {
@@ -499,6 +527,23 @@ func TestResumeRefuses(t *testing.T) {
 		if one == other {
 			t.Errorf("directories that differ in %s of a file have the same fingerprint", name)
 		}
+	}
+	// A merged model has the base's embedding, which its file begins with, and differs in some layers.
+	base := strings.Repeat("a", 4*beginning)
+	merged := base[:2*beginning] + strings.Repeat("b", beginning/8) + base[2*beginning+beginning/8:]
+	if fingerprintOf(t, "a", base) == fingerprintOf(t, "a", merged) {
+		t.Error("two models that begin with the same embedding have the same fingerprint")
+	}
+}
+
+// TestConfigOfAnotherProgram: the directory of a training, say, is not taken for one of states.
+func TestConfigOfAnotherProgram(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, states.ConfigFile), []byte(`{"program": "transplant-train"}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadConfig(dir); err == nil || !strings.Contains(err.Error(), "transplant-train") {
+		t.Errorf("got %v, want an error that names transplant-train", err)
 	}
 }
 

@@ -54,6 +54,9 @@ func Append[T float32 | float64](dst []byte, d safetensors.DType, values []T) ([
 		return nil, fmt.Errorf("states cannot be stored as %s", d)
 	}
 	if bad >= 0 {
+		if v := float64(values[bad]); math.IsNaN(v) || math.IsInf(v, 0) {
+			return nil, fmt.Errorf("value %d is %v: the model or the adapter is damaged, or its numbers are too large to compute with", bad, v)
+		}
 		return nil, fmt.Errorf("value %d is %v, which %s cannot hold as a finite number: see --store", bad, values[bad], d)
 	}
 	return dst, nil

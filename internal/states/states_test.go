@@ -181,10 +181,11 @@ func TestResumeFromAnywhere(t *testing.T) {
 					return os.WriteFile(filepath.Join(dir, IndexFile), text, 0o644)
 				}, 0},
 				{"temporary files", func(dir string) error {
-					return os.WriteFile(filepath.Join(dir, ".states-00002.safetensors.tmp-123"), nil, 0o644)
+					return errors.Join(os.WriteFile(filepath.Join(dir, ".states-00002.safetensors.tmp-123"), nil, 0o644),
+						os.WriteFile(filepath.Join(dir, ".skipped.jsonl.tmp-123"), nil, 0o644))
 				}, 8},
 			} {
-				dir := filepath.Join(t.TempDir(), "cut")
+				dir := filepath.Join(t.TempDir(), "cut [1]")
 				if err := os.CopyFS(dir, os.DirFS(whole)); err != nil {
 					t.Fatal(err)
 				}
@@ -209,11 +210,11 @@ func TestResumeFromAnywhere(t *testing.T) {
 // fileOf is a file of a shard.
 func fileOf(t *testing.T, dir, shard string) string {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(dir, shard+"*"))
+	files, err := fs.Glob(os.DirFS(dir), shard+"*")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("%s has no file of %s: %v", dir, shard, err)
 	}
-	return files[0]
+	return filepath.Join(dir, files[0])
 }
 
 // TestStoppedAnywhere: stopping after any row and continuing gives the same bytes; what was finished is readable.
@@ -282,6 +283,10 @@ func TestRefuses(t *testing.T) {
 	if err := w.Add(row, [][]byte{data[0], data[0]}); err == nil || !strings.Contains(err.Error(), "k.0") {
 		t.Errorf("too many bytes: got %v, want an error that names k.0", err)
 	}
+	if _, err := Reopen(dir); err == nil || !strings.Contains(err.Error(), "another process") {
+		t.Errorf("a directory that is being written: got %v, want a refusal", err)
+	}
+	w.Close()
 	if _, err := Create(dir, nil, layout(Safetensors)); err == nil || !strings.Contains(err.Error(), "--resume") {
 		t.Errorf("used directory: got %v, want one that says --resume", err)
 	}
@@ -315,6 +320,47 @@ func TestRefuses(t *testing.T) {
 	for _, l := range []Layout{{Format: "csv"}, {Format: NPY}, {Format: NPY, Tensors: layout(NPY).Tensors}} {
 		if _, err := Create(filepath.Join(t.TempDir(), "x"), l, l); err == nil {
 			t.Errorf("layout %+v: got no error", l)
+		}
+	}
+}
+
+// TestCreateRefusesWhatIsLeft: rows that another writer left are not taken for those of a new one.
+func TestCreateRefusesWhatIsLeft(t *testing.T) {
+	for _, format := range Formats() {
+		for name, c := range map[string]struct {
+			remove, want string // files to remove by pattern; "" as an error: none
+		}{
+			"config.json lost":                {ConfigFile, "without its config.json"},
+			"config.json and the index lost":  {"*.json*", "states-00002"},
+			"only config.json":                {"[is]*", "--resume"},
+			"other files, and an empty index": {"*", ""},
+		} {
+			dir := filepath.Join(t.TempDir(), "out")
+			finish(t, create(t, dir, layout(format)))
+			files, err := filepath.Glob(filepath.Join(dir, c.remove))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, file := range files {
+				if err := os.Remove(file); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if c.want == "" {
+				for _, file := range []string{IndexFile, "notes"} {
+					if err := os.WriteFile(filepath.Join(dir, file), nil, 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			l := layout(format)
+			w, err := Create(dir, l, l)
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("%s, %s: got %v, want an error with %q", format, name, err, c.want)
+			}
+			if w != nil {
+				w.Close()
+			}
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"gotransplant/internal/atomicfile"
 	"gotransplant/model/npy"
@@ -31,21 +32,51 @@ type Writer struct {
 	data    [][]byte // by tensor
 }
 
-// CheckUnused refuses a directory that holds states already.
+// CheckUnused refuses a directory that holds states already, or is left of one that did: rows of another model would pass
+// for rows that are there.
 func CheckUnused(dir string) error {
-	_, err := os.Stat(filepath.Join(dir, ConfigFile))
-	switch {
-	case err == nil:
-		return fmt.Errorf("%s already holds an extraction: continue it with --resume %s, or name another directory", dir, dir)
-	case errors.Is(err, fs.ErrNotExist):
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	rest := ""
+	for _, e := range entries {
+		switch name := e.Name(); {
+		case name == ConfigFile:
+			return fmt.Errorf("%s already holds an extraction: continue it with --resume %s, or name another directory", dir, dir)
+		case name == IndexFile:
+			info, err := e.Info()
+			if err != nil {
+				return err
+			}
+			if info.Size() > 0 { // an empty one is that of a writer that was killed before config.json was there
+				rest = name
+			}
+		case matches(name, "states-*.safetensors", "states-*.npy"):
+			rest = name
+		}
+	}
+	if rest != "" {
+		return fmt.Errorf("%s holds %s of an extraction without its %s: name another directory, or remove what is left", dir, rest, ConfigFile)
+	}
+	return nil
 }
 
-// Create makes a directory with config as its config.json, whose members must include those of l.
+// matches says whether a file's name is one of the patterns.
+func matches(name string, patterns ...string) bool {
+	return slices.ContainsFunc(patterns, func(pattern string) bool {
+		is, _ := filepath.Match(pattern, name) // the patterns are well formed
+		return is
+	})
+}
+
+// Create makes a directory with config as its config.json, whose members must include those of l. Until the writer is
+// closed no other process writes to the directory.
 func Create(dir string, config any, l Layout) (*Writer, error) {
-	if err := errors.Join(l.check(), CheckUnused(dir)); err != nil {
+	if err := l.check(); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -55,10 +86,34 @@ func Create(dir string, config any, l Layout) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", ConfigFile, err)
 	}
-	if err := atomicfile.WriteBytes(filepath.Join(dir, ConfigFile), append(text, '\n')); err != nil {
+	w := &Writer{dir: dir, layout: l, data: make([][]byte, len(l.Tensors))}
+	if err := w.own(); err != nil {
 		return nil, err
 	}
-	return Reopen(dir)
+	err = CheckUnused(dir) // with the lock: another process may have been here a moment ago
+	if err == nil {
+		err = atomicfile.WriteBytes(filepath.Join(dir, ConfigFile), append(text, '\n'))
+	}
+	if err == nil {
+		err = removeLeftovers(dir)
+	}
+	if err != nil {
+		w.index.Close()
+		return nil, err
+	}
+	return w, nil
+}
+
+// own opens the index and keeps other processes from writing to the directory.
+func (w *Writer) own() (err error) {
+	if w.index, err = os.OpenFile(filepath.Join(w.dir, IndexFile), os.O_RDWR|os.O_CREATE, 0o644); err != nil {
+		return err
+	}
+	if err := atomicfile.Lock(w.index); err != nil {
+		w.index.Close()
+		return fmt.Errorf("%s is being written by another process: %w", w.dir, err)
+	}
+	return nil
 }
 
 // Reopen continues a directory behind its last whole shard: what the index says beyond it is cut off, and temporary files
@@ -68,31 +123,29 @@ func Reopen(dir string) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := removeLeftovers(dir); err != nil {
-		return nil, err
-	}
 	w := &Writer{dir: dir, layout: l, data: make([][]byte, len(l.Tensors))}
-	if w.index, err = os.OpenFile(filepath.Join(dir, IndexFile), os.O_RDWR|os.O_CREATE, 0o644); err != nil {
+	if err := w.own(); err != nil {
 		return nil, err
 	}
-	if err := w.findEnd(); err != nil {
+	if err := errors.Join(removeLeftovers(dir), w.findEnd()); err != nil {
 		w.index.Close()
 		return nil, err
 	}
 	return w, nil
 }
 
-// removeLeftovers deletes the temporary files of a killed writer.
+// removeLeftovers deletes the temporary files of a killed writer, and of who writes files of the same kinds beside it.
 func removeLeftovers(dir string) error {
-	for _, pattern := range []string{".states-*.tmp-*", "." + ConfigFile + ".tmp-*"} {
-		leftovers, err := filepath.Glob(filepath.Join(dir, pattern))
-		if err != nil {
-			return err
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !matches(e.Name(), ".states-*.tmp-*", ".*.json.tmp-*", ".*.jsonl.tmp-*") {
+			continue
 		}
-		for _, path := range leftovers {
-			if err := os.Remove(path); err != nil {
-				return err
-			}
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+			return err
 		}
 	}
 	return nil
