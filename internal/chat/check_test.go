@@ -72,6 +72,7 @@ func TestCheck(t *testing.T) {
 		{"no system message", `{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}` + plainTurns, Model{},
 			Options{Stop: []int32{2}}, nil},
 		{"always refuses", `{{ raise_exception('never') }}`, Model{}, Options{}, []string{"the template says: never"}},
+		{"empty prompt", `{% for m in messages if m.role == 'assistant' %}{{ m.content }}{% endfor %}`, Model{}, Options{}, nil},
 		{"drops the answer", `{{ messages[0].content }}`, Model{}, Options{}, []string{"leaves out what the assistant says"}},
 	}
 	tok := small(t)

@@ -117,7 +117,18 @@ func Parse(args []string, groups ...Group) (*pflag.FlagSet, error) {
 	if all.NArg() > 0 {
 		return nil, stray(all, args)
 	}
-	return all, nil
+	return all, refuseEmpty(all)
+}
+
+// refuseEmpty reports a flag whose text is empty, as in --model "$MODEL" where there is no such variable: what then was
+// computed would not be what was asked for.
+func refuseEmpty(flags *pflag.FlagSet) (err error) {
+	flags.Visit(func(f *pflag.Flag) {
+		if err == nil && f.Value.Type() == "string" && f.Value.String() == "" {
+			err = fmt.Errorf("--%s is empty: give it a value, or leave it out", f.Name)
+		}
+	})
+	return err
 }
 
 // Help writes head and then the flags of each group.
