@@ -36,8 +36,12 @@ func main() {
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	err := execute(ctx, args, stdin, stdout, stderr)
-	if err == nil || errors.Is(err, pflag.ErrHelp) {
+	switch {
+	case err == nil || errors.Is(err, pflag.ErrHelp):
 		return 0
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(stderr, "interrupted; what was not printed is lost, and no file was written")
+		return 130
 	}
 	fmt.Fprintf(stderr, "transplant-generate: %v\n", err)
 	return 1

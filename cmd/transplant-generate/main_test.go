@@ -476,7 +476,7 @@ func TestCancelled(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.jsonl")
 	var stdout, stderr bytes.Buffer
 	code := run(ctx, []string{"--prompt", "a", "--prompt", "b", "--out", path}, strings.NewReader(""), &stdout, &stderr)
-	if _, err := os.Stat(path); code != 1 || !os.IsNotExist(err) {
-		t.Errorf("exit status %d, file %v; want 1 and none", code, err)
+	if _, err := os.Stat(path); code != 130 || !os.IsNotExist(err) {
+		t.Errorf("exit status %d, file %v; want 130 and none", code, err)
 	}
 }
