@@ -72,7 +72,6 @@ func TestCheck(t *testing.T) {
 		{"no system message", `{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}` + plainTurns, Model{},
 			Options{Stop: []int32{2}}, nil},
 		{"always refuses", `{{ raise_exception('never') }}`, Model{}, Options{}, []string{"the template says: never"}},
-		{"empty prompt", `{% for m in messages if m.role == 'assistant' %}{{ m.content }}{% endfor %}`, Model{}, Options{}, nil},
 		{"drops the answer", `{{ messages[0].content }}`, Model{}, Options{}, []string{"leaves out what the assistant says"}},
 	}
 	tok := small(t)
@@ -121,6 +120,21 @@ func TestMissingBOS(t *testing.T) {
 		if (err != nil) != c.wrong || err != nil && !strings.Contains(err.Error(), "BOS, 1, is missing") {
 			t.Errorf("%s: got error %v, want one: %t", c.name, err, c.wrong)
 		}
+	}
+	answers := newTemplate(t, `{% for m in messages if m.role == 'assistant' %}{{ m.content }}{% endfor %}`)
+	if err := (&Model{BOS: "<s>"}).Check(answers, tok, Options{}); err == nil || !strings.Contains(err.Error(), "BOS, 1, is missing") {
+		t.Errorf("a prompt without tokens: got error %v, want that BOS is missing", err)
+	}
+}
+
+// TestEqualKeys: of equal keys of a message the last holds, as for Python.
+func TestEqualKeys(t *testing.T) {
+	var m Message
+	if err := m.UnmarshalJSON([]byte(`{"role": "user", "content": "a", "content": "b"}`)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := newTemplate(t, `{{ messages[0].content }}{{ messages[0] | length }}`).Render([]Message{m}, true); err != nil || got != "b2" {
+		t.Errorf("got %q, error %v; want %q", got, err, "b2")
 	}
 }
 
