@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"gotransplant/cmd/internal/program"
 
@@ -23,9 +21,7 @@ const head = `transplant-adapter works on LoRA adapters as PEFT writes them, and
 `
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(run(program.Context(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
 // command is one of the things that the program does.
@@ -44,12 +40,7 @@ func commands() []command {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	err := dispatch(ctx, args, stdout, stderr)
-	if err == nil || errors.Is(err, pflag.ErrHelp) {
-		return 0
-	}
-	fmt.Fprintf(stderr, "transplant-adapter: %v\n", err)
-	return 1
+	return program.Status("transplant-adapter", dispatch(ctx, args, stdout, stderr), stderr)
 }
 
 func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) error {

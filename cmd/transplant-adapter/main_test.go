@@ -193,8 +193,8 @@ func TestInterrupted(t *testing.T) {
 		{"convert", "--out", filepath.Join(parent, "out")},
 	} {
 		var stdout, stderr bytes.Buffer
-		if code := run(ctx, args, &stdout, &stderr); code != 1 || !strings.Contains(stderr.String(), "canceled") {
-			t.Errorf("%q: exit status %d, %q; want 1", args, code, stderr.String())
+		if code := run(ctx, args, &stdout, &stderr); code != 130 || !strings.Contains(stderr.String(), "canceled") {
+			t.Errorf("%q: exit status %d, %q; want 130", args, code, stderr.String())
 		}
 		if left, err := os.ReadDir(parent); err != nil || len(left) > 0 {
 			t.Errorf("%q: left behind %v (%v)", args, left, err)

@@ -4,14 +4,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"slices"
 
-	"github.com/spf13/pflag"
+	"gotransplant/cmd/internal/program"
 )
 
 const head = `transplant-bench makes random weights of a named shape on the device and rows of given token lengths, runs whole
@@ -25,18 +23,11 @@ device's limit it was. The lengths are those of the published data set unless to
 `
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(run(program.Context(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	err := measureAll(ctx, args, stdout, stderr)
-	if err == nil || errors.Is(err, pflag.ErrHelp) {
-		return 0
-	}
-	fmt.Fprintf(stderr, "transplant-bench: %v\n", err)
-	return 1
+	return program.Status("transplant-bench", measureAll(ctx, args, stdout, stderr), stderr)
 }
 
 // measureAll does what the flags say. The peers come first, so that they have the device's memory to themselves.

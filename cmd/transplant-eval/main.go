@@ -4,19 +4,15 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 
 	"gotransplant/cmd/internal/program"
 	"gotransplant/internal/atomicfile"
 	"gotransplant/internal/setup"
 	"gotransplant/transplant"
-
-	"github.com/spf13/pflag"
 )
 
 const head = `transplant-eval scores a model and its adapters on every row of a data set, prints a table, and writes
@@ -27,18 +23,11 @@ predictions.jsonl (of the first column of the table) and summary.json to the --o
 `
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(run(program.Context(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	err := evaluate(ctx, args, stdout, stderr)
-	if err == nil || errors.Is(err, pflag.ErrHelp) {
-		return 0
-	}
-	fmt.Fprintf(stderr, "transplant-eval: %v\n", err)
-	return 1
+	return program.Status("transplant-eval", evaluate(ctx, args, stdout, stderr), stderr)
 }
 
 func evaluate(ctx context.Context, args []string, stdout, stderr io.Writer) error {

@@ -385,6 +385,18 @@ func TestRefusals(t *testing.T) {
 		{"empty stop", []string{"--prompt", "a", "--stop", ""}, "--stop"},
 		{"stop id", []string{"--prompt", "a", "--stop-id", "9999"}, "--stop-id 9999"},
 		{"data without transplant", []string{"--prompt", "a", "--data", "x.csv"}, "--transplant"},
+		{"mask without transplant", []string{"--prompt", "a", "--mask-choice"}, "--mask-choice goes with --transplant"},
+		{"template of plain prompts", []string{"--prompt", "a", "--chat-template", "llama2"}, "other prompts are no messages"},
+		{"template without messages", append(bad(`{"prompt": "a"}`), "--chat-template", "llama2"), "has no messages"},
+		{"log-probabilities of a talk", []string{"--chat", "--logprobs"}, "--logprobs"},
+		{"empty model", []string{"--prompt", "a", "--model", ""}, "--model is empty"},
+		{"plan with a missing adapter", []string{"--prompt", "a", "--dry-run", "--adapter", "no/such"}, "no/such"},
+		{"plan with a missing arguer", []string{"--transplant", "--limit", "1", "--dry-run", "--arguer-adapter", "no/such"}, "no/such"},
+		{"plan with other layers", []string{"--transplant", "--limit", "1", "--dry-run", "--transplant-layers", "0-99"}, "0-99"},
+		{"plan for no backend", []string{"--prompt", "a", "--dry-run", "--backend", "xls"}, "--backend xls"},
+		{"plan into no directory", []string{"--prompt", "a", "--dry-run", "--out", "no/such/file"}, "--out no/such/file"},
+		{"into no directory", []string{"--prompt", "a", "--out", "no/such/file"}, "--out no/such/file"},
+		{"into a directory", []string{"--prompt", "a", "--out", t.TempDir()}, "is a directory"},
 		{"adapter with transplant", []string{"--transplant", "--adapter", "x"}, "--arguer-adapter"},
 		{"out and json", []string{"--prompt", "a", "--out", "x", "--json"}, "give one of them"},
 		{"system without chat", []string{"--prompt", "a", "--system", "x"}, "--chat"},
@@ -413,6 +425,37 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestAllBadLines: every bad line is told, but the template's fault once.
+func TestAllBadLines(t *testing.T) {
+	path := file(t, "in.jsonl", `x`, `{"prompt": "a"}`, `{"id": 2}`, ``, `{"id": "2", "prompt": "b"}`, `{"messages": [{"content": "b"}]}`)
+	code, out, errors := call("--jsonl", path)
+	for _, want := range []string{"line 1: ", "line 3: ", "line 5: the id 2 is that of line ", "line 6: "} {
+		if code != 1 || out != "" || strings.Count(errors, want) != 1 {
+			t.Errorf("exit status %d, printed %q, %q; want 1 and once %q", code, out, errors, want)
+		}
+	}
+	path = file(t, "in.jsonl", `{"messages": [{"role": "user", "content": "b"}]}`, `{"messages": [{"role": "user", "content": "c"}]}`)
+	if code, _, errors := call("--jsonl", path, "--chat-template", "chatml"); code != 1 || strings.Count(errors, `"<|im_end|>"`) != 1 {
+		t.Errorf("exit status %d, %q; want 1 and the marker once", code, errors)
+	}
+}
+
+// TestTalkTellsFailure: an input that cannot be read is no end of a talk.
+func TestTalkTellsFailure(t *testing.T) {
+	code, _, errors := callWith(strings.Repeat("a", 1<<25), "--chat", "--chat-template", "llama2")
+	if code != 1 || !strings.Contains(errors, "the input: ") {
+		t.Errorf("exit status %d, %.200q; want 1 and what was wrong with the input", code, errors)
+	}
+}
+
+// TestNotes: what has no effect is told.
+func TestNotes(t *testing.T) {
+	_, _, errors := call("--prompt", "a", "--max-tokens", "1", "--top-p", "0.5")
+	if want := "change nothing at --temperature 0"; !strings.Contains(errors, want) {
+		t.Errorf("got %q, want %q", errors, want)
+	}
+}
+
 // TestHelp: two screens at most, with an example and every group.
 func TestHelp(t *testing.T) {
 	out := must(t, "--help")
@@ -433,7 +476,7 @@ func TestCancelled(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.jsonl")
 	var stdout, stderr bytes.Buffer
 	code := run(ctx, []string{"--prompt", "a", "--prompt", "b", "--out", path}, strings.NewReader(""), &stdout, &stderr)
-	if _, err := os.Stat(path); code != 1 || !os.IsNotExist(err) {
-		t.Errorf("exit status %d, file %v; want 1 and none", code, err)
+	if _, err := os.Stat(path); code != 130 || !os.IsNotExist(err) {
+		t.Errorf("exit status %d, file %v; want 130 and none", code, err)
 	}
 }

@@ -78,8 +78,10 @@ func samplingFlags(s *setup.Settings, o *options) program.Group {
 	return g
 }
 
+const transplantTitle = "Transplant"
+
 func transplantFlags(s *setup.Settings, o *options) program.Group {
-	g := program.NewGroup("Transplant")
+	g := program.NewGroup(transplantTitle)
 	f := g.Flags
 	f.BoolVar(&o.transplant, "transplant", false, "continue the chooser's prompts of a data set; the arguer's states stay in the cache")
 	f.StringVar(&s.Data, "data", s.Data, "CSV `file` of rows (none: the embedded data set)")
@@ -99,6 +101,9 @@ func parse(args []string, stdout io.Writer) (s setup.Settings, o *options, err e
 	s.Training, s.TestFraction = nil, 0
 	all := groups(&s, o)
 	_, err = program.Parse(args, all...)
+	if err == nil && !o.transplant {
+		err = needsTransplant(all)
+	}
 	if errors.Is(err, pflag.ErrHelp) {
 		program.Help(stdout, head, all)
 	}
@@ -109,6 +114,21 @@ func parse(args []string, stdout io.Writer) (s setup.Settings, o *options, err e
 		return s, o, err
 	}
 	return s, o, program.Absolute(&s)
+}
+
+// needsTransplant refuses flags that would change nothing.
+func needsTransplant(groups []program.Group) (err error) {
+	for _, g := range groups {
+		if g.Title != transplantTitle {
+			continue
+		}
+		g.Flags.VisitAll(func(f *pflag.Flag) {
+			if f.Changed && f.Name != "transplant" && err == nil {
+				err = fmt.Errorf("--%s goes with --transplant", f.Name)
+			}
+		})
+	}
+	return err
 }
 
 // validate checks what can be checked without opening a file.
@@ -128,10 +148,10 @@ func (o *options) validate(s setup.Settings) error {
 		return errors.New("--tokenizer goes with --model: the embedded model has its own")
 	case o.transplant && o.adapter != "":
 		return errors.New("--transplant has two roles: give --arguer-adapter and --chooser-adapter in place of --adapter")
-	case !o.transplant && (s.ArguerAdapter != "" || s.ChooserAdapter != "" || s.Data != ""):
-		return errors.New("--data, --arguer-adapter and --chooser-adapter go with --transplant")
-	case o.chat && (o.out != "" || o.samples > 1 || o.dryRun || o.jsonOutput):
-		return errors.New("--chat answers on the output, once: --out, --samples, --dry-run and --json do not go with it")
+	case o.chat && (o.out != "" || o.samples > 1 || o.dryRun || o.jsonOutput || o.logProbs || o.limit > 0):
+		return errors.New("--chat answers on the output, once: --out, --samples, --dry-run, --json, --logprobs and --limit do not go with it")
+	case (o.template != "" || o.plainMarkers) && !o.chat && o.jsonl == "":
+		return errors.New("--chat-template and --allow-plain-markers go with --chat and --jsonl: other prompts are no messages")
 	case o.system != "" && !o.chat:
 		return errors.New("--system goes with --chat: in --jsonl a system message is one of the messages")
 	case o.samples > 1 && o.temperature == 0:

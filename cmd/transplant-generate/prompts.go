@@ -80,7 +80,13 @@ func (w *work) add(id string, tokens []int32) error {
 	return nil
 }
 
-// lines calls each for every line of a file that is not blank.
+// everyLine is an error that is the same for all lines of a file.
+type everyLine struct{ error }
+
+// manyErrors is how many bad lines are told; more are counted.
+const manyErrors = 1000
+
+// lines calls each for every line of a file that is not blank, and reports all that are bad at once.
 func lines(path string, each func(number int, line []byte) error) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -89,20 +95,31 @@ func lines(path string, each func(number int, line []byte) error) error {
 	defer f.Close()
 	s := bufio.NewScanner(f)
 	s.Buffer(nil, 1<<28)
-	number := 0
+	number, bad := 0, 0
+	var errs []error
 	for s.Scan() {
 		number++
 		if len(bytes.TrimSpace(s.Bytes())) == 0 {
 			continue
 		}
-		if err := each(number, s.Bytes()); err != nil {
-			return fmt.Errorf("%s, line %d: %w", path, number, err)
+		err := each(number, s.Bytes())
+		if same := (everyLine{}); errors.As(err, &same) {
+			return fmt.Errorf("%s, line %d: %w", path, number, same.error)
+		}
+		if err == nil {
+			continue
+		}
+		if bad++; bad <= manyErrors {
+			errs = append(errs, fmt.Errorf("%s, line %d: %w", path, number, err))
 		}
 	}
 	if err := s.Err(); err != nil {
-		return fmt.Errorf("%s, line %d: %w", path, number+1, err)
+		errs = append(errs, fmt.Errorf("%s, line %d: %w", path, number+1, err))
 	}
-	return nil
+	if bad > manyErrors {
+		errs = append(errs, fmt.Errorf("%s: and %d more bad lines", path, bad-manyErrors))
+	}
+	return errors.Join(errs...)
 }
 
 func (w *work) readText() error {
@@ -120,7 +137,7 @@ type input struct {
 
 func (w *work) readJSONL() error {
 	seen := make(map[string]int)
-	return lines(w.jsonl, func(number int, line []byte) error {
+	err := lines(w.jsonl, func(number int, line []byte) error {
 		var in input
 		if err := json.Unmarshal(line, &in); err != nil {
 			return err
@@ -139,6 +156,10 @@ func (w *work) readJSONL() error {
 		}
 		return w.add(id, tokens)
 	})
+	if err == nil && w.template == nil && w.options.template != "" {
+		err = fmt.Errorf("--chat-template %s: %s has no messages", w.options.template, w.jsonl)
+	}
+	return err
 }
 
 // name is the id: a text, a number as it is written, or the number of the line.
@@ -167,7 +188,7 @@ func (w *work) tokens(in input) ([]int32, error) {
 		return nil, errors.New("it has neither a prompt nor messages")
 	}
 	if err := w.chatTemplate(); err != nil {
-		return nil, err
+		return nil, everyLine{err}
 	}
 	return w.converse(in.Messages)
 }

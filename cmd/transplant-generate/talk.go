@@ -19,7 +19,7 @@ func (w *work) talk(ctx context.Context) error {
 	if w.system != "" {
 		messages = append(messages, chat.Message{Role: "system", Content: w.system})
 	}
-	lines := readLines(w.streams.in)
+	lines, failed := readLines(w.streams.in)
 	for turn := 1; ; turn++ {
 		if isTerminal(w.streams.in) {
 			fmt.Fprint(w.progress, "> ")
@@ -29,7 +29,7 @@ func (w *work) talk(ctx context.Context) error {
 			return nil
 		case line, ok := <-lines:
 			if !ok {
-				return nil
+				return <-failed
 			}
 			if strings.TrimSpace(line) == "" {
 				continue
@@ -53,9 +53,9 @@ func isTerminal(r io.Reader) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// readLines hands lines over, so that waiting for one can be given up.
-func readLines(r io.Reader) <-chan string {
-	lines := make(chan string)
+// readLines hands lines over, so that waiting for one can be given up, and at the end what went wrong.
+func readLines(r io.Reader) (<-chan string, <-chan error) {
+	lines, failed := make(chan string), make(chan error, 1)
 	go func() {
 		defer close(lines)
 		s := bufio.NewScanner(r)
@@ -63,8 +63,13 @@ func readLines(r io.Reader) <-chan string {
 		for s.Scan() {
 			lines <- s.Text()
 		}
+		err := s.Err()
+		if err != nil {
+			err = fmt.Errorf("the input: %w", err)
+		}
+		failed <- err
 	}()
-	return lines
+	return lines, failed
 }
 
 // answer streams the assistant's next turn.

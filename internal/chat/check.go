@@ -120,7 +120,7 @@ func (m *Model) wrongBOS(prompt string, tok *tokenizer.Tokenizer) []string {
 	ids := Encode(tok, Rendered{Text: prompt})
 	first := ids[:min(len(ids), 6)]
 	switch {
-	case ids[0] != bos:
+	case len(ids) == 0 || ids[0] != bos:
 		return []string{fmt.Sprintf("BOS, %d, is missing: the prompt begins with the tokens %v; the template is to write bos_token, "+
 			"or %s to set add_bos_token", bos, first, tokenizerConfig)}
 	case len(ids) > 1 && ids[1] == bos:

@@ -121,6 +121,21 @@ func TestMissingBOS(t *testing.T) {
 			t.Errorf("%s: got error %v, want one: %t", c.name, err, c.wrong)
 		}
 	}
+	answers := newTemplate(t, `{% for m in messages if m.role == 'assistant' %}{{ m.content }}{% endfor %}`)
+	if err := (&Model{BOS: "<s>"}).Check(answers, tok, Options{}); err == nil || !strings.Contains(err.Error(), "BOS, 1, is missing") {
+		t.Errorf("a prompt without tokens: got error %v, want that BOS is missing", err)
+	}
+}
+
+// TestEqualKeys: of equal keys of a message the last holds, as for Python.
+func TestEqualKeys(t *testing.T) {
+	var m Message
+	if err := m.UnmarshalJSON([]byte(`{"role": "user", "content": "a", "content": "b"}`)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := newTemplate(t, `{{ messages[0].content }}{{ messages[0] | length }}`).Render([]Message{m}, true); err != nil || got != "b2" {
+		t.Errorf("got %q, error %v; want %q", got, err, "b2")
+	}
 }
 
 // TestCheckInLlama3: <|user|> is five tokens of text to LLaMA-3, and its base model stops elsewhere than its chats do.

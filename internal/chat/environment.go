@@ -74,10 +74,10 @@ func rangeOf(arguments *exec.VarArgs) (list, error) {
 // the model wrote.
 func statements() *exec.ControlStructureSet {
 	known := make(map[string]parser.ControlStructureParser)
-	for _, name := range []string{"for", "if", "macro", "raw", "set", "with", "break", "continue", "call", "filter"} {
+	for _, name := range []string{"for", "if", "macro", "raw", "with", "break", "continue", "call", "filter"} {
 		known[name], _ = controls.All.Get(name)
 	}
-	known["generation"] = parseGeneration
+	known["generation"], known["set"], known[stepsTag] = parseGeneration, parseSet, parseSteps
 	return exec.NewControlStructureSet(known)
 }
 
@@ -112,6 +112,11 @@ func filters() *exec.FilterSet {
 		"unique", "upper", "wordcount"} {
 		filter, _ := builtins.Filters.Get(name)
 		known[name] = func(e *exec.Evaluator, in *exec.Value, arguments *exec.VarArgs) *exec.Value {
+			for _, a := range arguments.Args {
+				if a.IsInteger() && a.Integer() > mostWidth {
+					return exec.AsValue(fmt.Errorf("%s by %s: more than %d", name, a, mostWidth))
+				}
+			}
 			return listed(filter(e, in, arguments))
 		}
 	}
@@ -149,7 +154,7 @@ func toJSON(_ *exec.Evaluator, in *exec.Value, arguments *exec.VarArgs) *exec.Va
 	indent := -1
 	for name, value := range arguments.KwArgs {
 		switch {
-		case name == "indent" && value.IsInteger():
+		case name == "indent" && value.IsInteger() && value.Integer() <= mostWidth:
 			indent = value.Integer()
 		case name == "indent" && isNone(value):
 		case name == "ensure_ascii" && !value.IsTrue():

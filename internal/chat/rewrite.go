@@ -14,6 +14,7 @@ import (
 //   - a newline is followed by a space, since gonja joins it to what comes next,
 //   - a conditional expression a if b else c, which gonja knows only as a whole {{ }}, becomes (b and [a] or [c])[0],
 //   - neighbouring strings are joined, and strings are spelled so that gonja reads the same characters,
+//   - behind for and macro stands a tag that counts,
 //   - None is none, which is a value here and not the absence of one.
 //
 // White space before a tag is taken off here too, where only it stands before the tag on its line: gonja takes it off
@@ -96,6 +97,9 @@ func rewriteTag(text string) (end int, changed string, err error) {
 	}
 	end = s.at
 	changed = opening + spell(body) + s.closing
+	if first := firstName(parts); text[1] == '%' && (first == "for" || first == "macro") {
+		changed += "{% " + stepsTag + " " + s.closing
+	}
 	if text[1] == '%' && firstName(parts) == "raw" {
 		raw := endRaw(text[end:])
 		if raw < 0 {
@@ -145,7 +149,7 @@ func isName(p part, text string) bool { return p.kind == name && p.text == text 
 // scanner reads a tag. When it is through, closing is the tag's end as spelled.
 type scanner struct {
 	text, end, closing string
-	at                 int
+	at, depth          int
 }
 
 // group reads parts up to the closing bracket, or, for "", up to the end of the tag.
@@ -200,7 +204,11 @@ func (s *scanner) part(rest string) (part, error) {
 	s.at += size
 	if i := strings.IndexRune("([{", r); i >= 0 {
 		close := ")]}"[i : i+1]
+		if s.depth++; s.depth > mostNested {
+			return part{}, fmt.Errorf("more than %d brackets within each other", mostNested)
+		}
 		inner, err := s.group(close)
+		s.depth--
 		return part{kind: bracketed, text: rest[:1], inner: inner, close: close}, err
 	}
 	if strings.ContainsRune(")]}", r) {

@@ -28,6 +28,9 @@ type Template struct {
 
 // NewTemplate reads a Jinja text.
 func NewTemplate(name, text string) (*Template, error) {
+	if len(text) > mostText {
+		return nil, fmt.Errorf("chat template %s: it has %d bytes, more than %d", name, len(text), mostText)
+	}
 	t := &Template{Name: name, Text: text}
 	rewritten, err := rewrite(text)
 	if err != nil {
@@ -79,10 +82,10 @@ func (t *Template) Render(messages []Message, prompt bool) (string, error) {
 }
 
 func (t *Template) render(messages list, prompt bool) (string, error) {
-	raised := ""
+	raised, count := "", &counter{}
 	variables := exec.NewContext(map[string]any{
 		"messages": messages, "add_generation_prompt": prompt, "bos_token": t.BOS, "eos_token": t.EOS,
-		"tools": none{}, "documents": none{},
+		"tools": none{}, "documents": none{}, countedIn: count,
 		"raise_exception": func(message string) (any, error) {
 			raised = message
 			return nil, errors.New(message)
@@ -101,6 +104,8 @@ func (t *Template) render(messages list, prompt bool) (string, error) {
 		return err
 	})
 	switch {
+	case count.why != "":
+		return "", fmt.Errorf("chat template %s: %s", t.Name, count.why)
 	case err != nil && raised != "":
 		return "", fmt.Errorf("chat template %s, line %s: the template says: %s", t.Name, lineOf(err), raised)
 	case err != nil:

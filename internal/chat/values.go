@@ -118,7 +118,7 @@ func decodeList(d *json.Decoder) (any, error) {
 }
 
 func decodeObject(d *json.Decoder) (any, error) {
-	object := exec.NewDict()
+	object, at := exec.NewDict(), make(map[json.Token]int)
 	for d.More() {
 		key, err := d.Token()
 		if err != nil {
@@ -128,7 +128,13 @@ func decodeObject(d *json.Decoder) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		object.Pairs = append(object.Pairs, &exec.Pair{Key: exec.AsValue(key), Value: exec.ToValue(value)})
+		pair := &exec.Pair{Key: exec.AsValue(key), Value: exec.ToValue(value)}
+		if i, again := at[key]; again { // of equal keys the last holds, as for Python
+			object.Pairs[i] = pair
+			continue
+		}
+		at[key] = len(object.Pairs)
+		object.Pairs = append(object.Pairs, pair)
 	}
 	_, err := d.Token()
 	return object, err

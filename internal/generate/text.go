@@ -43,8 +43,8 @@ func (t *text) push(id int32) { t.add(t.stream.Push(id)) }
 // flush adds what the tokens so far may still say.
 func (t *text) flush() { t.add(t.stream.Flush()) }
 
-// add looks for stop strings in what is new and cuts the text before the one that begins first; of those that begin at one
-// place it names the longest.
+// add looks for stop strings in what is new and cuts the text before the one that ends first, of those that end at one
+// place the longest: so it is as if the text came letter by letter, wherever tokens begin and end.
 func (t *text) add(more string) {
 	if t.stopped != "" || more == "" {
 		return
@@ -52,15 +52,15 @@ func (t *text) add(more string) {
 	more = t.behindPrompt(more)
 	before := len(t.said)
 	t.said += more
-	cut := len(t.said)
+	cut, end := len(t.said), len(t.said)+1
 	for _, stop := range t.stops {
 		from := max(0, before-len(stop)+1)
 		i := strings.Index(t.said[from:], stop)
 		if i < 0 {
 			continue
 		}
-		if at := from + i; at < cut || at == cut && len(stop) > len(t.stopped) {
-			cut, t.stopped = at, stop
+		if at := from + i; at+len(stop) < end || at+len(stop) == end && at < cut {
+			cut, end, t.stopped = at, at+len(stop), stop
 		}
 	}
 	t.said = t.said[:cut]

@@ -57,16 +57,37 @@ func (b *Base) StoredBytes() (total int64) {
 // Rows reads the data set that the settings name for this model.
 func (b *Base) Rows() (*Rows, error) { return b.readRows(b.Tokenizer, b.Config.MaxPositionEmbeddings) }
 
+// CheckAdapters reads what Reader, or with rows Transplanter, would put on a device, and leaves it.
+func (b *Base) CheckAdapters(adapter string, rows *Rows) error {
+	if rows == nil {
+		_, err := b.openAdapter(adapter)
+		return err
+	}
+	if _, err := b.layers(b.Config.NumHiddenLayers); err != nil {
+		return err
+	}
+	_, _, err := b.adapters(b.Config)
+	return err
+}
+
+// openAdapter reads a PEFT directory; "" is none.
+func (b *Base) openAdapter(dir string) (*lora.Adapter, error) {
+	if dir == "" {
+		return nil, nil
+	}
+	return lora.Open(dir, b.Config)
+}
+
 // Reader puts the weights on the backend's device, with the adapter in a PEFT directory if one is named, as a method whose
 // chooser reads by itself.
 func (b *Base) Reader(backend compute.Backend, adapter string) (*transplant.Method, error) {
-	m, err := b.load(backend)
-	if err != nil || adapter == "" {
-		return m, err
-	}
-	a, err := lora.Open(adapter, b.Config)
+	a, err := b.openAdapter(adapter)
 	if err != nil {
 		return nil, err
+	}
+	m, err := b.load(backend)
+	if err != nil || a == nil {
+		return m, err
 	}
 	m.Chooser, err = transplant.NewRole(m.Engine, a)
 	return m, err

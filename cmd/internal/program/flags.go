@@ -117,7 +117,24 @@ func Parse(args []string, groups ...Group) (*pflag.FlagSet, error) {
 	if all.NArg() > 0 {
 		return nil, stray(all, args)
 	}
-	return all, nil
+	return all, refuseEmpty(all, args)
+}
+
+// refuseEmpty reports a flag whose text is empty, as in --model "$MODEL" where there is no such variable: what then was
+// computed would not be what was asked for. Behind a value of the same flag an empty one takes it back.
+func refuseEmpty(flags *pflag.FlagSet, args []string) (err error) {
+	flags.Visit(func(f *pflag.Flag) {
+		times := 0
+		for _, arg := range args {
+			if name, _, _ := strings.Cut(arg, "="); name == "--"+f.Name {
+				times++
+			}
+		}
+		if err == nil && times == 1 && f.Value.Type() == "string" && f.Value.String() == "" {
+			err = fmt.Errorf("--%s is empty: give it a value, or leave it out", f.Name)
+		}
+	})
+	return err
 }
 
 // Help writes head and then the flags of each group.

@@ -234,3 +234,21 @@ func TestRevision(t *testing.T) {
 		t.Errorf("got revision %q, want one that begins with %q", got, want)
 	}
 }
+
+// TestEmptyValues: an empty text is refused, unless it takes an earlier value back.
+func TestEmptyValues(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--model", ""}, "--model is empty"},
+		{[]string{"--seed", "1", "--data="}, "--data is empty"},
+		{[]string{"--model", "a", "--model", ""}, ""},
+	} {
+		s := setup.Defaults()
+		_, err := Parse(c.args, Common(&s)...)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q: got error %v, want %q", c.args, err, c.want)
+		}
+	}
+}
