@@ -193,7 +193,7 @@ func TestInterrupted(t *testing.T) {
 		{"convert", "--out", filepath.Join(parent, "out")},
 	} {
 		var stdout, stderr bytes.Buffer
-		if code := run(ctx, args, &stdout, &stderr); code != 130 || !strings.Contains(stderr.String(), "canceled") {
+		if code := run(ctx, args, &stdout, &stderr); code != 130 || !strings.Contains(stderr.String(), "interrupted") {
 			t.Errorf("%q: exit status %d, %q; want 130", args, code, stderr.String())
 		}
 		if left, err := os.ReadDir(parent); err != nil || len(left) > 0 {
