@@ -359,8 +359,9 @@ func (d *panelDecoder) multiply(products ...product) {
 	})
 }
 
-// worthSharing is the number of multiplications from which on a second core is worth waking: some 30 microseconds.
-const worthSharing = 1 << 18
+// worthSharing is the number of multiplications from which on a second core is worth waking: some 100 microseconds, since
+// on a virtual machine waking it takes tens.
+const worthSharing = 1 << 20
 
 func (d *panelDecoder) workers(multiplications int) int {
 	if multiplications < worthSharing {
