@@ -1,7 +1,6 @@
 package transplant
 
 import (
-	"math"
 	"math/rand/v2"
 	"runtime"
 	"runtime/debug"
@@ -164,8 +163,8 @@ func TestPlanAgainstObservedPeak(t *testing.T) {
 	}
 }
 
-// comparePeak runs the rows once as a micro-batch. What is observed may hold what was freed and not yet collected, so that
-// of several tries the smallest counts.
+// comparePeak runs the rows once as a micro-batch. What is observed may hold what was freed and not yet collected, and may
+// have missed a short moment between two collections, so that of several tries one has to agree.
 func comparePeak(t *testing.T, m *Method, rows []Case, mode string) {
 	t.Helper()
 	plan, err := m.Memory(rows, Pace{Workers: 1, MicroBatch: len(rows)}, mode != "evaluation")
@@ -181,9 +180,10 @@ func comparePeak(t *testing.T, m *Method, rows []Case, mode string) {
 	}
 	run() // builds the graphs
 	others := settledHeap() - plan.Weights - plan.Adapters
-	observed, ratio := int64(math.MaxInt64), 0.0
-	for try := 0; try < 20 && ratio < 0.85; try++ {
-		observed = min(observed, peakOf(run)-others)
+	var observed int64
+	ratio := 0.0
+	for try := 0; try < 20 && (ratio < 0.85 || ratio > 1.15); try++ {
+		observed = peakOf(run) - others
 		ratio = float64(plan.Device()) / float64(observed)
 	}
 	if err != nil {
