@@ -35,18 +35,24 @@ func (m *Method) Capture(c Case, o *llama.Capture) error {
 	return p.chooser.CaptureLogits()
 }
 
+// arguerOf lays out one case's arguer, with the states that leave it and the places they go to in the chooser.
+func arguerOf(c Case) (batch, llama.Export, llama.Insertion) {
+	arguer := packArguer(c)
+	length := roundUp(len(arguer.token))
+	export, insertion := moves([]row{arguer}, length, roundUp(len(arguer.source)))
+	return pad([]row{arguer}, length), export, insertion
+}
+
 // beginCapture embeds both streams.
 func (p *pair) beginCapture(c Case, o *llama.Capture) (err error) {
 	chooser := packChooser(c, false)
 	options := llama.StreamOptions{Name: ChooserName, Overlay: p.Chooser.layers(), Attention: p.Attention, Capture: o}
 	length := roundUp(len(chooser.token))
 	if p.lastMoved >= 0 {
-		arguer := packArguer(c)
-		width := roundUp(len(arguer.token))
-		export, insertion := moves([]row{arguer}, width, roundUp(len(arguer.source)))
+		arguer, export, insertion := arguerOf(c)
 		insertion.Replaced = padReplaced([]row{chooser}, length)
 		options.Insertion = &insertion
-		p.arguer, err = p.Engine.NewStream(pad([]row{arguer}, width).Sequences,
+		p.arguer, err = p.Engine.NewStream(arguer.Sequences,
 			llama.StreamOptions{Name: ArguerName, Overlay: p.Arguer.layers(), Attention: p.Attention, Export: &export})
 		if err != nil {
 			return fmt.Errorf("arguer: %w", err)

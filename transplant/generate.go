@@ -20,10 +20,7 @@ func (m *Method) Prompt(c Case) (llama.Prompt, error) {
 	if err := c.Check(); err != nil {
 		return p, err
 	}
-	arguer := packArguer(c)
-	count := roundUp(len(arguer.source))
-	length := roundUp(len(arguer.token))
-	export, insertion := moves([]row{arguer}, length, count)
+	arguer, export, insertion := arguerOf(c)
 	run := &pair{Method: m, lastMoved: lastMoved}
 	p.Edit = &llama.Edit{
 		Positions: insertion.Position,
@@ -31,7 +28,7 @@ func (m *Method) Prompt(c Case) (llama.Prompt, error) {
 		States: func(layer int) (*llama.KV, error) {
 			if run.arguer == nil && layer <= lastMoved {
 				var err error
-				run.arguer, err = m.Engine.NewStream(pad([]row{arguer}, length).Sequences,
+				run.arguer, err = m.Engine.NewStream(arguer.Sequences,
 					llama.StreamOptions{Name: ArguerName, Overlay: m.Arguer.layers(), Export: &export})
 				if err != nil {
 					return nil, fmt.Errorf("arguer: %w", err)

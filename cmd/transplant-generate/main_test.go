@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"gotransplant/cmd/internal/program"
 	"gotransplant/internal/generate"
 )
 

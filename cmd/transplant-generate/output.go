@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -52,7 +50,7 @@ func (w *work) generate(ctx context.Context) error {
 	if w.options.out != "" {
 		err := atomicfile.Write(w.options.out, func(out io.Writer) error {
 			for _, result := range o.results {
-				if err := writeJSON(out, result); err != nil {
+				if err := program.JSONLine(out, result); err != nil {
 					return err
 				}
 			}
@@ -110,7 +108,7 @@ func (o *ordered) add(job int, r generate.Result) error {
 // write prints a result: a JSON line, or its text under a line with its id and how it ended.
 func (w *work) write(r generate.Result) error {
 	if w.jsonOutput {
-		return writeJSON(w.streams.out, r)
+		return program.JSONLine(w.streams.out, r)
 	}
 	name := r.ID
 	if w.samples > 1 {
@@ -124,18 +122,6 @@ func (w *work) write(r generate.Result) error {
 	if err == nil && w.logProbs {
 		_, err = fmt.Fprintf(w.streams.out, "logprobs %.4f\n", r.LogProbs)
 	}
-	return err
-}
-
-// writeJSON writes a line; texts keep their < and >.
-func writeJSON(out io.Writer, value any) error {
-	var line bytes.Buffer
-	e := json.NewEncoder(&line)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(value); err != nil {
-		return err
-	}
-	_, err := out.Write(line.Bytes())
 	return err
 }
 

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"slices"
+
+	"gotransplant/cmd/internal/program"
 )
 
 // plan is what --dry-run tells.
@@ -51,7 +53,7 @@ func (w *work) plan() error {
 		p.CacheBytes += int64(n) * int64(2*c.NumHiddenLayers*c.NumKeyValueHeads*c.HeadDim) * w.valueBytes()
 	}
 	if w.jsonOutput {
-		return writeJSON(w.streams.out, p)
+		return program.JSONLine(w.streams.out, p)
 	}
 	p.print(w)
 	return nil

@@ -82,9 +82,9 @@ func (w *Weight) MultiplyRows(x RowOperand, y Rows, add bool, from, to int) {
 const few = 6
 
 // MultiplyColumns is Multiply where only some columns of y count, often one. These have the bits that Multiply gives them;
-// what the others become is finite where x is.
+// what the others become is finite where x is. nil are all columns.
 func (w *Weight) MultiplyColumns(s *Scratch, x Operand, y Matrix, add bool, columns []int) {
-	if len(columns) > few {
+	if columns == nil || len(columns) > few {
 		w.Multiply(s, x, y, add)
 		return
 	}

@@ -1,6 +1,7 @@
 package program
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -30,13 +31,15 @@ func (r Reporting) Text(stdout, stderr io.Writer) io.Writer {
 	return stdout
 }
 
-// JSONLine writes v as one line.
+// JSONLine writes v as one line; texts keep their < and >.
 func JSONLine(w io.Writer, v any) error {
-	text, err := json.Marshal(v)
-	if err != nil {
+	var line bytes.Buffer
+	e := json.NewEncoder(&line)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(w, "%s\n", text)
+	_, err := w.Write(line.Bytes())
 	return err
 }
 
