@@ -1,7 +1,6 @@
 package llama
 
 import (
-	"fmt"
 	"time"
 
 	"gotransplant/internal/panel"
@@ -63,9 +62,6 @@ func (s *Stream) finals() int {
 }
 
 func (s *Stream) forwardPanels(layer int, moved *KV, export bool) (KV, error) {
-	if export && s.options.Export == nil {
-		return KV{}, fmt.Errorf("layer %d: computing on panels, keys and values leave a stream at exported positions only", layer)
-	}
 	var in *panelKV
 	if moved != nil {
 		in = moved.panels
@@ -76,9 +72,6 @@ func (s *Stream) forwardPanels(layer int, moved *KV, export bool) (KV, error) {
 }
 
 func (s *Stream) keysValuesPanels(layer int) (KV, error) {
-	if s.options.Export == nil {
-		return KV{}, fmt.Errorf("layer %d: computing on panels, keys and values leave a stream at exported positions only", layer)
-	}
 	var out KV
 	s.book(KeysValuesPass, func() { out.panels = s.panels.exportKeysValues(layer) })
 	return out, nil
@@ -90,7 +83,11 @@ func (s *Stream) backwardPanels(layer int, dKV KV, toInput bool) (*tensors.Tenso
 		pass = BackwardKeysValues
 	}
 	var g Gradients
-	s.book(pass, func() { g.Values, g.Moved.panels = s.panels.backward(layer, dKV.panels, toInput) })
+	s.book(pass, func() {
+		var others othersGradient
+		g.Values, others = s.panels.backward(layer, dKV.panels, toInput)
+		g.Moved.panels, g.Prefix.panels = others.moved, others.prefix
+	})
 	return nil, g, nil
 }
 

@@ -14,11 +14,7 @@ type lowRankGradient struct{ a, b, gain []float32 }
 func (s *panelStream) linearGradient(layer int, proj string, x func() panel.Operand, dy panel.Operand, dx panel.Matrix, add bool, g gradientsOf) {
 	w, e := s.model.layers[layer].projections[proj], s.extra(layer, proj)
 	if dx.Rows > 0 {
-		if columns := s.few(layer, proj); columns != nil {
-			w.MultiplyTransposedColumns(&s.scratch, dy, dx, add, columns)
-		} else {
-			w.MultiplyTransposed(&s.scratch, dy, dx, add)
-		}
+		w.MultiplyTransposedColumns(&s.scratch, dy, dx, add, s.few(layer, proj))
 	}
 	if e == nil {
 		return
@@ -69,8 +65,9 @@ func (s *panelStream) values(layer int, g gradientsOf) [][]float32 {
 }
 
 // backward goes back through a layer: s.dy, the gradient of the stream after it, becomes that before it, if toInput.
-// returned is the gradient of what was exported, or nil. The gradient of what was moved in is returned, if anything was.
-func (s *panelStream) backward(layer int, returned *panelKV, toInput bool) (values [][]float32, moved *panelKV) {
+// returned is the gradient of what was exported, or nil. The gradients of what was moved in and of the prefix are returned,
+// if there are any.
+func (s *panelStream) backward(layer int, returned *panelKV, toInput bool) (values [][]float32, others othersGradient) {
 	l, g := &s.layers[layer], gradientsOf{}
 	defer func() {
 		s.release(layer)
@@ -78,7 +75,7 @@ func (s *panelStream) backward(layer int, returned *panelKV, toInput bool) (valu
 	}()
 	if l.keysValuesOnly {
 		s.backwardKeysValues(layer, s.spread(l.x.Panels, returned), panel.Wide{}, toInput, g)
-		return s.values(layer, g), nil
+		return s.values(layer, g), othersGradient{}
 	}
 	if s.options.Remat {
 		s.again(layer)
@@ -90,15 +87,19 @@ func (s *panelStream) backward(layer int, returned *panelKV, toInput bool) (valu
 	attended := sync.OnceValue(func() panel.Operand { return s.operand(l.z) })
 	s.gainGradient(gained{layer, "o_proj", narrow, l.added, attended}, g)
 	s.linearGradient(layer, "o_proj", attended, s.operand(narrow), dz, false, g)
-	dq, own, moved := s.attendGradient(layer, l, dz)
+	dq, own, others := s.attendGradient(layer, l, dz)
 	if returned != nil {
 		back := s.spread(l.x.Panels, returned)
 		panel.AddTo(own.k, back.k)
 		panel.AddTo(own.v, back.v)
 	}
 	s.backwardIn(layer, l, dMid, dq, own, toInput, g)
-	return s.values(layer, g), moved
+	return s.values(layer, g), others
 }
+
+// othersGradient are the gradients of keys, before rotation, and values that a layer took from other streams: those moved
+// in, and the prefix's, summed over the sequences. nil where there are none.
+type othersGradient struct{ moved, prefix *panelKV }
 
 // backwardFeed goes back through the feed-forward half and returns the gradient of the stream in the middle of the layer.
 func (s *panelStream) backwardFeed(layer int, l *panelLayer, g gradientsOf) (dMid panel.Wide) {
@@ -126,17 +127,16 @@ func (s *panelStream) backwardFeed(layer int, l *panelLayer, g gradientsOf) (dMi
 	return s.dy
 }
 
-// attendGradient goes back through attention and rotation: the gradients of queries, own keys and values, and moved ones.
-func (s *panelStream) attendGradient(layer int, l *panelLayer, dz panel.Matrix) (dq panel.Matrix, own panelKV, moved *panelKV) {
+// attendGradient goes back through attention and rotation: the gradients of queries, own keys and values, and others'.
+func (s *panelStream) attendGradient(layer int, l *panelLayer, dz panel.Matrix) (dq panel.Matrix, own panelKV, others othersGradient) {
 	cfg := s.engine.Weights.Config
 	groups, dim := cfg.NumKeyValueHeads, cfg.HeadDim
 	dq = s.matrix(l.q.Rows, l.q.Panels)
 	own = panelKV{s.matrix(l.k.Rows, l.k.Panels), s.matrix(l.v.Rows, l.v.Panels)}
+	behind := s.own + s.before.panels // where the panels of moved keys begin
+	n := behind                       // panels of keys a sequence
 	if l.moved != nil {
-		moved = &panelKV{newMatrix(l.k.Rows, l.moved.k.Panels), newMatrix(l.v.Rows, l.moved.k.Panels)}
-	}
-	n := s.own // panels of keys a sequence
-	if l.moved != nil {
+		others.moved = &panelKV{newMatrix(l.k.Rows, l.moved.k.Panels), newMatrix(l.v.Rows, l.moved.k.Panels)}
 		n += s.moved
 	}
 	size := n * panel.Lanes * panel.Padded(dim)
@@ -148,19 +148,42 @@ func (s *panelStream) attendGradient(layer int, l *panelLayer, dz panel.Matrix) 
 			s.attendGroupGradient(scratch, layer, l, b, group, dz, dq, panel.Cotangents{K: dk, V: dv})
 			s.collect(dk, own.k, b*s.own, s.own, 0, group)
 			s.collect(dv, own.v, b*s.own, s.own, 0, group)
-			if moved != nil {
-				s.collect(dk, moved.k, b*s.moved, s.moved, s.own, group)
-				s.collect(dv, moved.v, b*s.moved, s.moved, s.own, group)
+			if moved := others.moved; moved != nil {
+				s.collect(dk, moved.k, b*s.moved, s.moved, behind, group)
+				s.collect(dv, moved.v, b*s.moved, s.moved, behind, group)
 			}
 		}
 	})
 	cos, sin := s.queryTables(layer)
 	panel.Rotate(dq, cos, sin, dim, true) // a rotation is undone by its inverse
 	panel.Rotate(own.k, s.cos, s.sin, dim, true)
-	if moved != nil {
+	if moved := others.moved; moved != nil {
 		panel.Rotate(moved.k, s.movedCos, s.movedSin, dim, true)
 	}
-	return dq, own, moved
+	if s.before.panels > 0 {
+		others.prefix = s.prefixGradient(dk, dv, size)
+	}
+	return dq, own, others
+}
+
+// prefixGradient is that of the prefix's keys and values, given those of every sequence and group by key, size elements each.
+func (s *panelStream) prefixGradient(dk, dv []float32, size int) *panelKV {
+	cfg, prefix := s.engine.Weights.Config, s.options.Prefix.panels
+	groups, column := cfg.NumKeyValueHeads, panel.Lanes*panel.Padded(cfg.HeadDim)
+	sum := panelKV{newMatrix(groups*cfg.HeadDim, s.before.panels), newMatrix(groups*cfg.HeadDim, s.before.panels)}
+	add := func(all []float32, to panel.Matrix, group int) {
+		of := func(b int) []float32 { return all[(b*groups+group)*size:][s.own*column:][:s.before.panels*column] }
+		for b := 1; b < s.rows; b++ {
+			panel.AddTo(panel.Matrix{Data: of(0)}, panel.Matrix{Data: of(b)})
+		}
+		s.collect(of(0), to, 0, s.before.panels, 0, group)
+	}
+	for group := range groups {
+		add(dk, sum.k, group)
+		add(dv, sum.v, group)
+	}
+	panel.Rotate(sum.k, prefix.cos, prefix.sin, cfg.HeadDim, true)
+	return &sum
 }
 
 // attendGroupGradient goes back through the attention of one sequence's heads that share their keys and values. Of to, Q is
@@ -249,9 +272,10 @@ func (s *panelStream) backwardKeysValuesAnd(layer int, own panelKV, dq *panel.Ma
 func (s *panelStream) spread(panels int, returned *panelKV) panelKV {
 	own := panelKV{s.zeros(returned.k.Rows, panels), s.zeros(returned.v.Rows, panels)}
 	for i, flat := range s.options.Export.Source {
-		from, to := s.route(i, flat)
-		own.k.AddColumn(to, returned.k, from)
-		own.v.AddColumn(to, returned.v, from)
+		if from, to, ok := s.route(i, flat); ok {
+			own.k.AddColumn(to, returned.k, from)
+			own.v.AddColumn(to, returned.v, from)
+		}
 	}
 	return own
 }

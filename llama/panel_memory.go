@@ -40,12 +40,15 @@ type PanelNeeds struct {
 	Score         int64 // by the head
 }
 
-// PanelNeeds counts what the functions of panel_stream.go, panel_gradient.go and panel_head.go borrow for rows sequences
-// of up to length tokens; movedIn and movedOut are the states that each may take in or hand over. What is borrowed in a
-// call is given back at its end. Additions to projections are left out: their rank is small, and of gains GainNeeds tells.
-func (e *Engine) PanelNeeds(rows, length, movedIn, movedOut int) PanelNeeds {
+// PanelShape is what a stream computed on panels is as large as: Rows sequences of up to Length tokens, behind a prefix of
+// Prefix tokens, each of which may take in MovedIn states and hand over MovedOut.
+type PanelShape struct{ Rows, Length, Prefix, MovedIn, MovedOut int }
+
+// PanelNeeds counts what the functions of panel_stream.go, panel_gradient.go and panel_head.go borrow. What is borrowed in
+// a call is given back at its end. Additions to projections are left out: their rank is small, and of gains GainNeeds tells.
+func (e *Engine) PanelNeeds(p PanelShape) PanelNeeds {
 	c := e.Weights.Config
-	columns := func(n int) int { return rows * panelsOf(n) * panel.Lanes }
+	columns := func(n int) int { return p.Rows * panelsOf(n) * panel.Lanes }
 	narrow := func(height, columns int) int64 { return 4 * int64(capacity(height*columns)) }
 	wide := func(height, columns int) int64 { return 8 * int64(capacity(height*columns)) }
 	operand := func(height, columns int) int64 { // that a product reads, beside the matrix itself
@@ -56,7 +59,8 @@ func (e *Engine) PanelNeeds(rows, length, movedIn, movedOut int) PanelNeeds {
 	}
 	width, feed := c.HiddenSize, c.IntermediateSize
 	queries, keys := c.NumAttentionHeads*c.HeadDim, c.NumKeyValueHeads*c.HeadDim
-	own, in, out, last := columns(length), columns(movedIn), columns(movedOut), columns(1)
+	own, in, out, last := columns(p.Length), columns(p.MovedIn), columns(p.MovedOut), columns(1)
+	before := panelsOf(p.Prefix) * panel.Lanes
 
 	stream, pair := wide(width, own), 2*narrow(keys, own) // x; k and v
 	norm := func(n int) int64 { return narrow(width, n) + operand(width, n) }
@@ -65,17 +69,17 @@ func (e *Engine) PanelNeeds(rows, length, movedIn, movedOut int) PanelNeeds {
 	}
 	run := norm(own) + operand(queries, own) + narrow(width, own) + norm(own) + narrow(feed, own) + operand(feed, own)
 	spread := int64(0)
-	if movedOut > 0 {
+	if p.MovedOut > 0 {
 		spread = pair
 	}
-	grouped := 2 * narrow(c.NumKeyValueHeads*panel.Padded(c.HeadDim), own+in) // dk and dv by key
+	grouped := 2 * narrow(c.NumKeyValueHeads*panel.Padded(c.HeadDim), own+p.Rows*before+in) // dk and dv by key
 	return PanelNeeds{
 		Tables: 2 * (narrow(c.HeadDim/2, own) + narrow(c.HeadDim/2, in)), Residual: stream,
 		Kept: stream + pair + reader(own), KeptLast: stream + pair + wide(width, last) + reader(last),
 		Rotated: narrow(keys, in), Moved: 2 * narrow(keys, out),
 		Forward: run + stream + narrow(width, own), Again: run + pair + reader(own),
 		Backward: 2*norm(own) + narrow(feed, own) + norm(own) + 2*operand(feed, own) + // dy, dMid, dh, the norm again
-			2*narrow(queries, own) + 2*operand(queries, own) + pair + operand(2*keys, own) + grouped + 2*narrow(keys, in) +
+			2*narrow(queries, own) + 2*operand(queries, own) + pair + operand(2*keys, own) + grouped + 2*narrow(keys, in) + 8*int64(keys*before) +
 			spread + norm(own) + narrow(width, own),
 		ForwardKeys:   norm(own) + pair,
 		BackwardInput: spread + operand(2*keys, own) + norm(own) + narrow(width, own) + stream,

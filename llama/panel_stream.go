@@ -23,10 +23,11 @@ type panelStream struct {
 	engine  *Engine
 	options StreamOptions
 	model   *panelModel
-	rows    int // B sequences
-	given   int // tokens a sequence, as given
-	own     int // panels a sequence; padding beyond is left out
-	moved   int // panels of inserted states a sequence
+	rows    int         // B sequences
+	given   int         // tokens a sequence, as given
+	own     int         // panels a sequence; padding beyond is left out
+	moved   int         // panels of inserted states a sequence
+	before  panelPlaces // of the prefix's states, which all sequences share; none has no panels
 
 	x                  panel.Wide    // [M] the residual stream before the next layer
 	cos, sin           panel.Matrix  // [D/2]
@@ -65,6 +66,9 @@ func panelsOf(n int) int { return (n + panel.Lanes - 1) / panel.Lanes }
 
 // newPanelStream embeds the tokens and prepares rotary tables and masks.
 func (e *Engine) newPanelStream(seq Sequences, o StreamOptions) *panelStream {
+	if o.Export == nil {
+		o.Export = everyPosition(seq)
+	}
 	s := &panelStream{engine: e, options: o, model: e.panels, rows: seq.Rows, given: seq.Length,
 		layers: make([]panelLayer, e.Weights.Config.NumHiddenLayers)}
 	longest := 1
@@ -90,7 +94,10 @@ func (e *Engine) newPanelStream(seq Sequences, o StreamOptions) *panelStream {
 		}
 		own.position[c], own.branch[c] = seq.Position[i], seq.Branch[i]
 	}
-	s.cos, s.sin = s.rotary(own.position)
+	s.cos, s.sin = s.model.rotary(own.position)
+	if o.Prefix != nil {
+		s.before = o.Prefix.panels.places
+	}
 	s.sights = s.see(own, own, nil)
 	for _, flat := range o.Last {
 		c, _ := s.column(int(flat))
@@ -101,6 +108,15 @@ func (e *Engine) newPanelStream(seq Sequences, o StreamOptions) *panelStream {
 	}
 	s.capture = s.newPanelCapture(o.Capture)
 	return s
+}
+
+// everyPosition exports all positions of every row.
+func everyPosition(seq Sequences) *Export {
+	all := &Export{Count: seq.Length, Source: make([]int32, seq.Rows*seq.Length)}
+	for i := range all.Source {
+		all.Source[i] = int32(i)
+	}
+	return all
 }
 
 // checkLowRank refuses overlays that the kernels do not know.
@@ -146,7 +162,7 @@ func (s *panelStream) prepareInsertion(own panelPlaces) {
 			places.position[c], places.branch[c] = in.Position[i], 0
 		}
 	}
-	s.movedCos, s.movedSin = s.rotary(places.position)
+	s.movedCos, s.movedSin = s.model.rotary(places.position)
 	visible := panelPlaces{own.panels, own.position, append([]int32(nil), own.branch...)}
 	for i, replaced := range in.Replaced {
 		if c, ok := s.column(i); ok && replaced {
@@ -157,10 +173,10 @@ func (s *panelStream) prepareInsertion(own panelPlaces) {
 }
 
 // rotary are the tables of cosines and sines for positions.
-func (s *panelStream) rotary(position []int32) (cos, sin panel.Matrix) {
-	cos, sin = newMatrix(len(s.model.frequencies), len(position)/panel.Lanes), newMatrix(len(s.model.frequencies), len(position)/panel.Lanes)
+func (m *panelModel) rotary(position []int32) (cos, sin panel.Matrix) {
+	cos, sin = newMatrix(len(m.frequencies), len(position)/panel.Lanes), newMatrix(len(m.frequencies), len(position)/panel.Lanes)
 	for c, p := range position {
-		for i, f := range s.model.frequencies {
+		for i, f := range m.frequencies {
 			angle := float64(p) * f
 			at := (c/panel.Lanes*cos.Rows+i)*panel.Lanes + c%panel.Lanes
 			cos.Data[at], sin.Data[at] = float32(math.Cos(angle)), float32(math.Sin(angle))
@@ -169,14 +185,18 @@ func (s *panelStream) rotary(position []int32) (cos, sin panel.Matrix) {
 	return cos, sin
 }
 
-// see gives for every panel of queries what it sees of the own keys and, when there are any, of the moved ones.
+// see gives for every panel of queries what it sees of the own keys, of the prefix's and of the moved ones, as far as there
+// are any.
 func (s *panelStream) see(queries, own panelPlaces, moved *panelPlaces) []panel.Sight {
 	all := make([]panel.Sight, s.rows*queries.panels)
 	for i := range all {
 		b := i / queries.panels
 		all[i].Append(queries.at(i), own.of(b), 0)
+		if s.before.panels > 0 {
+			all[i].Append(queries.at(i), s.before.of(0), own.panels)
+		}
 		if moved != nil {
-			all[i].Append(queries.at(i), moved.of(b), own.panels)
+			all[i].Append(queries.at(i), moved.of(b), own.panels+s.before.panels)
 		}
 	}
 	return all
@@ -222,11 +242,7 @@ func (s *panelStream) linear(layer int, proj string, x panel.Operand) panel.Matr
 func (s *panelStream) sum(layer int, proj string, x panel.Operand) panel.Matrix {
 	w := s.model.layers[layer].projections[proj]
 	y := s.matrix(w.Out, x.Panels)
-	if columns := s.few(layer, proj); columns != nil {
-		w.MultiplyColumns(&s.scratch, x, y, false, columns)
-	} else {
-		w.Multiply(&s.scratch, x, y, false)
-	}
+	w.MultiplyColumns(&s.scratch, x, y, false, s.few(layer, proj))
 	if e := s.extra(layer, proj); e != nil {
 		e.B.Multiply(&s.scratch, s.operand(s.inner(e, x)), y, true)
 	}
@@ -399,10 +415,14 @@ func head(m panel.Matrix, p, h, dim int) []float32 {
 	return m.Panel(p)[h*dim*panel.Lanes : (h+1)*dim*panel.Lanes]
 }
 
-// keys are what the p-th panel of queries may look at: its sequence's own keys, then those moved there.
+// keys are what the p-th panel of queries may look at: its sequence's own keys, the prefix's, then those moved there.
 func (s *panelStream) keys(layer int, l *panelLayer, p int) []panel.Keys {
 	b := s.sequence(layer, p)
 	keys := []panel.Keys{{K: l.k, V: l.v, First: b * s.own, Size: s.own}}
+	if s.before.panels > 0 {
+		states := s.options.Prefix.panels.rotated[layer]
+		keys = append(keys, panel.Keys{K: states.k, V: states.v, Size: s.before.panels})
+	}
 	if l.moved != nil {
 		keys = append(keys, panel.Keys{K: l.moved.k, V: l.moved.v, First: b * s.moved, Size: s.moved})
 	}
@@ -436,18 +456,20 @@ func (s *panelStream) export(own panelKV) *panelKV {
 	panels := panelsOf(o.Count)
 	out := &panelKV{s.zeros(own.k.Rows, s.rows*panels), s.zeros(own.v.Rows, s.rows*panels)}
 	for i, flat := range o.Source {
-		to, from := s.route(i, flat)
-		out.k.Copy(to, own.k, from)
-		out.v.Copy(to, own.v, from)
+		if to, from, ok := s.route(i, flat); ok {
+			out.k.Copy(to, own.k, from)
+			out.v.Copy(to, own.v, from)
+		}
 	}
 	return out
 }
 
-// route is where the i-th exported state, from token flat, lies among the exported columns and among the own ones.
-func (s *panelStream) route(i int, flat int32) (exported, own int) {
+// route is where the i-th exported state, from token flat, lies among the exported columns and among the own ones, unless
+// it is padding that was left out.
+func (s *panelStream) route(i int, flat int32) (exported, own int, ok bool) {
 	o := s.options.Export
-	own, _ = s.column(int(flat))
-	return i/o.Count*panelsOf(o.Count)*panel.Lanes + i%o.Count, own
+	own, ok = s.column(int(flat))
+	return i/o.Count*panelsOf(o.Count)*panel.Lanes + i%o.Count, own, ok
 }
 
 // exportKeysValues runs no more of a layer than its keys and values at the exported positions.

@@ -46,6 +46,15 @@ func (p Peak) Bytes() int64 {
 	return total
 }
 
+// Beside is what is held at this moment but not at an earlier one.
+func (p Peak) Beside(earlier Peak) Peak {
+	held := maps.Clone(p.Held)
+	for pass, bytes := range earlier.Held {
+		held[pass] -= bytes
+	}
+	return Peak{held, p.Workspace}
+}
+
 // Rehearse returns an engine over the same weights that only rehearses, and its books. Values that are read from it are
 // zeros.
 func (e *Engine) Rehearse() (*Engine, *Rehearsal) {

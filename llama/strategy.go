@@ -114,7 +114,7 @@ func (s *Stream) choose(seq Sequences) error {
 	if err != nil {
 		return err
 	}
-	keys, ins := seq.Length, s.options.Insertion
+	keys, ins := seq.Length+s.options.Prefix.size(), s.options.Insertion
 	s.own = strategy{attention: attention, known: orderOf(seq, seq.Branch)}
 	with := s.own
 	switch {
@@ -123,6 +123,9 @@ func (s *Stream) choose(seq Sequences) error {
 	case ins != nil:
 		with.known = orderOf(seq, s.visible(seq.Branch))
 		keys += ins.Count
+	}
+	if s.options.Prefix != nil && (attention == FusedAttention || with.inPlace) {
+		return fmt.Errorf("fused attention, and an insertion in place, take rows that begin with their own tokens, not with a prefix")
 	}
 	if attention == FusedAttention && (s.own.known != wholeByIndex || ins != nil && !ins.InPlace) {
 		return fmt.Errorf("fused attention of %d rows of %d tokens: the sequences must be single trunks, padded on the right, "+
@@ -210,25 +213,28 @@ func (s *Stream) prepareTiles(seq Sequences) (err error) {
 	if s.ownSeats, err = s.seat(seq.Position, seq.Branch); err != nil {
 		return err
 	}
-	positions := s.ownSeats.position
-	if ins != nil && !ins.InPlace {
-		join := func(own, moved []int32) (all []int32) { // [B, S] and [B, I] to [B, S+I]
-			for row := range s.rows {
-				all = append(append(all, own[row*s.length:(row+1)*s.length]...), moved[row*ins.Count:(row+1)*ins.Count]...)
-			}
-			return all
+	last := s.ownSeats // of all keys
+	var place, branch []int32
+	if p := s.options.Prefix; p != nil {
+		place, branch = p.seats(s.rows)
+		if s.preSeats, err = s.seat(joinRows(s.rows, seq.Position, place), joinRows(s.rows, seq.Branch, branch)); err != nil {
+			return err
 		}
-		s.keySeats, err = s.seat(join(seq.Position, ins.Position), join(s.visible(seq.Branch), ins.branches()))
+		last = s.preSeats
+	}
+	if ins != nil && !ins.InPlace {
+		s.keySeats, err = s.seat(joinRows(s.rows, seq.Position, place, ins.Position),
+			joinRows(s.rows, s.visible(seq.Branch), branch, ins.branches()))
 		if err != nil {
 			return err
 		}
-		positions = s.keySeats.position
+		last = s.keySeats
 	}
 	frequencies := s.engine.Weights.Config.InverseFrequencies()
 	out, err := s.run(Preparing, "rotary tables", func(in *inputs) []*graph.Node {
 		cos, sin := rotaryTables(in.next(), frequencies)
 		return []*graph.Node{cos, sin}
-	}, positions)
+	}, last.position)
 	if err != nil {
 		return err
 	}

@@ -43,6 +43,7 @@ type StreamOptions struct {
 	Overlay   Overlay    // nil: the bare model
 	Export    *Export    // nil: keys and values of all positions are exported where they are wanted
 	Insertion *Insertion // nil: nothing can be inserted
+	Prefix    *Prefix    // nil: the rows begin with their own tokens
 	Last      []int32    // Rows: index into Rows*Length of the only position read after the last layer; nil: all are
 	Keep      bool       // keep what Backward needs
 	Remat     bool       // with Keep: keep no more than each block's input and run the block again in Backward
@@ -57,6 +58,9 @@ type KV struct {
 	panels *panelKV // instead, where the engine computes on panels
 }
 
+// None says that these are no states at all.
+func (kv KV) None() bool { return kv.K == nil && kv.panels == nil }
+
 // Stream is a batch of sequences on its way through the layers. It belongs to one goroutine.
 type Stream struct {
 	engine  *Engine
@@ -67,11 +71,12 @@ type Stream struct {
 	own, with strategy // of layers without and with insertion
 
 	x        *tensors.Tensor // the residual stream before the next layer
-	cos, sin *tensors.Tensor // [B, S+I, D/2]
-	maskOwn  *tensors.Tensor // [B, S, S]
-	maskIns  *tensors.Tensor // [B, S, S+I], nil without insertion
+	cos, sin *tensors.Tensor // [B, S+P+I, D/2]
+	maskOwn  *tensors.Tensor // [B, S, S+P]
+	maskIns  *tensors.Tensor // [B, S, S+P+I], nil without insertion
 	ownSeats seats           // of the own tokens, where there are no masks
-	keySeats seats           // of own and inserted keys, S+I; empty without insertion
+	preSeats seats           // of own keys and the prefix's, S+P; empty without a prefix
+	keySeats seats           // of these and inserted keys, S+P+I; empty without insertion
 	place    *tensors.Tensor // [B, S] and
 	target   *tensors.Tensor // [B, I, 1]: see replacement; nil without insertion in place
 	source   *tensors.Tensor // [B, I, 1] what is exported, nil for all
@@ -181,15 +186,24 @@ func (s *Stream) prepare(seq Sequences) error {
 	}
 	defer func() { free(args...) }()
 	key := "prepare"
+	if s.options.Prefix != nil {
+		key += " with prefix"
+		position, branch := s.options.Prefix.seats(s.rows)
+		before, err := e.upload(s.rows, position, branch)
+		if err != nil {
+			return err
+		}
+		args = append(args, before...)
+	}
 	if ins != nil {
-		key = "prepare with insertion"
+		key += " with insertion"
 		extra, err := e.upload(s.rows, ins.Position, ins.branches(), s.visible(seq.Branch))
 		if err != nil {
 			return err
 		}
 		args = append(args, extra...)
 	}
-	out, err := s.run(Preparing, key, e.buildPrepare(ins != nil), args...)
+	out, err := s.run(Preparing, key, e.buildPrepare(s.options.Prefix != nil, ins != nil), args...)
 	if err != nil {
 		return err
 	}
@@ -211,19 +225,30 @@ func (s *Stream) visible(branch []int32) []int32 {
 	return visible
 }
 
-func (e *Engine) buildPrepare(insertion bool) func(in *inputs) []*graph.Node {
+func (e *Engine) buildPrepare(prefix, insertion bool) func(in *inputs) []*graph.Node {
 	frequencies := e.Weights.Config.InverseFrequencies()
+	join := func(a, b places) places {
+		join := func(a, b *graph.Node) *graph.Node { return graph.Concatenate([]*graph.Node{a, b}, 1) } // [B, n+m]
+		return places{join(a.position, b.position), join(a.branch, b.branch)}
+	}
 	return func(in *inputs) []*graph.Node {
 		own := places{in.next(), in.next()}
-		if !insertion {
-			cos, sin := rotaryTables(own.position, frequencies)
-			return []*graph.Node{cos, sin, sees(own, own)}
+		keys, before := own, places{} // [B, S+P]
+		if prefix {
+			before = places{in.next(), in.next()}
+			keys = join(own, before)
 		}
-		moved, visible := places{in.next(), in.next()}, in.next()
-		join := func(a, b *graph.Node) *graph.Node { return graph.Concatenate([]*graph.Node{a, b}, 1) } // [B, S+I]
-		keys := places{join(own.position, moved.position), join(visible, moved.branch)}
-		cos, sin := rotaryTables(keys.position, frequencies)
-		return []*graph.Node{cos, sin, sees(own, own), sees(own, keys)}
+		if !insertion {
+			cos, sin := rotaryTables(keys.position, frequencies)
+			return []*graph.Node{cos, sin, sees(own, keys)}
+		}
+		moved, all := places{in.next(), in.next()}, places{own.position, in.next()} // [B, S+P+I]
+		if prefix {
+			all = join(all, before)
+		}
+		all = join(all, moved)
+		cos, sin := rotaryTables(all.position, frequencies)
+		return []*graph.Node{cos, sin, sees(own, keys), sees(own, all)}
 	}
 }
 
@@ -265,6 +290,7 @@ func (s *Stream) X() *tensors.Tensor {
 type kind struct {
 	pass                 string // one of Work's
 	last, inserted, keep bool
+	prefix               int  // P
 	exports, some        bool // keys and values leave the stream; only some positions' do
 	toInput              bool // backward: dx is wanted
 	remat                bool // backward: the block is run again first
@@ -380,6 +406,7 @@ func (s *Stream) KeysValues(layer int) (KV, error) {
 // Gradients are what one layer's backward pass leaves besides dx.
 type Gradients struct {
 	Moved  KV                // of the states inserted; zero KV without insertion
+	Prefix KV                // of the prefix's states, summed over the rows, in float32; zero KV without a prefix
 	Values [][]float32       // of the overlay's tensors by projection, where the engine computes on panels
 	Params []*tensors.Tensor // otherwise: of the trainable tensors of the layer: by part, the base weight if trained, then the extras
 }
@@ -428,8 +455,11 @@ func (s *Stream) Backward(layer int, dy *tensors.Tensor, dKV KV, toInput bool) (
 		dx, out = out[0], out[1:]
 	}
 	g := Gradients{Params: out}
+	if k.prefix > 0 && k.pass != BackwardKeysValues {
+		g.Prefix, g.Params = KV{K: out[0], V: out[1]}, g.Params[2:]
+	}
 	if k.inserted {
-		g.Moved, g.Params = KV{K: out[0], V: out[1]}, out[2:]
+		g.Moved, g.Params = KV{K: g.Params[0], V: g.Params[1]}, g.Params[2:]
 	}
 	return dx, g, nil
 }
@@ -451,6 +481,9 @@ func (s *Stream) buildBackward(layer int, k kind) func(in *inputs) []*graph.Node
 // gradientOutputs are the outputs of a backward executable as Backward reads them.
 func gradientOutputs(k kind, b *block, keep kept, a attention, cot cotangents) []*graph.Node {
 	dx, dInserted, dParams := b.backward(keep, a, cot)
+	if k.prefix > 0 {
+		dInserted = apart(dInserted, k.prefix, k.inserted)
+	}
 	out := append(dInserted, dParams...)
 	if k.toInput {
 		out = append([]*graph.Node{dx}, out...)
@@ -483,7 +516,7 @@ func (e *Engine) likeKeys(x *graph.Node) *graph.Node {
 func readReturned(in *inputs, k kind, like *graph.Node) (dk, dv *graph.Node) {
 	dk, dv = in.next(), in.next()
 	if !k.some {
-		return dk, dv
+		return graph.ConvertDType(dk, like.DType()), graph.ConvertDType(dv, like.DType())
 	}
 	source := in.next()
 	spread := func(d *graph.Node) *graph.Node {
@@ -516,6 +549,7 @@ func (s *Stream) Close() {
 	}
 	free(s.shown, s.x, s.cos, s.sin, s.maskOwn, s.maskIns, s.place, s.target, s.source, s.last, s.captured, s.tokens)
 	s.ownSeats.free()
+	s.preSeats.free()
 	s.keySeats.free()
 	*s = Stream{engine: s.engine}
 }
@@ -523,7 +557,7 @@ func (s *Stream) Close() {
 // kind starts the name of an executable with what the stream fixes.
 func (s *Stream) kind(pass string, layer int) kind {
 	k := kind{pass: pass, last: s.isLast(layer), inserted: s.layers[layer].inserted != nil, strategy: s.own,
-		signature: signature(s.extras(layer))}
+		prefix: s.options.Prefix.size(), signature: signature(s.extras(layer))}
 	if k.inserted {
 		k.strategy = s.with
 	}
@@ -546,17 +580,21 @@ func (s *Stream) layerArgs(layer int) []*tensors.Tensor {
 	return s.engine.layerArgs(layer, s.extras(layer))
 }
 
-// attentionArgs are cos, sin, and mask or seats, the last position in the last layer, what is inserted and its places;
+// attentionArgs are cos, sin, and mask or seats, the last position in the last layer, the prefix, what is inserted and its places;
 // readAttention reads them back.
 func (s *Stream) attentionArgs(layer int) []*tensors.Tensor {
 	moved := s.layers[layer].inserted
 	args := []*tensors.Tensor{s.cos, s.sin}
 	behind := moved != nil && !s.with.inPlace
 	switch {
-	case s.own.attention != PlainAttention && behind:
-		args = append(args, s.ownSeats.position, s.ownSeats.branch, s.keySeats.position, s.keySeats.branch)
 	case s.own.attention != PlainAttention:
-		args = append(args, s.ownSeats.position, s.ownSeats.branch, s.ownSeats.position, s.ownSeats.branch)
+		keys := s.ownSeats
+		if behind {
+			keys = s.keySeats
+		} else if s.options.Prefix != nil {
+			keys = s.preSeats
+		}
+		args = append(args, s.ownSeats.position, s.ownSeats.branch, keys.position, keys.branch)
 	case behind:
 		args = append(args, s.maskIns)
 	default:
@@ -565,6 +603,7 @@ func (s *Stream) attentionArgs(layer int) []*tensors.Tensor {
 	if s.isLast(layer) {
 		args = append(args, s.last)
 	}
+	args = append(args, s.prefixArgs(layer)...)
 	if moved != nil {
 		args = append(args, moved.K, moved.V)
 	}
@@ -594,11 +633,18 @@ func readAttention(in *inputs, k kind) attention {
 		}
 		a.mask = sees(places{take(a.tiles.queries.position), take(a.tiles.queries.branch)}, a.tiles.keys) // [B, 1, K]
 	}
+	var prefix *inserted
+	if k.prefix > 0 {
+		prefix = &inserted{k: in.next(), v: in.next()}
+	}
 	if k.inserted {
 		a.inserted = &inserted{k: in.next(), v: in.next()}
 		if k.strategy.inPlace {
 			a.replacement = &replacement{place: in.next(), target: in.next()}
 		}
+	}
+	if prefix != nil {
+		a.inserted = prefix.before(a.inserted, a.cos.Shape().Dim(0))
 	}
 	if keys != a.cos.Shape().Dim(1) { // no insertion in this layer of a stream that has one
 		a.cos = graph.SliceAxis(a.cos, 1, graph.AxisRange(0, keys))

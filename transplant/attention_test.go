@@ -123,6 +123,11 @@ func TestContest(t *testing.T) {
 	g := small(t)
 	m := g.method(t, dtypes.Float32)
 	m.Buckets = m.PlanBuckets(g.cases, 2)
+	m, err := m.share(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.shared.close()
 	outcomes := []struct {
 		name                    string
 		packed, fused           time.Duration

@@ -17,7 +17,7 @@ type Buckets []Shape
 // tile is the step of the lengths of buckets, in tokens: tensor cores work on multiples of 8.
 const tile = 8
 
-func upToTile(n int) int { return (n + tile - 1) / tile * tile }
+func upToTile(n int) int { return upTo(tile, n) }
 
 // covers says whether rows that need r fit.
 func (s Shape) covers(r Shape) bool {
@@ -44,13 +44,13 @@ func (s Shape) work(hidden int) float64 {
 	return float64(s.Arguer+s.Chooser) + float64(attended)/float64(6*hidden)
 }
 
-// need is the shape of a case without padding.
+// need is the shape of a case without padding, behind the prefixes.
 func (m *Method) need(c Case) Shape {
 	last, all := m.span()
-	s := Shape{Chooser: len(packChooser(c, all).token)}
+	s := Shape{Chooser: len(packChooser(c, all).token) - len(m.Prefix.Chooser)}
 	if last >= 0 {
 		r := packArguer(c)
-		s.Arguer, s.Moved = len(r.token), len(r.source)
+		s.Arguer, s.Moved = len(r.token)-len(m.Prefix.Arguer), len(r.source)
 	}
 	return s
 }

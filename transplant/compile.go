@@ -13,17 +13,32 @@ func (m *Method) Compile(ctx context.Context, cases []Case, pace Pace, train boo
 	}
 	quiet := *m
 	quiet.Engine = m.Engine.Compiling()
-	var works []func() error
-	for _, g := range m.examples(cases, pace.MicroBatch) {
-		works = append(works, func() error { return quiet.pass(g, false) })
+	groups := m.examples(cases, pace.MicroBatch)
+	scoring, err := quiet.share(false)
+	if err != nil {
+		return err
+	}
+	defer scoring.shared.close()
+	training, err := quiet.share(train)
+	if err != nil {
+		return err
+	}
+	defer training.shared.close()
+	var works []func() (Sweep, error)
+	for _, g := range groups {
+		works = append(works, func() (Sweep, error) { return scoring.compile(g, false) })
 		if train {
-			works = append(works, func() error { return quiet.pass(g, true) })
+			works = append(works, func() (Sweep, error) { return training.compile(g, true) })
 		}
 	}
-	return inOrder(ctx, len(works), atOnce,
-		func(i int) (func() error, error) { return works[i], nil }, func(func() error) {},
-		func(_ int, work func() error) (struct{}, error) { return struct{}{}, work() },
-		func(int, struct{}) error { return nil })
+	err = inOrder(ctx, len(works), atOnce,
+		func(i int) (func() (Sweep, error), error) { return works[i], nil }, func(func() (Sweep, error)) {},
+		func(_ int, work func() (Sweep, error)) (Sweep, error) { return work() },
+		func(_ int, s Sweep) error { return training.shared.add(quiet.Engine, s) })
+	if err == nil {
+		_, err = training.backward()
+	}
+	return err
 }
 
 // examples are one micro-batch for each bucket, the largest first: what takes longest to compile begins first.
@@ -42,17 +57,12 @@ func (m *Method) examples(cases []Case, rows int) []group {
 	return all
 }
 
-// pass runs a micro-batch for what it leaves compiled.
-func (m *Method) pass(g group, train bool) error {
-	p, err := m.begin(g, train)
-	if err == nil && train {
-		_, err = p.fit(1)
-	} else if err == nil {
-		_, err = p.evaluate()
-	}
+// compile runs a micro-batch for what it leaves compiled.
+func (m *Method) compile(g group, train bool) (Sweep, error) {
+	s, err := m.pass(g, train, 1)
 	if err != nil {
-		return fmt.Errorf("compile for micro-batches of %d rows of %d+%d tokens: %w",
+		return Sweep{}, fmt.Errorf("compile for micro-batches of %d rows of %d+%d tokens: %w",
 			g.rows, g.shape.Arguer, g.shape.Chooser, err)
 	}
-	return nil
+	return s, nil
 }

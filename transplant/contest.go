@@ -72,7 +72,11 @@ func (m *Method) fight(g group, train bool) llama.Attention {
 		forced := *m
 		forced.Contest = &Contest{won: map[bout]llama.Attention{m.bout(g, train): side}}
 		for range 2 {
-			if cost[i], failed[i] = m.Contest.time(side, func() error { return forced.pass(g, train) }); failed[i] != nil {
+			if cost[i], failed[i] = m.Contest.time(side, func() error {
+				s, err := forced.pass(g, train, 1)
+				s.discard()
+				return err
+			}); failed[i] != nil {
 				break
 			}
 		}

@@ -165,7 +165,7 @@ func (g golden) methodOn(t testing.TB, backend compute.Backend, compute_ dtypes.
 		}
 		return r
 	}
-	return &Method{Engine: e, Arguer: role("arguer"), Chooser: role("chooser"), Labels: g.run.LabelIDs}
+	return &Method{Engine: e, Arguer: role("arguer"), Chooser: role("chooser"), Labels: g.run.LabelIDs, Prefix: SharedPrefix(g.cases)}
 }
 
 // within fails when got is further than the relative tolerance from want.

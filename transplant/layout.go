@@ -39,7 +39,7 @@ func filled(g group, pack func(i int) []row) []row {
 // layPacked leaves dead positions out of the chooser's rows and gives both arguments of the arguer one trunk.
 func (m *Method) layPacked(g group, l *layout) {
 	lastMoved, all := m.span()
-	choosers := filled(g, func(i int) []row { return []row{packChooser(g.cases[i], all)} })
+	choosers := filled(g, func(i int) []row { return []row{packChooser(g.cases[i], all).behind(len(m.Prefix.Chooser))} })
 	for i := range l.tokens {
 		l.tokens[i] = len(choosers[i].token)
 	}
@@ -47,7 +47,7 @@ func (m *Method) layPacked(g group, l *layout) {
 	if lastMoved < 0 {
 		return
 	}
-	arguers := filled(g, func(i int) []row { return []row{packArguer(g.cases[i])} })
+	arguers := filled(g, func(i int) []row { return []row{packArguer(g.cases[i]).behind(len(m.Prefix.Arguer))} })
 	for i := range l.tokens {
 		l.tokens[i] += len(arguers[i].token)
 	}
@@ -66,7 +66,7 @@ const aloneStep = 32
 // all its tokens.
 func (m *Method) layInPlace(g group, l *layout) {
 	lastMoved, all := m.span()
-	length := g.shape.Chooser
+	length := g.shape.Chooser + len(m.Prefix.Chooser)
 	if all {
 		length += g.shape.Moved // what the packed row leaves out
 	}
@@ -83,7 +83,7 @@ func (m *Method) layInPlace(g group, l *layout) {
 	for _, r := range arguers {
 		longest = max(longest, len(r.token))
 	}
-	longest = (longest + aloneStep - 1) / aloneStep * aloneStep
+	longest = upTo(aloneStep, longest)
 	for i := range l.tokens {
 		l.tokens[i] += len(arguers[2*i].token) + len(arguers[2*i+1].token)
 	}

@@ -15,6 +15,7 @@ import (
 func TestLedgerCountsCalls(t *testing.T) {
 	g := openGolden(t, filepath.Join("testdata", "golden-small"))
 	m := g.method(t, dtypes.Float32)
+	m.Prefix = Prefix{}
 	train := func() llama.Ledger {
 		before := m.Engine.Ledger()
 		if _, err := m.Train(g.cases[:1], 1); err != nil {

@@ -175,6 +175,7 @@ func (f *failuresByStep) Step(s StepMetrics) error {
 func TestRowThatDoesNotFit(t *testing.T) {
 	g := small(t)
 	m, device := crowdedMethod(t, g, 0.05)
+	m.Prefix = Prefix{} // which would be the first not to fit
 	before := device.live.Load()
 	o := goldenOptions(g, 1)
 	o.Pace = Pace{Workers: 1, MicroBatch: 4}

@@ -6,6 +6,7 @@ import (
 
 	"gotransplant/llama"
 
+	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 )
 
@@ -28,15 +29,15 @@ func (m Memory) Device() int64 {
 // Memory plans a run over cases, with gradients or without: the longest micro-batch that could be made of them is
 // rehearsed. Nothing is run.
 func (m *Method) Memory(cases []Case, pace Pace, train bool) (Memory, error) {
-	var sweep, prepared llama.Peak
+	var before, sweep, prepared llama.Peak
 	var moved int64
 	for _, g := range m.longest(cases, pace.MicroBatch) {
-		begun, peak, err := m.rehearse(g, train)
+		shared, begun, peak, err := m.rehearse(g, train)
 		if err != nil {
 			return Memory{}, fmt.Errorf("memory plan: %w", err)
 		}
 		if peak.Bytes() > sweep.Bytes() {
-			sweep, prepared = peak, begun
+			before, sweep, prepared = shared, peak, begun
 			moved = min(m.movedBytes(g, train), peak.Held[llama.ForwardPass])
 		}
 	}
@@ -44,12 +45,14 @@ func (m *Method) Memory(cases []Case, pace Pace, train bool) (Memory, error) {
 	if m.Chooser != m.Arguer {
 		plan.Adapters += m.Chooser.deviceBytes(m.Engine)
 	}
+	plan.add(before, 1)
 	plan.add(sweep, int64(pace.Workers))
 	plan.add(prepared, 1) // one micro-batch is made ready while the others run
 	plan.Kept -= int64(pace.Workers) * moved
 	plan.Moved += int64(pace.Workers) * moved
 	if train {
 		plan.Host = m.hostBytes(pace.Workers)
+		plan.Workspace += int64(1+2*pace.Workers) * m.returnedBytes()
 	}
 	return plan, nil
 }
@@ -71,26 +74,33 @@ func (m *Memory) add(p llama.Peak, sweeps int64) {
 	m.Workspace += sweeps * p.Workspace
 }
 
-// rehearse goes through a micro-batch and returns what is held when it has begun and at its worst moment.
-func (m *Method) rehearse(g group, train bool) (begun, peak llama.Peak, err error) {
+// rehearse goes through a micro-batch and returns what the prefixes hold, and what is held beside them when the micro-batch
+// has begun and at its worst moment.
+func (m *Method) rehearse(g group, train bool) (before, begun, peak llama.Peak, err error) {
 	if m.Engine.Panels() {
 		begun, peak = m.rehearsePanels(g, train)
-		return begun, peak, nil
+		return m.prefixOnPanels(train), begun, peak, nil
 	}
 	quiet := *m
 	var books *llama.Rehearsal
 	quiet.Engine, books = m.Engine.Rehearse()
-	p, err := quiet.begin(g, train)
+	with, err := quiet.share(train)
 	if err != nil {
-		return begun, peak, err
+		return before, begun, peak, err
 	}
-	begun = books.Now()
+	defer with.shared.close()
+	before = books.Now()
+	p, err := with.begin(g, train)
+	if err != nil {
+		return before, begun, peak, err
+	}
+	begun = books.Now().Beside(before)
 	if train {
 		_, err = p.fit(1)
 	} else {
 		_, err = p.evaluate()
 	}
-	return begun, books.Peak(), err
+	return before, begun, books.Peak().Beside(before), err
 }
 
 // longest are micro-batches of which one is the largest that can be made of the cases: single rows are those that are the
@@ -138,11 +148,21 @@ func (m *Method) movedBytes(g group, train bool) int64 {
 		handed = min(handed, 1)
 	}
 	if m.Engine.Panels() {
-		n := m.Engine.PanelNeeds(g.rows, 1, g.shape.Moved, g.shape.Moved)
+		n := m.Engine.PanelNeeds(llama.PanelShape{Rows: g.rows, Length: 1, MovedIn: g.shape.Moved, MovedOut: g.shape.Moved})
 		return int64(handed) * (n.Moved + n.Rotated)
 	}
 	states := shapes.Make(m.Engine.Options.Compute, g.rows, g.shape.Moved, c.NumKeyValueHeads, c.HeadDim)
 	return 2 * int64(handed) * m.Engine.Room(states)
+}
+
+// returnedBytes are those of what a sweep says about the states of the prefixes, which are summed.
+func (m *Method) returnedBytes() int64 {
+	c, states := m.Engine.Weights.Config, 0
+	if last, _ := m.span(); m.TrainsArguer() {
+		states += last * upTo(openingStep, len(m.Prefix.Arguer))
+	}
+	states += m.layers() * upTo(openingStep, len(m.Prefix.Chooser))
+	return m.Engine.Room(shapes.Make(dtypes.Float32, 2, states, c.NumKeyValueHeads, c.HeadDim))
 }
 
 // deviceBytes are those of the adapter's matrices.

@@ -22,9 +22,11 @@ func (m *Method) rehearsePanels(g group, train bool) (begun, peak llama.Peak) {
 	for _, c := range g.cases {
 		need = need.join(m.need(c))
 	}
-	s := &panelSweep{Method: m, train: train, chooser: m.Engine.PanelNeeds(g.rows, need.Chooser, g.shape.Moved, 0)}
+	s := &panelSweep{Method: m, train: train, chooser: m.Engine.PanelNeeds(llama.PanelShape{Rows: g.rows, Length: need.Chooser,
+		Prefix: len(m.Prefix.Chooser), MovedIn: g.shape.Moved})}
 	if last, _ := m.span(); last >= 0 {
-		s.arguer = m.Engine.PanelNeeds(g.rows, need.Arguer, 0, g.shape.Moved)
+		s.arguer = m.Engine.PanelNeeds(llama.PanelShape{Rows: g.rows, Length: need.Arguer, Prefix: len(m.Prefix.Arguer),
+			MovedOut: g.shape.Moved})
 	}
 	s.arguerGains, s.arguerKeyGains = m.Arguer.gainNeeds(g.rows, need.Arguer)
 	s.chooserGains, _ = m.Chooser.gainNeeds(g.rows, need.Chooser)
@@ -41,6 +43,25 @@ func (m *Method) rehearsePanels(g group, train bool) (begun, peak llama.Peak) {
 		}
 	}
 	return begun, s.peak
+}
+
+// prefixOnPanels is what the prefixes hold.
+func (m *Method) prefixOnPanels(train bool) llama.Peak {
+	var kept, moved int64
+	s := panelSweep{Method: m, train: train}
+	last, _ := m.span()
+	for _, o := range []struct {
+		tokens, depth int
+		trained       bool
+	}{{len(m.Prefix.Arguer), max(last, 0), m.TrainsArguer()}, {len(m.Prefix.Chooser), m.layers(), m.Chooser != nil}} {
+		if o.tokens == 0 {
+			continue
+		}
+		n := m.Engine.PanelNeeds(llama.PanelShape{Rows: 1, Length: o.tokens, Prefix: o.tokens, MovedIn: o.tokens, MovedOut: o.tokens})
+		moved += int64(o.depth) * (n.Moved + n.Rotated)
+		kept += int64(max(o.depth-1, 0)) * s.keeps(n, n.Kept, o.trained)
+	}
+	return llama.Peak{Held: map[string]int64{llama.ForwardPass: kept, llama.KeysValuesPass: moved}}
 }
 
 // now is what is held, with so much in use by a layer.

@@ -97,14 +97,26 @@ func TestPreparedAheadIsTheSame(t *testing.T) {
 	o := goldenOptions(g, 1)
 	o.Pace.Workers = 1
 	trainer := newTrainer(t, m, o, g.cases, nil)
+	m, err := m.share(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.shared.close()
 	for _, c := range g.cases {
-		s, err := m.Train([]Case{c}, 1/float64(len(g.cases)))
+		s, err := m.pass(m.group([]Case{c}, nil, 1), true, 1/float64(len(g.cases)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := trainer.accumulate(s); err != nil {
+		if err := errors.Join(m.shared.add(m.Engine, s), trainer.accumulate(s)); err != nil {
 			t.Fatal(err)
 		}
+	}
+	rest, err := m.backward()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := trainer.accumulate(rest); err != nil {
+		t.Fatal(err)
 	}
 	if err := trainer.sums.Take(trainer.tensors); err != nil {
 		t.Fatal(err)

@@ -152,11 +152,16 @@ type Pace struct{ Workers, MicroBatch int }
 
 // Predict scores cases in order. progress, when not nil, is called after each sweep with the number of cases scored.
 func (m *Method) Predict(ctx context.Context, cases []Case, pace Pace, progress func(done int)) ([]Prediction, error) {
-	m = m.covering(cases)
+	m = m.beginning(cases).covering(cases)
 	predictions := make([]Prediction, len(cases))
 	batches, scored := m.groups(cases, pace.MicroBatch), 0
+	m, err := m.share(false)
+	if err != nil {
+		return nil, err
+	}
+	defer m.shared.close()
 	m.decide(batches, false)
-	err := inOrder(ctx, len(batches), pace.Workers,
+	err = inOrder(ctx, len(batches), pace.Workers,
 		func(i int) (*pair, error) { return m.prepare(batches[i], false) }, discard,
 		func(i int, p *pair) ([][]Outcome, error) { return inParts(m, batches[i], p, false, (*pair).evaluate) },
 		func(i int, parts [][]Outcome) error {

@@ -28,10 +28,14 @@ type Method struct {
 	Limits *Limits
 	// Buckets bound the shapes of micro-batches where every shape is a compilation; nil: lengths are rounded up a little.
 	Buckets Buckets
+	// Prefix are the tokens with which all prompts begin, whose states rows share; empty: every row computes its own.
+	Prefix Prefix
 	// Attention is how both streams compute attention; fused, it has its own layout. Zero: by length, or by Contest.
 	Attention llama.Attention
 	// Contest, when not nil, decides between the layouts where Attention does not.
 	Contest *Contest
+
+	shared *shared // nil before share
 }
 
 // The two streams of a method, by their names in the engine's ledger.
@@ -69,6 +73,8 @@ type Grads [][]float32
 type Sweep struct {
 	Outcomes        []Outcome
 	Arguer, Chooser Grads // nil unless trained
+
+	arguerPrefix, chooserPrefix []llama.KV // by layer, gradients of the states of prefixes, which are shared.add's
 }
 
 // transplants says whether states are moved in a layer.
@@ -99,20 +105,60 @@ func (m *Method) TrainsArguer() bool {
 
 // Evaluate runs cases forward.
 func (m *Method) Evaluate(cases []Case) ([]Outcome, error) {
-	p, err := m.begin(m.group(cases, nil, len(cases)), false)
-	if err != nil {
-		return nil, err
-	}
-	return p.evaluate()
+	m = m.beginning(cases)
+	s, err := m.alone(m.group(cases, nil, len(cases)), false, 0)
+	return s.Outcomes, err
 }
 
 // Train runs cases forward and backward; weight multiplies each case's loss in the sum that is differentiated.
 func (m *Method) Train(cases []Case, weight float64) (Sweep, error) {
-	p, err := m.begin(m.group(cases, nil, len(cases)), true)
+	m = m.beginning(cases)
+	return m.alone(m.group(cases, nil, len(cases)), true, weight)
+}
+
+// alone runs a micro-batch that shares its prefixes with no other.
+func (m *Method) alone(g group, train bool, weight float64) (Sweep, error) {
+	m, err := m.share(train)
 	if err != nil {
 		return Sweep{}, err
 	}
-	return p.fit(weight)
+	defer m.shared.close()
+	s, err := m.pass(g, train, weight)
+	if err != nil || !train {
+		return s, err
+	}
+	if err := m.shared.add(m.Engine, s); err != nil {
+		return Sweep{}, err
+	}
+	rest, err := m.backward()
+	s.Arguer, s.Chooser = s.Arguer.plus(rest.Arguer), s.Chooser.plus(rest.Chooser)
+	return s, err
+}
+
+// pass runs a micro-batch of a method that has its prefixes.
+func (m *Method) pass(g group, train bool, weight float64) (s Sweep, err error) {
+	p, err := m.begin(g, train)
+	if err == nil && train {
+		return p.fit(weight)
+	}
+	if err == nil {
+		s.Outcomes, err = p.evaluate()
+	}
+	return s, err
+}
+
+// plus adds other, if there is any, to the gradients.
+func (g Grads) plus(other Grads) Grads {
+	for i, values := range other {
+		if g[i] == nil {
+			g[i] = values
+			continue
+		}
+		for j, v := range values {
+			g[i][j] += v
+		}
+	}
+	return g
 }
 
 // evaluate runs what was begun forward and closes it.
@@ -138,7 +184,8 @@ func (p *pair) fit(weight float64) (Sweep, error) {
 	if err := p.backward(dx); err != nil {
 		return Sweep{}, err
 	}
-	s := Sweep{Outcomes: outcomes, Chooser: p.chooserGrads}
+	s := Sweep{Outcomes: outcomes, Chooser: p.chooserGrads, arguerPrefix: p.arguerPrefix, chooserPrefix: p.chooserPrefix}
+	p.arguerPrefix, p.chooserPrefix = nil, nil
 	if p.TrainsArguer() {
 		s.Arguer = p.arguerGrads
 	}
@@ -154,25 +201,30 @@ type pair struct {
 	train                     bool
 	lastMoved                 int
 	arguerGrads, chooserGrads Grads
+	// by layer, what there is to say about the prefixes' states
+	arguerPrefix, chooserPrefix []llama.KV
 }
 
 // begin lays out the cases of a micro-batch and embeds both streams. It reads no adapter.
 func (m *Method) begin(g group, train bool) (*pair, error) {
 	lastMoved, _ := m.span()
 	l := m.layout(g, train)
+	before, err := m.before(l)
+	if err != nil {
+		return nil, err
+	}
 	p := &pair{Method: m, group: g, train: train, lastMoved: lastMoved, tokens: l.tokens}
-	var err error
 	if l.insertion != nil {
 		p.arguer, err = m.Engine.NewStream(l.arguer.Sequences, llama.StreamOptions{
 			Name: ArguerName, Overlay: m.Arguer.layers(), Export: &l.export, Keep: train && m.TrainsArguer(),
-			Remat: m.Remat, Attention: l.attention})
+			Remat: m.Remat, Attention: l.attention, Prefix: before.arguer.states()})
 		if err != nil {
 			return nil, fmt.Errorf("arguer: %w", err)
 		}
 	}
 	p.chooser, err = m.Engine.NewStream(l.chooser.Sequences, llama.StreamOptions{
 		Name: ChooserName, Overlay: m.Chooser.layers(), Insertion: l.insertion, Last: l.chooser.last, Keep: train,
-		Remat: m.Remat, Attention: l.attention})
+		Remat: m.Remat, Attention: l.attention, Prefix: before.chooser.states()})
 	if err != nil {
 		p.close()
 		return nil, fmt.Errorf("chooser: %w", err)
@@ -189,6 +241,8 @@ func padReplaced(rows []row, length int) []bool {
 }
 
 func (p *pair) close() {
+	release(tensorsOf(p.arguerPrefix)...)
+	release(tensorsOf(p.chooserPrefix)...)
 	if p.arguer != nil {
 		p.arguer.Close()
 	}
@@ -251,6 +305,7 @@ func (p *pair) score(weight float64) ([]Outcome, *tensors.Tensor, error) {
 // backward carries dy back through the chooser and, with what it says about the moved states, through the arguer.
 func (p *pair) backward(dy *tensors.Tensor) error {
 	p.chooserGrads, p.arguerGrads = newGrads(p.Chooser), newGrads(p.Arguer)
+	p.chooserPrefix, p.arguerPrefix = make([]llama.KV, p.layers()), make([]llama.KV, max(p.lastMoved, 0))
 	var arguerDY *tensors.Tensor
 	for layer := p.layers() - 1; layer >= 0; layer-- {
 		var g llama.Gradients
@@ -259,6 +314,7 @@ func (p *pair) backward(dy *tensors.Tensor) error {
 			release(arguerDY)
 			return fmt.Errorf("chooser: %w", err)
 		}
+		p.chooserPrefix[layer] = g.Prefix
 		if err := p.Chooser.collect(p.chooserGrads, layer, g); err != nil {
 			release(dy, arguerDY, g.Moved.K, g.Moved.V)
 			return err
@@ -274,6 +330,9 @@ func (p *pair) backward(dy *tensors.Tensor) error {
 		if arguerDY, g, err = p.arguer.Backward(layer, arguerDY, g.Moved, layer > 0); err != nil {
 			release(dy)
 			return fmt.Errorf("arguer: %w", err)
+		}
+		if layer < p.lastMoved {
+			p.arguerPrefix[layer] = g.Prefix
 		}
 		if err := p.Arguer.collect(p.arguerGrads, layer, g); err != nil {
 			release(dy, arguerDY)

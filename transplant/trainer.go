@@ -224,15 +224,21 @@ func (t *Trainer) update(ctx context.Context, r Recorder) (StepMetrics, error) {
 	cases := t.batch(t.step)
 	m := StepMetrics{Step: t.step + 1, Samples: t.samples + len(cases)}
 	batches := t.Method.groups(cases, t.Options.Pace.MicroBatch)
-	t.Method.decide(batches, true)
+	method, err := t.Method.share(true)
+	if err != nil {
+		return m, err
+	}
+	defer method.shared.close()
+	method.decide(batches, true)
+	m.Tokens = method.shared.tokens()
 	weight := 1 / float64(len(cases))
 	done, correct := 0, 0
 	losses := make([]float64, len(cases)) // summed in the order of the rows, however they were divided
 	t.sums.Reset()                        // an interrupted step may have left something
-	err := inOrder(ctx, len(batches), t.Options.Pace.Workers,
-		func(i int) (*pair, error) { return t.Method.prepare(batches[i], true) }, discard,
+	err = inOrder(ctx, len(batches), t.Options.Pace.Workers,
+		func(i int) (*pair, error) { return method.prepare(batches[i], true) }, discard,
 		func(i int, p *pair) ([]Sweep, error) {
-			return inParts(t.Method, batches[i], p, true, func(p *pair) (Sweep, error) { return p.fit(weight) })
+			return inParts(method, batches[i], p, true, func(p *pair) (Sweep, error) { return p.fit(weight) })
 		},
 		func(i int, parts []Sweep) error {
 			for j, o := range outcomes(parts) {
@@ -248,9 +254,19 @@ func (t *Trainer) update(ctx context.Context, r Recorder) (StepMetrics, error) {
 			}
 			done += len(batches[i].cases)
 			r.Progress(fmt.Sprintf("step %d of %d", m.Step, t.Total()), t.samples+done, t.Rows())
+			if err := method.shared.add(method.Engine, parts...); err != nil {
+				return err
+			}
 			return t.accumulate(parts...)
 		})
 	if err != nil {
+		return m, err
+	}
+	rest, err := method.backward()
+	if err != nil {
+		return m, err
+	}
+	if err := t.accumulate(rest); err != nil {
 		return m, err
 	}
 	for _, loss := range losses {

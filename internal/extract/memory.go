@@ -61,10 +61,10 @@ func (x *Extraction) sweep(p *Plan) (int64, error) {
 	var arguer int64
 	if c := p.longest.moving; c != nil {
 		movedIn = c.Spans[0].End - c.Spans[0].Start + c.Spans[1].End - c.Spans[1].Start
-		n := engine.PanelNeeds(1, len(c.Argue[0].IDs)+len(c.Argue[1].IDs), 0, movedIn)
+		n := engine.PanelNeeds(llama.PanelShape{Rows: 1, Length: len(c.Argue[0].IDs) + len(c.Argue[1].IDs), MovedOut: movedIn})
 		arguer = n.Tables + n.Kept + n.Forward + n.Moved
 	}
-	n := engine.PanelNeeds(1, len(p.longest.tokens.IDs), movedIn, 0)
+	n := engine.PanelNeeds(llama.PanelShape{Rows: 1, Length: len(p.longest.tokens.IDs), MovedIn: movedIn})
 	held := n.Tables + n.Kept + n.Forward + n.Rotated + arguer
 	for _, info := range x.sites {
 		values, size := int64(len(source)), int64(4)

@@ -1,0 +1,296 @@
+package transplant
+
+import (
+	"errors"
+	"fmt"
+
+	"gotransplant/llama"
+
+	"github.com/gomlx/gomlx/core/tensors"
+)
+
+// Prefix are the tokens with which all prompts of a role begin: the head of its template. Nothing behind them reaches their
+// states, so these are the same in every row and are computed once an update, or once an evaluation. On the way back the
+// gradients that the rows have for them are summed first, and go through the prefix together: a backward pass is linear.
+type Prefix struct{ Arguer, Chooser []int32 }
+
+// leastShared is the length of a prefix from which it is worth two streams more.
+const leastShared = 16
+
+// SharedPrefix is the longest prefix of the cases.
+func SharedPrefix(cases []Case) Prefix {
+	if len(cases) == 0 {
+		return Prefix{}
+	}
+	return Prefix{cases[0].Argue[0].IDs, cases[0].Choose}.common(cases)
+}
+
+// common is what of the prefix the cases begin with too. It ends before the first state that is moved.
+func (p Prefix) common(cases []Case) Prefix {
+	shorten := func(prefix *[]int32, prompt []int32) {
+		n := 0
+		for n < min(len(*prefix), len(prompt)) && (*prefix)[n] == prompt[n] {
+			n++
+		}
+		if *prefix = (*prefix)[:n]; n < leastShared {
+			*prefix = nil
+		}
+	}
+	for _, c := range cases {
+		for _, passage := range c.Argue {
+			shorten(&p.Arguer, passage.IDs[:moved(passage.Span).Start])
+		}
+		shorten(&p.Chooser, c.Choose[:min(moved(c.Spans[0]).Start, moved(c.Spans[1]).Start)])
+	}
+	return p
+}
+
+// beginning is the method for cases of which some may not begin with all of its prefix.
+func (m *Method) beginning(cases []Case) *Method {
+	with := *m
+	with.Prefix = m.Prefix.common(cases)
+	return &with
+}
+
+// behind is a packed row without its first n tokens, whose states come from elsewhere.
+func (r row) behind(n int) row {
+	if n == 0 {
+		return r
+	}
+	r.token, r.position, r.branch = r.token[n:], r.position[n:], r.branch[n:]
+	source := make([]int32, len(r.source))
+	for i, s := range r.source {
+		source[i] = s - int32(n)
+	}
+	r.source = source
+	if r.replaced != nil {
+		r.replaced = r.replaced[n:]
+	}
+	return r
+}
+
+// shared are a method's prefixes, computed with the adapters as they are.
+type shared struct{ arguer, chooser *opening } // nil: the rows of this role begin with their own tokens
+
+// opening is one role's prefix: a stream of one row that has gone forward through the layers, and the sums of what rows say
+// about the states it left.
+type opening struct {
+	name     string
+	role     *Role
+	tokens   int
+	stream   *llama.Stream // nil where no layer needs states
+	prefix   *llama.Prefix
+	depth    int        // the layers from 0 on whose states rows look at
+	returned []llama.KV // by layer, in training
+}
+
+// share computes the prefixes, and returns the method that has them. They are to be closed.
+func (m *Method) share(train bool) (*Method, error) {
+	with := *m
+	with.shared = &shared{}
+	if m.Attention == llama.FusedAttention { // takes rows whole
+		return &with, nil
+	}
+	lastMoved, _ := m.span()
+	var err error
+	if n := m.Prefix.Arguer; len(n) > 0 && lastMoved >= 0 {
+		o := &opening{name: ArguerName, role: m.Arguer, depth: lastMoved} // of the last layer it takes no attention
+		if with.shared.arguer, err = o.run(m, n, train && m.TrainsArguer()); err != nil {
+			return nil, err
+		}
+	}
+	if n := m.Prefix.Chooser; len(n) > 0 {
+		o := &opening{name: ChooserName, role: m.Chooser, depth: m.layers()}
+		if with.shared.chooser, err = o.run(m, n, train && m.Chooser != nil); err != nil {
+			with.shared.close()
+			return nil, err
+		}
+	}
+	return &with, nil
+}
+
+// openingStep is what the length of a prefix is rounded up to: panels have so many columns.
+const openingStep = 16
+
+// upTo rounds n up to a multiple of step.
+func upTo(step, n int) int { return (n + step - 1) / step * step }
+
+// run takes the prefix forward; with keep it can go back.
+func (o *opening) run(m *Method, ids []int32, keep bool) (*opening, error) {
+	o.tokens = len(ids)
+	length := upTo(openingStep, len(ids))
+	var states []llama.KV
+	if o.depth > 0 {
+		var r row
+		for p, id := range ids {
+			r.add(id, int32(p), 0)
+		}
+		var err error
+		if o.stream, err = m.Engine.NewStream(pad([]row{r}, length).Sequences, llama.StreamOptions{Name: o.name,
+			Overlay: o.role.layers(), Keep: keep, Remat: m.Remat, Attention: m.Attention}); err != nil {
+			return nil, fmt.Errorf("%s's prefix: %w", o.name, err)
+		}
+		if states, err = o.forward(); err != nil {
+			o.stream.Close()
+			return nil, fmt.Errorf("%s's prefix: %w", o.name, err)
+		}
+	}
+	if keep {
+		o.returned = make([]llama.KV, o.depth)
+	}
+	var err error
+	o.prefix, err = m.Engine.NewPrefix(states, length, len(ids))
+	return o, err
+}
+
+// forward gives the states of the layers whose states are looked at; of the last one no more is computed.
+func (o *opening) forward() (states []llama.KV, err error) {
+	for layer := range o.depth {
+		var kv llama.KV
+		if layer < o.depth-1 {
+			kv, err = o.stream.Forward(layer, nil, true)
+		} else {
+			kv, err = o.stream.KeysValues(layer)
+		}
+		if err != nil {
+			return nil, err
+		}
+		states = append(states, kv)
+	}
+	return states, nil
+}
+
+// states are what streams of rows take of an opening, nil of none.
+func (o *opening) states() *llama.Prefix {
+	if o == nil {
+		return nil
+	}
+	return o.prefix
+}
+
+// length is the number of tokens that rows leave to an opening.
+func (o *opening) length() int {
+	if o == nil {
+		return 0
+	}
+	return o.tokens
+}
+
+// add takes what a sweep says about the states, by layer. It is to be called in the order of the sweeps, so that sums have
+// the same bits whenever these end.
+func (o *opening) add(e *llama.Engine, said []llama.KV) error {
+	for layer, kv := range said {
+		if kv.None() {
+			continue
+		}
+		if err := e.AddStates(o.name, &o.returned[layer], kv); err != nil {
+			release(tensorsOf(said[layer+1:])...)
+			return err
+		}
+	}
+	return nil
+}
+
+// backward goes back through the prefix with all that was added: the gradients of the role's adapter.
+func (o *opening) backward() (Grads, error) {
+	grads := newGrads(o.role)
+	if len(o.returned) == 0 || o.returned[0].None() {
+		return grads, nil
+	}
+	var dy *tensors.Tensor
+	for layer := o.depth - 1; layer >= 0; layer-- {
+		returned := o.returned[layer]
+		o.returned[layer] = llama.KV{}
+		var g llama.Gradients
+		var err error
+		if dy, g, err = o.stream.Backward(layer, dy, returned, layer > 0); err != nil {
+			return nil, fmt.Errorf("%s's prefix: %w", o.name, err)
+		}
+		if err := o.role.collect(grads, layer, g); err != nil {
+			release(dy)
+			return nil, err
+		}
+	}
+	return grads, nil
+}
+
+func (o *opening) close() {
+	if o == nil {
+		return
+	}
+	release(tensorsOf(o.returned)...)
+	if o.stream != nil {
+		o.stream.Close()
+	}
+}
+
+// tensorsOf are the states' tensors, nil on panels.
+func tensorsOf(states []llama.KV) (all []*tensors.Tensor) {
+	for _, kv := range states {
+		all = append(all, kv.K, kv.V)
+	}
+	return all
+}
+
+// add takes what sweeps say about the prefixes, in the order of the sweeps.
+func (s *shared) add(e *llama.Engine, sweeps ...Sweep) error {
+	for i, sweep := range sweeps {
+		err := s.arguer.add(e, sweep.arguerPrefix)
+		if err == nil {
+			err = s.chooser.add(e, sweep.chooserPrefix)
+		}
+		if err != nil {
+			for _, rest := range sweeps[i+1:] {
+				rest.discard()
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// backward is the part of a batch's gradients that comes through the prefixes, as a sweep without cases.
+func (m *Method) backward() (sweep Sweep, err error) {
+	sweep.Chooser = newGrads(m.Chooser)
+	if m.TrainsArguer() {
+		sweep.Arguer = newGrads(m.Arguer)
+	}
+	if o := m.shared.arguer; o != nil && m.TrainsArguer() {
+		if sweep.Arguer, err = o.backward(); err != nil {
+			return Sweep{}, err
+		}
+	}
+	if o := m.shared.chooser; o != nil {
+		sweep.Chooser, err = o.backward()
+	}
+	return sweep, err
+}
+
+// tokens are those of both prefixes.
+func (s *shared) tokens() int { return s.arguer.length() + s.chooser.length() }
+
+func (s *shared) close() {
+	s.arguer.close()
+	s.chooser.close()
+}
+
+// discard frees what a sweep says about the prefixes, when nobody will add it.
+func (s Sweep) discard() {
+	release(tensorsOf(s.arguerPrefix)...)
+	release(tensorsOf(s.chooserPrefix)...)
+}
+
+// before are the prefixes for the streams of a layout.
+func (m *Method) before(l layout) (shared, error) {
+	if l.attention == llama.FusedAttention {
+		return shared{}, nil
+	}
+	var s shared
+	if m.shared != nil {
+		s = *m.shared
+	}
+	if s.chooser.length() != len(m.Prefix.Chooser) || l.insertion != nil && s.arguer.length() != len(m.Prefix.Arguer) {
+		return s, errors.New("the prefixes that the rows go without have not been computed")
+	}
+	return s, nil
+}
