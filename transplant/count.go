@@ -14,7 +14,8 @@ import (
 type TokenCount struct {
 	Rows            int `json:"rows"`
 	Plain           int `json:"plain"`            // of all rows as the plain method counts: both arguer prompts and the chooser's
-	Computed        int `json:"computed"`         // of all rows really, padding not counted
+	Computed        int `json:"computed"`         // of all rows really, padding and the prefixes not counted
+	Shared          int `json:"shared_prefix"`    // tokens with which all rows begin, computed once an update or score
 	LongestPlain    int `json:"longest_plain"`    // of the row that has most
 	LongestComputed int `json:"longest_computed"` // of the row of which most are computed
 	LongestPrompt   int `json:"longest_prompt"`   // a single prompt, which the context must hold
@@ -22,7 +23,10 @@ type TokenCount struct {
 
 // Count counts the tokens of cases.
 func (m *Method) Count(cases []Case) TokenCount {
-	n := TokenCount{Rows: len(cases)}
+	n := TokenCount{Rows: len(cases), Shared: m.Prefix.Tokens()}
+	if last, _ := m.span(); last < 0 {
+		n.Shared = len(m.Prefix.Chooser)
+	}
 	for _, c := range cases {
 		need := m.need(c)
 		plain, computed := c.Tokens(), need.Arguer+need.Chooser

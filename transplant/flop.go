@@ -8,15 +8,15 @@ import (
 
 // Lengths are what the work of a case depends on when every layer is transplanted.
 type Lengths struct {
-	Arguer, Chooser int // tokens really computed, padding not counted
+	Arguer, Chooser int // tokens really computed behind the prefix, padding not counted
 	// Pairs of a query and a key that it sees, moved keys included. In the last layer only the chooser's final token has
 	// a query, which sees LastPairs keys.
 	ArguerPairs, ChooserPairs, LastPairs int
 }
 
-// Lengths counts what Train and Evaluate compute of a case when every layer is transplanted.
-func (c Case) Lengths() Lengths {
-	arguer, chooser := packArguer(c), packChooser(c, true)
+// Lengths counts what Train and Evaluate compute of a case behind a prefix when every layer is transplanted.
+func (c Case) Lengths(p Prefix) Lengths {
+	arguer, chooser := packArguer(c).behind(len(p.Arguer)), packChooser(c, true).behind(len(p.Chooser))
 	l := Lengths{Arguer: len(arguer.token), Chooser: len(chooser.token)}
 	for _, position := range arguer.position { // sees the trunk, and its own branch, up to itself
 		l.ArguerPairs += int(position) + 1
@@ -36,6 +36,12 @@ type Flop struct {
 
 // Forward is the sum over what an evaluation needs.
 func (f Flop) Forward() float64 { return f.ArguerForward + f.ChooserForward + f.HeadForward }
+
+// Plus adds the parts of both.
+func (f Flop) Plus(g Flop) Flop {
+	return Flop{f.ArguerForward + g.ArguerForward, f.ChooserForward + g.ChooserForward, f.HeadForward + g.HeadForward,
+		f.HeadBackward + g.HeadBackward, f.ChooserBackward + g.ChooserBackward, f.ArguerBackward + g.ArguerBackward}
+}
 
 // Total is the sum over what a training step needs.
 func (f Flop) Total() float64 {
@@ -81,6 +87,31 @@ func (l Lengths) Flop(c model.Config, rank int, targets []string) Flop {
 	f.ArguerBackward -= arguerQueries*queries + arguer*keysValues
 	f.ChooserBackward -= chooserQueries*queries + chooser*keysValues
 	return f
+}
+
+// Flop is the count for a prefix, which is computed once for all cases of a step. Of the last layer the chooser's has keys
+// and values alone; the arguer's has no more of the last but one, since in the last nobody looks at it.
+func (p Prefix) Flop(c model.Config, rank int, targets []string) (f Flop) {
+	cost := cost{c, rank, targets}
+	f.ArguerForward, f.ArguerBackward = cost.prefix(len(p.Arguer), c.NumHiddenLayers-1)
+	f.ChooserForward, f.ChooserBackward = cost.prefix(len(p.Chooser), c.NumHiddenLayers)
+	return f
+}
+
+// prefix counts layers of which the last has keys and values alone.
+func (k cost) prefix(length, layers int) (forward, backward float64) {
+	if layers == 0 {
+		return 0, 0
+	}
+	tokens, whole, attention := float64(length), float64(layers-1), k.attention(length*(length+1)/2)
+	all := slices.Concat(keyValueProjections, singleProjections)
+	forward = whole*(tokens*k.forward(all)+attention) + tokens*k.forward(keyValueProjections)
+	backward = whole*(tokens*k.backward(all)+2*attention) + tokens*k.backward(keyValueProjections)
+	backward -= tokens * k.toInput(keyValueProjections) // layer 0 has no gradient of its input
+	if layers > 1 {
+		backward -= tokens * k.toInput([]string{"q_proj"})
+	}
+	return forward, backward
 }
 
 // cost counts the FLOP of one layer, of a token in a list of projections or of a number of pairs in its attention.

@@ -20,8 +20,36 @@ func TestLengths(t *testing.T) {
 	// The arguer: positions 0 1 2, then 3 of the first branch, then 3 4 of the second; the last token of an argument
 	// produces nothing that moves. The chooser: positions 1 2 and 4 5 6 are moved in, and 0 3 7 8 are its own.
 	want := Lengths{Arguer: 6, Chooser: 4, ArguerPairs: 1 + 2 + 3 + 4 + 4 + 5, ChooserPairs: 1 + 4 + 8 + 9, LastPairs: 9}
-	if got := c.Lengths(); got != want {
+	if got := c.Lengths(Prefix{}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
+	}
+	// Behind a prefix of 2 and 1 tokens their queries are gone, and everybody else still sees their keys.
+	want = Lengths{Arguer: 4, Chooser: 3, ArguerPairs: 3 + 4 + 4 + 5, ChooserPairs: 4 + 8 + 9, LastPairs: 9}
+	if got := c.Lengths(Prefix{Arguer: []int32{1, 2}, Chooser: []int32{1}}); got != want {
+		t.Errorf("behind a prefix: got %+v, want %+v", got, want)
+	}
+}
+
+// TestPrefixFlop: a prefix and the rows behind it come to what one row costs by itself, but for keys and values of the
+// arguer's last layer, at which nobody looks.
+func TestPrefixFlop(t *testing.T) {
+	c := model.Config{VocabSize: 5, HiddenSize: 4, IntermediateSize: 6, NumAttentionHeads: 2, NumKeyValueHeads: 1, HeadDim: 3,
+		NumHiddenLayers: 4}
+	p := Prefix{Arguer: make([]int32, 3), Chooser: make([]int32, 5)}
+	whole := Lengths{Arguer: 7, Chooser: 11, ArguerPairs: 20, ChooserPairs: 40, LastPairs: 9}
+	rest := Lengths{Arguer: 4, Chooser: 6, ArguerPairs: 20 - (1 + 2 + 3), ChooserPairs: 40 - (1 + 2 + 3 + 4 + 5), LastPairs: 9}
+	targets := []string{"k_proj", "o_proj"}
+	want := whole.Flop(c, 2, targets)
+	// The arguer's prefix needs keys and values of layer 2 alone, and nothing of layer 3: together one layer less.
+	const (
+		token = 2 * (24 + 2*12 + 24 + 3*24)
+		low   = 2 * 2 * (4 + 3 + 6 + 4) // in and out of k and o
+		pairs = 4 * 6 * (1 + 2 + 3)
+	)
+	want.ArguerForward -= 3*(token+low) + pairs
+	want.ArguerBackward -= 3*(token+2*low) + 2*pairs
+	if got := p.Flop(c, 2, targets).Plus(rest.Flop(c, 2, targets)); got != want {
+		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }
 

@@ -52,7 +52,7 @@ func (m *Method) Memory(cases []Case, pace Pace, train bool) (Memory, error) {
 	plan.Moved += int64(pace.Workers) * moved
 	if train {
 		plan.Host = m.hostBytes(pace.Workers)
-		plan.Workspace += int64(1+2*pace.Workers) * m.returnedBytes()
+		plan.Workspace += int64(1+pace.Workers) * m.returnedBytes() // the sums, and of sweeps that wait while others run
 	}
 	return plan, nil
 }

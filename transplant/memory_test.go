@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"slices"
 	"sync"
 	"testing"
 
@@ -117,6 +118,18 @@ func invented(t *testing.T, c model.Config, o llama.Options, arguer, argument, c
 	return m, cases
 }
 
+// beginAlike gives all prompts the same first n tokens, before all arguments.
+func beginAlike(cases []Case, n int) {
+	for i := range cases {
+		c := &cases[i]
+		c.Choose = append(slices.Clone(cases[0].Choose[:n]), c.Choose...)
+		for j := range c.Argue {
+			copy(c.Argue[j].IDs, cases[0].Argue[0].IDs[:n])
+			c.Spans[j].Start, c.Spans[j].End = c.Spans[j].Start+n, c.Spans[j].End+n
+		}
+	}
+}
+
 // TestPlanAgainstObservedPeak: on the Go backend what was planned is what is held, to 15 %.
 func TestPlanAgainstObservedPeak(t *testing.T) {
 	if testing.Short() {
@@ -141,6 +154,7 @@ func TestPlanAgainstObservedPeak(t *testing.T) {
 		{"first layer alone", plain, 200, 100, 400, 1, func(m *Method) { m.Layers = append([]bool{true}, make([]bool, 3)...) }},
 		{"bfloat16", plain, 200, 60, 300, 1, func(*Method) {}},
 		{"no transplant", plain, 100, 40, 400, 1, func(m *Method) { m.NoTransplant = true }},
+		{"shared prefix", plain, 300, 60, 420, 2, func(*Method) {}},
 	}
 	for _, c := range cases {
 		for _, kernels := range []string{Graphs, Panels} {
@@ -154,6 +168,12 @@ func TestPlanAgainstObservedPeak(t *testing.T) {
 				}
 				m, rows := invented(t, c.config, o, c.arguer, c.argument, c.chooser, c.rows)
 				c.change(m)
+				if c.name == "shared prefix" {
+					beginAlike(rows, 150)
+					if m.Prefix = SharedPrefix(rows); m.Prefix.Tokens() < 2*150 {
+						t.Fatalf("%d tokens shared, want 300", m.Prefix.Tokens())
+					}
+				}
 				for _, mode := range []string{"evaluation", "training", "training with --remat full"} {
 					m.Remat = mode == "training with --remat full"
 					comparePeak(t, m, rows, mode)

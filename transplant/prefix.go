@@ -3,6 +3,7 @@ package transplant
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"gotransplant/llama"
 
@@ -17,13 +18,16 @@ type Prefix struct{ Arguer, Chooser []int32 }
 // leastShared is the length of a prefix from which it is worth two streams more.
 const leastShared = 16
 
-// SharedPrefix is the longest prefix of the cases.
+// SharedPrefix is the longest prefix of the cases. One case shares it with no other.
 func SharedPrefix(cases []Case) Prefix {
-	if len(cases) == 0 {
+	if len(cases) < 2 {
 		return Prefix{}
 	}
 	return Prefix{cases[0].Argue[0].IDs, cases[0].Choose}.common(cases)
 }
+
+// Tokens is the number of tokens of both.
+func (p Prefix) Tokens() int { return len(p.Arguer) + len(p.Chooser) }
 
 // common is what of the prefix the cases begin with too. It ends before the first state that is moved.
 func (p Prefix) common(cases []Case) Prefix {
@@ -77,11 +81,13 @@ type shared struct{ arguer, chooser *opening } // nil: the rows of this role beg
 type opening struct {
 	name     string
 	role     *Role
-	tokens   int
+	ids      []int32
+	depth    int           // the layers from 0 on whose states rows look at
+	keep     bool          // it is to go back
 	stream   *llama.Stream // nil where no layer needs states
 	prefix   *llama.Prefix
-	depth    int        // the layers from 0 on whose states rows look at
-	returned []llama.KV // by layer, in training
+	returned []llama.KV // by layer, where it is to go back
+	grads    Grads      // of the role's adapter, when it has gone back
 }
 
 // share computes the prefixes, and returns the method that has them. They are to be closed.
@@ -92,21 +98,40 @@ func (m *Method) share(train bool) (*Method, error) {
 		return &with, nil
 	}
 	lastMoved, _ := m.span()
-	var err error
-	if n := m.Prefix.Arguer; len(n) > 0 && lastMoved >= 0 {
-		o := &opening{name: ArguerName, role: m.Arguer, depth: lastMoved} // of the last layer it takes no attention
-		if with.shared.arguer, err = o.run(m, n, train && m.TrainsArguer()); err != nil {
-			return nil, err
-		}
+	if ids := m.Prefix.Arguer; len(ids) > 0 && lastMoved >= 0 {
+		with.shared.arguer = &opening{name: ArguerName, role: m.Arguer, ids: ids, keep: train && m.TrainsArguer(),
+			depth: lastMoved} // in the last layer it takes no attention
 	}
-	if n := m.Prefix.Chooser; len(n) > 0 {
-		o := &opening{name: ChooserName, role: m.Chooser, depth: m.layers()}
-		if with.shared.chooser, err = o.run(m, n, train && m.Chooser != nil); err != nil {
-			with.shared.close()
-			return nil, err
-		}
+	if ids := m.Prefix.Chooser; len(ids) > 0 {
+		with.shared.chooser = &opening{name: ChooserName, role: m.Chooser, ids: ids, keep: train && m.Chooser != nil, depth: m.layers()}
+	}
+	if err := with.shared.each(m, func(o *opening) error { return o.run(m) }); err != nil {
+		with.shared.close()
+		return nil, err
 	}
 	return &with, nil
+}
+
+// each does work for both openings, on panels at the same time: a stream of few tokens fills one core and not two.
+func (s *shared) each(m *Method, work func(o *opening) error) error {
+	errs := make([]error, 2)
+	var group sync.WaitGroup
+	for i, o := range []*opening{s.arguer, s.chooser} {
+		do := func() {
+			if err := work(o); err != nil {
+				errs[i] = fmt.Errorf("%s's prefix: %w", o.name, err)
+			}
+		}
+		switch {
+		case o == nil:
+		case m.Engine.Panels():
+			group.Go(do)
+		default:
+			do()
+		}
+	}
+	group.Wait()
+	return errors.Join(errs...)
 }
 
 // openingStep is what the length of a prefix is rounded up to: panels have so many columns.
@@ -115,32 +140,28 @@ const openingStep = 16
 // upTo rounds n up to a multiple of step.
 func upTo(step, n int) int { return (n + step - 1) / step * step }
 
-// run takes the prefix forward; with keep it can go back.
-func (o *opening) run(m *Method, ids []int32, keep bool) (*opening, error) {
-	o.tokens = len(ids)
-	length := upTo(openingStep, len(ids))
+// run takes the prefix forward.
+func (o *opening) run(m *Method) (err error) {
+	length := upTo(openingStep, len(o.ids))
 	var states []llama.KV
 	if o.depth > 0 {
 		var r row
-		for p, id := range ids {
+		for p, id := range o.ids {
 			r.add(id, int32(p), 0)
 		}
-		var err error
 		if o.stream, err = m.Engine.NewStream(pad([]row{r}, length).Sequences, llama.StreamOptions{Name: o.name,
-			Overlay: o.role.layers(), Keep: keep, Remat: m.Remat, Attention: m.Attention}); err != nil {
-			return nil, fmt.Errorf("%s's prefix: %w", o.name, err)
+			Overlay: o.role.layers(), Keep: o.keep, Remat: m.Remat, Attention: m.Attention}); err != nil {
+			return err
 		}
 		if states, err = o.forward(); err != nil {
-			o.stream.Close()
-			return nil, fmt.Errorf("%s's prefix: %w", o.name, err)
+			return err
 		}
 	}
-	if keep {
+	if o.keep {
 		o.returned = make([]llama.KV, o.depth)
 	}
-	var err error
-	o.prefix, err = m.Engine.NewPrefix(states, length, len(ids))
-	return o, err
+	o.prefix, err = m.Engine.NewPrefix(states, length, len(o.ids))
+	return err
 }
 
 // forward gives the states of the layers whose states are looked at; of the last one no more is computed.
@@ -173,7 +194,7 @@ func (o *opening) length() int {
 	if o == nil {
 		return 0
 	}
-	return o.tokens
+	return len(o.ids)
 }
 
 // add takes what a sweep says about the states, by layer. It is to be called in the order of the sweeps, so that sums have
@@ -191,11 +212,11 @@ func (o *opening) add(e *llama.Engine, said []llama.KV) error {
 	return nil
 }
 
-// backward goes back through the prefix with all that was added: the gradients of the role's adapter.
-func (o *opening) backward() (Grads, error) {
-	grads := newGrads(o.role)
+// backward goes back through the prefix with all that was added.
+func (o *opening) backward() error {
+	o.grads = newGrads(o.role)
 	if len(o.returned) == 0 || o.returned[0].None() {
-		return grads, nil
+		return nil
 	}
 	var dy *tensors.Tensor
 	for layer := o.depth - 1; layer >= 0; layer-- {
@@ -204,14 +225,14 @@ func (o *opening) backward() (Grads, error) {
 		var g llama.Gradients
 		var err error
 		if dy, g, err = o.stream.Backward(layer, dy, returned, layer > 0); err != nil {
-			return nil, fmt.Errorf("%s's prefix: %w", o.name, err)
+			return err
 		}
-		if err := o.role.collect(grads, layer, g); err != nil {
+		if err := o.role.collect(o.grads, layer, g); err != nil {
 			release(dy)
-			return nil, err
+			return err
 		}
 	}
-	return grads, nil
+	return nil
 }
 
 func (o *opening) close() {
@@ -250,20 +271,21 @@ func (s *shared) add(e *llama.Engine, sweeps ...Sweep) error {
 }
 
 // backward is the part of a batch's gradients that comes through the prefixes, as a sweep without cases.
-func (m *Method) backward() (sweep Sweep, err error) {
-	sweep.Chooser = newGrads(m.Chooser)
+func (m *Method) backward() (Sweep, error) {
+	if err := m.shared.each(m, (*opening).backward); err != nil {
+		return Sweep{}, err
+	}
+	sweep := Sweep{Chooser: newGrads(m.Chooser)}
+	if o := m.shared.chooser; o != nil {
+		sweep.Chooser = o.grads
+	}
 	if m.TrainsArguer() {
 		sweep.Arguer = newGrads(m.Arguer)
-	}
-	if o := m.shared.arguer; o != nil && m.TrainsArguer() {
-		if sweep.Arguer, err = o.backward(); err != nil {
-			return Sweep{}, err
+		if o := m.shared.arguer; o != nil {
+			sweep.Arguer = o.grads
 		}
 	}
-	if o := m.shared.chooser; o != nil {
-		sweep.Chooser, err = o.backward()
-	}
-	return sweep, err
+	return sweep, nil
 }
 
 // tokens are those of both prefixes.

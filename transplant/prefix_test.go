@@ -41,7 +41,8 @@ func TestSharedPrefix(t *testing.T) {
 		arguer, chooser int
 	}{
 		{"no rows", nil, 0, 0},
-		{"a row by itself, up to the first moved state", []Case{row(40, 50, 30)}, 29, 29},
+		{"a row by itself", []Case{row(40, 50, 30)}, 0, 0},
+		{"up to the first moved state", []Case{row(40, 50, 30), row(40, 50, 35)}, 29, 29},
 		{"the shortest counts", []Case{row(40, 50, 40), row(20, 30, 40), row(33, 44, 40)}, 20, 30},
 		{"less than is worth it", []Case{row(40, 50, 40), row(15, 16, 40)}, 0, 16},
 		{"nothing alike", []Case{row(40, 50, 40), row(0, 0, 3)}, 0, 0},

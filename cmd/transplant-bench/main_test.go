@@ -13,6 +13,7 @@ import (
 
 	"gotransplant/internal/setup"
 	"gotransplant/internal/standin"
+	"gotransplant/transplant"
 )
 
 // do runs the command and returns what it printed.
@@ -375,7 +376,8 @@ func TestMedian(t *testing.T) {
 	}
 }
 
-// TestCases: rows of the published lengths compute 513 of 807 tokens, and depend on the seed alone.
+// TestCases: rows of the published lengths compute 513 of 807 tokens, 120 of them once for all rows, and depend on the seed
+// alone.
 func TestCases(t *testing.T) {
 	c, err := standin.Shape("tiny")
 	if err != nil {
@@ -386,8 +388,11 @@ func TestCases(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if p := transplant.SharedPrefix(cases); len(p.Arguer) != 60 || len(p.Chooser) != 60 {
+			t.Errorf("the rows begin with %d and %d tokens alike, want 60 and 60", len(p.Arguer), len(p.Chooser))
+		}
 		for _, k := range cases {
-			l := k.Lengths()
+			l := k.Lengths(transplant.Prefix{})
 			if l.Arguer != 118+86+86 || l.Chooser != 397-2*87 || k.Tokens() != 807 {
 				t.Errorf("%d and %d of %d tokens are computed, want 290 and 223 of 807", l.Arguer, l.Chooser, k.Tokens())
 			}

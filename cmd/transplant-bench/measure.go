@@ -39,6 +39,7 @@ type facts struct {
 	Arguer     int    `json:"arguer_tokens"`
 	Chooser    int    `json:"chooser_tokens"`
 	Argument   int    `json:"argument_tokens"`
+	Prefix     int    `json:"prefix_tokens"` // computed once a step, of both roles together
 	LoraRank   int    `json:"lora_rank"`
 	DType      string `json:"dtype"` // of the computation
 	Weights    string `json:"weights_dtype"`
@@ -111,7 +112,7 @@ func assemble(s setup.Settings, o options, backend compute.Backend, weights *lla
 		stored = s.Weights
 	}
 	facts := facts{Shape: o.shape, Rows: o.rows, Arguer: o.lengths.arguer, Chooser: o.lengths.chooser,
-		Argument: o.lengths.argument, LoraRank: s.LoraRank, DType: s.DType, Weights: stored, Residual: s.Residual,
+		Argument: o.lengths.argument, Prefix: session.Method.Prefix.Tokens(), LoraRank: s.LoraRank, DType: s.DType, Weights: stored, Residual: s.Residual,
 		MicroBatch: session.Pace.MicroBatch, Workers: session.Pace.Workers, Backend: s.Backend, Kernels: session.Kernels,
 		Cores: runtime.GOMAXPROCS(0), Go: runtime.Version(), Commit: program.Revision()}
 	return &benchmark{options: o, session: session, facts: facts}, nil
@@ -174,16 +175,10 @@ func (b *benchmark) measure(ctx context.Context, part string) (figure, error) {
 		FirstStepSeconds: l.seconds[0], PeakHostBytes: peakHostBytes()}
 	all := l.after.Since(l.start)
 	f.Kinds, f.Compilations, f.CompileSeconds = all.Kinds, all.Compilations, all.CompileSeconds
-	var plain, computed int
-	for _, c := range b.session.Cases {
-		lengths := c.Lengths()
-		plain, computed = plain+c.Tokens(), computed+lengths.Arguer+lengths.Chooser
-		flop := lengths.Flop(b.session.Config, b.session.LoraRank, b.targets())
-		if part == eval {
-			f.FlopPerStep += flop.Forward()
-		} else {
-			f.FlopPerStep += flop.Total()
-		}
+	plain, computed, flop := b.work()
+	f.FlopPerStep = flop.Total()
+	if part == eval {
+		f.FlopPerStep = flop.Forward()
 	}
 	f.RowsPerSecond = float64(len(b.session.Cases)) / f.SecondsPerStep
 	f.PlainTokensPerSecond = float64(plain) / f.SecondsPerStep
@@ -191,6 +186,18 @@ func (b *benchmark) measure(ctx context.Context, part string) (figure, error) {
 	f.MFU = f.FlopPerStep / f.SecondsPerStep / b.ceiling
 	f.Parts = b.shares(l)
 	return f, nil
+}
+
+// work is what a step takes: tokens as the plain method counts them and as they are computed, and FLOP by formula.
+func (b *benchmark) work() (plain, computed int, flop transplant.Flop) {
+	prefix := b.session.Method.Prefix
+	computed, flop = prefix.Tokens(), prefix.Flop(b.session.Config, b.session.LoraRank, b.targets())
+	for _, c := range b.session.Cases {
+		l := c.Lengths(prefix)
+		plain, computed = plain+c.Tokens(), computed+l.Arguer+l.Chooser
+		flop = flop.Plus(l.Flop(b.session.Config, b.session.LoraRank, b.targets()))
+	}
+	return plain, computed, flop
 }
 
 // targets are the projections that the adapters stand on.

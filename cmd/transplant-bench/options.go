@@ -76,6 +76,7 @@ func bind(s *setup.Settings, o *options) []program.Group {
 	f.IntVar(&o.lengths.arguer, "arguer", o.lengths.arguer, "length of each of a row's two arguer prompts, in `tokens`")
 	f.IntVar(&o.lengths.chooser, "chooser", o.lengths.chooser, "length of the chooser's prompt with both arguments, in `tokens`")
 	f.IntVar(&o.lengths.argument, "argument", o.lengths.argument, "length of an argument, with which the arguer's prompt ends, in `tokens`")
+	f.IntVar(&o.lengths.prefix, "prefix", o.lengths.prefix, "`tokens` with which all prompts of a role begin alike, as a template's head does")
 	f.IntVar(&o.newTokens, "new-tokens", o.newTokens, "`tokens` by which the base continues each chooser's prompt")
 	f.IntVar(&s.LoraRank, "lora-rank", s.LoraRank, "`rank` of both adapters, on "+s.LoraTargets)
 	f.StringVar(&o.weights, "weights-dtype", o.weights, "`type` in which the weights are made, as in a checkpoint: float32, bfloat16 (none: --dtype)")

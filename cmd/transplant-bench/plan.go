@@ -18,7 +18,7 @@ type plan struct {
 	Parts          []string         `json:"parts"`
 	Trials         int              `json:"trials"`
 	PlainTokens    int              `json:"plain_tokens"`    // of a row
-	ComputedTokens int              `json:"computed_tokens"` // of a row
+	ComputedTokens int              `json:"computed_tokens"` // of a row, behind the prefix
 	TrainFlop      float64          `json:"train_flop_per_step"`
 	EvalFlop       float64          `json:"eval_flop_per_step"`
 	Memory         setup.MemoryPlan `json:"memory"` // of a training step
@@ -47,12 +47,10 @@ func dryRun(s setup.Settings, o options, out *report, stderr io.Writer) error {
 		return err
 	}
 	line, refusal := b.session.PlanMemory(program.Capacity(s), setup.Controls{})
-	first := b.session.Cases[0]
 	tokens := b.session.Method.Count(b.session.Cases[:1])
-	flop := first.Lengths().Flop(c, s.LoraRank, b.targets())
-	rows := float64(o.rows)
+	_, _, flop := b.work()
 	b.facts.Device = "not opened"
-	p := plan{"plan", b.facts, o.parts, o.trials, tokens.Plain, tokens.Computed, rows * flop.Total(), rows * flop.Forward(),
+	p := plan{"plan", b.facts, o.parts, o.trials, tokens.Plain, tokens.Computed, flop.Total(), flop.Forward(),
 		b.session.MemoryPlan()}
 	if out.asJSON {
 		out.line(p)

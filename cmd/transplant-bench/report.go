@@ -63,9 +63,12 @@ func (r *report) work(b *benchmark) {
 	r.printf("shape    %s: %d layers, hidden %d, %d heads (%d for keys and values), feed-forward %d, vocabulary %d; weights %s\n",
 		f.Shape, c.NumHiddenLayers, c.HiddenSize, c.NumAttentionHeads, c.NumKeyValueHeads, c.IntermediateSize, c.VocabSize,
 		f.Weights)
-	l := b.session.Cases[0].Lengths()
-	r.printf("rows     %d a step: prompts of %d, %d and %d tokens, arguments of %d; %d of %d tokens a row are computed; LoRA of rank %d\n",
-		f.Rows, f.Arguer, f.Arguer, f.Chooser, f.Argument, l.Arguer+l.Chooser, b.session.Cases[0].Tokens(), f.LoraRank)
+	l, once := b.session.Cases[0].Lengths(b.session.Method.Prefix), ""
+	if f.Prefix > 0 {
+		once = fmt.Sprintf(" and %d once a step", f.Prefix)
+	}
+	r.printf("rows     %d a step: prompts of %d, %d and %d tokens, arguments of %d; %d of %d tokens a row are computed%s; LoRA of rank %d\n",
+		f.Rows, f.Arguer, f.Arguer, f.Chooser, f.Argument, l.Arguer+l.Chooser, b.session.Cases[0].Tokens(), once, f.LoraRank)
 	r.printf("run      compute %s, residual %s, backend %s on %s, micro-batches of %d, %d at a time\n",
 		f.DType, f.Residual, f.Backend, f.Kernels, f.MicroBatch, f.Workers)
 }

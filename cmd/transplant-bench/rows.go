@@ -14,13 +14,17 @@ type lengths struct {
 	arguer   int // each of the two arguer prompts, which end with the argument
 	chooser  int // the chooser's prompt, both arguments included
 	argument int
+	prefix   int // with which all prompts of a role begin, where so many are before the argument
 }
 
-// published are the means over the published data set with a LLaMA-1 tokenizer.
-func published() lengths { return lengths{arguer: 205, chooser: 397, argument: 87} }
+// published are the means over the published data set with a LLaMA-1 tokenizer; the heads of the built-in templates are of
+// 60 and 68 tokens.
+func published() lengths { return lengths{arguer: 205, chooser: 397, argument: 87, prefix: 60} }
 
 func (l lengths) validate() error {
 	switch {
+	case l.prefix < 0:
+		return fmt.Errorf("--prefix %d: it must not be negative", l.prefix)
 	case l.argument < 1:
 		return fmt.Errorf("--argument %d: it must be at least 1", l.argument)
 	case l.arguer <= l.argument:
@@ -60,9 +64,12 @@ func (l lengths) cases(n int, c model.Config, seed uint64) ([]transplant.Case, e
 		}
 		return ids
 	}
+	heads := [2][]int32{draw(l.prefix), draw(l.prefix)}
 	cases := make([]transplant.Case, n)
 	for i := range cases {
 		trunk, choose, spans := draw(l.arguer-l.argument), draw(l.chooser), l.chooserSpans()
+		copy(trunk, heads[0])
+		copy(choose[:spans[0].Start], heads[1])
 		k := transplant.Case{Row: i + 1, Label: 1 + i%2, ArgumentCorrect: true, Choose: choose, Spans: spans}
 		for j := range k.Argue {
 			argument := draw(l.argument)

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"testing"
 
-	"gotransplant/cmd/internal/program"
 	"gotransplant/internal/generate"
 )
 

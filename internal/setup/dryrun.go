@@ -31,7 +31,7 @@ func (o *Session) PlanTraining(c Capacity, out string, next int) (plan *Plan, te
 	tokens := o.Method.Count(t.Train)
 	p.Train = &TrainPlan{Tokens: tokens, HeldOut: o.Method.Count(t.Test), Scores: t.Scores(), BatchSize: o.BatchSize,
 		StepsPerEpoch: t.StepsPerEpoch(), Steps: t.Total(), NextStep: next, RowsInAll: t.Rows(), Parameters: t.Parameters(),
-		TokensInAll: int(float64(tokens.Computed) * float64(t.Rows()) / float64(tokens.Rows))}
+		TokensInAll: int(float64(tokens.Computed)*float64(t.Rows())/float64(tokens.Rows)) + t.Total()*tokens.Shared}
 	p.Writes = o.runFiles(out, t)
 	return p, o.Describe() + line + p.Text(), err
 }

@@ -13,7 +13,7 @@ func New(s Settings, backend compute.Backend, w *llama.Weights, cases []transpla
 		return nil, err
 	}
 	o := &Session{Settings: s, Config: w.Config, Pace: s.pace(), Rows: &Rows{Cases: cases, Labels: labels}}
-	o.MicroBatch, o.Buckets = o.Pace.MicroBatch, s.buckets()
+	o.MicroBatch = o.Pace.MicroBatch
 	layers, err := s.layers(o.Config.NumHiddenLayers)
 	if err != nil {
 		return nil, err
@@ -27,7 +27,7 @@ func New(s Settings, backend compute.Backend, w *llama.Weights, cases []transpla
 	}
 	o.Kernels = o.Method.Kernels()
 	o.Method.Labels, o.Method.Layers = labels, layers
-	o.Method.Buckets = o.Method.PlanBuckets(cases, o.Buckets)
+	o.planShapes()
 	return o, o.assign(arguer, chooser)
 }
 

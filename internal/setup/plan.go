@@ -128,8 +128,12 @@ func tokenLine(what string, n transplant.TokenCount, name string) string {
 	if n.Rows == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%-8s %s%d rows, a row %.1f tokens computed of %.1f plain, the longest %d of %d; the longest prompt %d\n", what, name,
-		n.Rows, float64(n.Computed)/float64(n.Rows), float64(n.Plain)/float64(n.Rows), n.LongestComputed, n.LongestPlain,
+	shared := ""
+	if n.Shared > 0 {
+		shared = fmt.Sprintf(" and %d once for all", n.Shared)
+	}
+	return fmt.Sprintf("%-8s %s%d rows, a row %.1f tokens computed of %.1f plain%s, the longest %d of %d; the longest prompt %d\n", what, name,
+		n.Rows, float64(n.Computed)/float64(n.Rows), float64(n.Plain)/float64(n.Rows), shared, n.LongestComputed, n.LongestPlain,
 		n.LongestPrompt)
 }
 

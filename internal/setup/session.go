@@ -75,8 +75,7 @@ func (s Settings) open(load func(*model.Checkpoint, llama.Storage) (*llama.Weigh
 		return nil, err
 	}
 	o.Method.Labels, o.Method.Layers, o.Kernels = o.Rows.Labels, layers, o.Method.Kernels()
-	o.Buckets = s.buckets()
-	o.Method.Buckets = o.Method.PlanBuckets(o.Cases, o.Buckets)
+	o.planShapes()
 	return o, o.assign(arguer, chooser)
 }
 
@@ -191,6 +190,15 @@ func (o *Session) assign(arguer, chooser *lora.Adapter) (err error) {
 	return err
 }
 
+// planShapes finds what all rows begin with, and the shapes of what is behind.
+func (o *Session) planShapes() {
+	if o.SharePrefix {
+		o.Method.Prefix = transplant.SharedPrefix(o.Cases)
+	}
+	o.Buckets = o.Settings.buckets()
+	o.Method.Buckets = o.Method.PlanBuckets(o.Cases, o.Buckets)
+}
+
 // pace keeps every core busy with a row of its own on the Go backend, where only products use several cores; on a device
 // one sweep at a time runs several rows.
 func (s Settings) pace() transplant.Pace {
@@ -253,6 +261,10 @@ func (o *Session) Describe() string {
 	}
 	text += fmt.Sprintf("rows     %s: %d rows, third writer right in %d (%.3f), candidates swapped in %d (%.3f)\n",
 		orEmbedded(o.Data), n.Rows, n.ArgumentCorrect, n.ArgumentRate(), n.Swapped, n.SwappedRate())
+	if p := o.Method.Prefix; p.Tokens() > 0 {
+		text += fmt.Sprintf("prefix   all prompts begin alike, the arguer's with %d tokens and the chooser's with %d: computed once an update\n",
+			len(p.Arguer), len(p.Chooser))
+	}
 	if b := o.Method.Buckets; b != nil {
 		shapes, padding := o.Method.Padding(o.Cases, o.Pace.MicroBatch)
 		text += fmt.Sprintf("buckets  %d shapes of micro-batches of %d rows, arguer's + chooser's tokens a row: %s; %.1f %% of the "+

@@ -40,9 +40,10 @@ type Settings struct {
 	MaskChoice       bool    `json:"mask-choice"`
 	MaxTokens        int     `json:"max-tokens"` // 0: the model's context
 	SkipLong         bool    `json:"skip-long"`
-	MicroBatch       int     `json:"micro-batch"` // 0: chosen for the backend
-	Workers          int     `json:"workers"`     // 0: chosen for the backend
-	Buckets          int     `json:"buckets"`     // 0: chosen for the backend
+	MicroBatch       int     `json:"micro-batch"`  // 0: chosen for the backend
+	Workers          int     `json:"workers"`      // 0: chosen for the backend
+	Buckets          int     `json:"buckets"`      // 0: chosen for the backend
+	SharePrefix      bool    `json:"share-prefix"` // runs from before there was a choice have false
 	InstallPlugin    bool    `json:"install-plugin"`
 	DeviceMemory     float64 `json:"device-memory"` // GB of 10^9 bytes; 0: asked of the system
 
@@ -78,7 +79,7 @@ type Training struct {
 func Defaults() Settings {
 	return Settings{
 		Backend: "go", Attention: string(llama.AutoAttention), Kernels: "auto", DType: "float32", Weights: llama.AsStored.String(), Residual: "float64", Seed: 1,
-		TestFraction: 0.1, TransplantLayers: "all",
+		TestFraction: 0.1, TransplantLayers: "all", SharePrefix: true,
 		Training: &Training{
 			Epochs: 3, BatchSize: 128, LR: 3e-4, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Schedule: "constant",
 			LoraRank: 16, LoraAlpha: 32, LoraTargets: "q_proj,k_proj,v_proj,o_proj", Shuffle: true,

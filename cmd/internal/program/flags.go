@@ -70,6 +70,8 @@ func Running(s *setup.Settings) Group {
 	f.IntVar(&s.Workers, "workers", s.Workers, "`micro-batches` run at the same time (0: chosen for the backend)")
 	f.Float64Var(&s.DeviceMemory, "device-memory", s.DeviceMemory, "what a run may take of the device's memory, in `GB` of 10^9 bytes (0: on go the "+
 		"process's limit, on CUDA what nvidia-smi says)")
+	f.BoolVar(&s.SharePrefix, "share-prefix", s.SharePrefix, "compute the tokens with which all prompts begin, the template's head, once an "+
+		"update instead of in every row (other last digits)")
 	f.IntVar(&s.Buckets, "buckets", s.Buckets, fmt.Sprintf("`number` of shapes that micro-batches are padded to, each of which is compiled; "+
 		"rows of similar length go together (0: %d on xla; none on go, where lengths are rounded up a little)", setup.DeviceBuckets))
 	return run

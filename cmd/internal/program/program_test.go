@@ -37,7 +37,7 @@ func TestEveryFlagReachesItsSetting(t *testing.T) {
 		"choose-template": "u",
 		"backend":         "xla:cuda", "dtype": "bfloat16", "residual": "float32", "transplant-layers": "0",
 		"schedule": "linear", "weights": "int8",
-		"lora-targets": "q_proj", "test-fraction": "0.5", "shuffle": "false",
+		"lora-targets": "q_proj", "test-fraction": "0.5", "shuffle": "false", "share-prefix": "false",
 	}
 	bind := func() (*setup.Settings, []Group) {
 		s := setup.Defaults()
