@@ -141,6 +141,7 @@ func (s *panelStream) attendGradient(layer int, l *panelLayer, dz panel.Matrix) 
 	}
 	size := n * panel.Lanes * panel.Padded(dim)
 	dk, dv := s.zeros(s.rows*groups, size/panel.Lanes).Data, s.zeros(s.rows*groups, size/panel.Lanes).Data
+	s.round(layer, l)
 	s.scratch.Each(s.rows*groups, func(scratch *panel.Scratch, from, to int) {
 		for i := from; i < to; i++ {
 			b, group := i/groups, i%groups

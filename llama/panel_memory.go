@@ -67,7 +67,8 @@ func (e *Engine) PanelNeeds(p PanelShape) PanelNeeds {
 	reader := func(n int) int64 { // mid, q, z, gate, up, and the softmax's maximum and inverse
 		return wide(width, n) + 2*narrow(queries, n) + 2*narrow(feed, n) + 2*narrow(c.NumAttentionHeads, n)
 	}
-	run := norm(own) + operand(queries, own) + narrow(width, own) + norm(own) + narrow(feed, own) + operand(feed, own)
+	rounded := 4 * operand(keys, own+before+in) // what attention in bfloat16 reads
+	run := norm(own) + operand(queries, own) + rounded + narrow(width, own) + norm(own) + narrow(feed, own) + operand(feed, own)
 	spread := int64(0)
 	if p.MovedOut > 0 {
 		spread = pair
@@ -79,7 +80,7 @@ func (e *Engine) PanelNeeds(p PanelShape) PanelNeeds {
 		Rotated: narrow(keys, in), Moved: 2 * narrow(keys, out),
 		Forward: run + stream + narrow(width, own), Again: run + pair + reader(own),
 		Backward: 2*norm(own) + narrow(feed, own) + norm(own) + 2*operand(feed, own) + // dy, dMid, dh, the norm again
-			2*narrow(queries, own) + 2*operand(queries, own) + pair + operand(2*keys, own) + grouped + 2*narrow(keys, in) + 8*int64(keys*before) +
+			2*narrow(queries, own) + 2*operand(queries, own) + pair + operand(2*keys, own) + rounded + grouped + 2*narrow(keys, in) + 8*int64(keys*before) +
 			spread + norm(own) + narrow(width, own),
 		ForwardKeys:   norm(own) + pair,
 		BackwardInput: spread + operand(2*keys, own) + norm(own) + narrow(width, own) + stream,

@@ -48,8 +48,9 @@ type panelLayer struct {
 	x, xq, mid       panel.Wide   // xq is x at the queries: x itself but in the last layer
 	q, k, v, z       panel.Matrix // q and k rotated
 	gate, up         panel.Matrix
-	maximum, inverse []float32 // [H][query columns] of the softmax
-	moved            *panelKV  // keys rotated to their places here
+	maximum, inverse []float32         // [H][query columns] of the softmax
+	half             []*panel.HalfKeys // while attention is computed in bfloat16: of the keys in the order of panelStream.keys
+	moved            *panelKV          // keys rotated to their places here
 	exported         *panelKV
 	lent             loans
 	keysValuesOnly   bool
@@ -393,6 +394,8 @@ func (s *panelStream) attend(layer int, l *panelLayer) {
 	l.z = s.matrix(l.q.Rows, l.q.Panels)
 	queries := heads * l.q.Panels * panel.Lanes
 	l.maximum, l.inverse = make([]float32, queries), make([]float32, queries)
+	s.round(layer, l)
+	defer func() { l.half = nil }() // its memory is given back
 	s.scratch.Each(l.q.Panels*heads, func(scratch *panel.Scratch, from, to int) {
 		for i := from; i < to; i++ {
 			p, h := i/heads, i%heads
@@ -406,7 +409,7 @@ func (s *panelStream) attention(layer int, l *panelLayer, p, h int) panel.Head {
 	cfg := s.engine.Weights.Config
 	from := (h*l.q.Panels + p) * panel.Lanes
 	return panel.Head{Dim: cfg.HeadDim, Group: h / (cfg.NumAttentionHeads / cfg.NumKeyValueHeads) * cfg.HeadDim,
-		Keys: s.keys(layer, l, p), Sight: s.sight(layer, l, p), Scale: float32(1 / math.Sqrt(float64(cfg.HeadDim))),
+		Keys: s.keys(layer, l, s.sequence(layer, p)), Sight: s.sight(layer, l, p), Scale: float32(1 / math.Sqrt(float64(cfg.HeadDim))),
 		Maximum: l.maximum[from : from+panel.Lanes], Inverse: l.inverse[from : from+panel.Lanes]}
 }
 
@@ -415,9 +418,8 @@ func head(m panel.Matrix, p, h, dim int) []float32 {
 	return m.Panel(p)[h*dim*panel.Lanes : (h+1)*dim*panel.Lanes]
 }
 
-// keys are what the p-th panel of queries may look at: its sequence's own keys, the prefix's, then those moved there.
-func (s *panelStream) keys(layer int, l *panelLayer, p int) []panel.Keys {
-	b := s.sequence(layer, p)
+// keys are what queries of a sequence may look at: its own keys, the prefix's, then those moved there.
+func (s *panelStream) keys(layer int, l *panelLayer, b int) []panel.Keys {
 	keys := []panel.Keys{{K: l.k, V: l.v, First: b * s.own, Size: s.own}}
 	if s.before.panels > 0 {
 		states := s.options.Prefix.panels.rotated[layer]
@@ -426,7 +428,22 @@ func (s *panelStream) keys(layer int, l *panelLayer, p int) []panel.Keys {
 	if l.moved != nil {
 		keys = append(keys, panel.Keys{K: l.moved.k, V: l.moved.v, First: b * s.moved, Size: s.moved})
 	}
+	for i, half := range l.half {
+		keys[i].Half = half
+	}
 	return keys
+}
+
+// round prepares attention in bfloat16, where that is what the engine computes in.
+func (s *panelStream) round(layer int, l *panelLayer) {
+	if s.engine.Options.Compute != dtypes.BFloat16 || !panel.CanRound(s.engine.Weights.Config.HeadDim) {
+		return
+	}
+	for _, k := range s.keys(layer, l, 0) {
+		to := borrow[uint16](&s.engine.memory.rounded, panel.RoundedKeys(k.K))
+		s.lent.rounded = append(s.lent.rounded, to)
+		l.half = append(l.half, panel.RoundKeys(k.K, k.V, to))
+	}
 }
 
 // sequence is the sequence of the p-th panel of queries.

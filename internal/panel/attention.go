@@ -3,7 +3,8 @@ package panel
 // Keys are the keys and values that queries of one sequence may look at: consecutive panels of K and V.
 type Keys struct {
 	K, V        Matrix
-	First, Size int // panels
+	First, Size int       // panels
+	Half        *HalfKeys // nil, or K and V rounded, which are multiplied then; in all Keys of a Head or in none
 }
 
 // Sight says which keys the queries of a panel see: the panels of keys with at least one visible key, in order, and for
@@ -71,6 +72,7 @@ type attention struct {
 	scores, dp  []float32
 	offsets     []int
 	queries, dz []float32 // of one panel, a column after the other: [Lanes][padded dim]
+	halfAttention
 }
 
 // Head is one head's attention for one panel of queries, to keys and values of Dim rows from Group on.
@@ -90,15 +92,12 @@ func (h Head) Attend(s *Scratch, q, z []float32) {
 		return
 	}
 	s.room(len(h.Sight.Panels))
-	h.score(q, s.scores, Keys.keys)
+	h.score(s, q, s.scores, keySide)
 	n := len(h.Sight.Panels) * Lanes
 	softmax(s.scores[:n*Lanes], h.Sight.Bits, h.Scale, h.Maximum, h.Inverse)
-	h.mix(s, s.scores, z, Keys.values)
+	h.mix(s, s.scores, z, valueSide)
 	scaleRows(z, h.Inverse)
 }
-
-func (k Keys) keys() Matrix   { return k.K }
-func (k Keys) values() Matrix { return k.V }
 
 func (s *Scratch) room(panels int) {
 	if n := panels * Lanes * Lanes; len(s.scores) < n {
@@ -118,24 +117,37 @@ func find(keys []Keys, p int) (Keys, int) {
 }
 
 // score is to = Aᵀ b for every visible panel: [panels*Lanes][Lanes].
-func (h Head) score(b, to []float32, of func(Keys) Matrix) {
+func (h Head) score(s *Scratch, b, to []float32, of side) {
+	if h.half() {
+		h.scoreHalf(s, b, to, of)
+		return
+	}
 	for i, p := range h.Sight.Panels {
 		k, at := find(h.Keys, p)
-		scores16(h.Dim, &of(k).rows(at, h.Group, h.Group+h.Dim)[0], &b[0], &to[i*Lanes*Lanes])
+		scores16(h.Dim, &k.of(of).rows(at, h.Group, h.Group+h.Dim)[0], &b[0], &to[i*Lanes*Lanes])
 	}
 }
 
 // mix is to = A b over all visible panels, b [panels*Lanes][Lanes], to [Dim][Lanes].
-func (h Head) mix(s *Scratch, b, to []float32, of func(Keys) Matrix) {
+func (h Head) mix(s *Scratch, b, to []float32, of side) {
 	panels, add := h.Sight.Panels, false
+	if h.half() {
+		s.mixed = sized(s.mixed, len(panels)*Lanes*Lanes)
+		toHalves(s.mixed, b[:len(s.mixed)])
+	}
 	i := 0
 	for i < len(panels) { // a run of panels of the same Keys
 		k, at := find(h.Keys, panels[i])
-		m, last := of(k), panels[i]-at+k.First+k.Size
+		m, last := k.of(of), panels[i]-at+k.First+k.Size
 		s.offsets = s.offsets[:0]
 		begin := i
 		for ; i < len(panels) && panels[i] < last; i++ {
 			s.offsets = append(s.offsets, ((panels[i]-panels[begin]+at)*m.Rows+h.Group)*Lanes)
+		}
+		if h.half() {
+			h.mixHalf(s, k, of, begin, to, add)
+			add = true
+			continue
 		}
 		r := 0
 		for ; r+16 <= h.Dim; r += 16 {
@@ -160,11 +172,15 @@ func (h Head) Gradient(s *Scratch, q, dz []float32, to Cotangents) {
 		return
 	}
 	s.room(len(h.Sight.Panels))
-	h.score(q, s.scores, Keys.keys)
-	h.score(dz, s.dp, Keys.values)
+	h.score(s, q, s.scores, keySide)
+	h.score(s, dz, s.dp, valueSide)
 	n := len(h.Sight.Panels) * Lanes * Lanes
 	softmaxGradient(s.scores[:n], s.dp[:n], h.Sight.Bits, h.Scale, h.Maximum, h.Inverse)
-	h.mix(s, s.dp, to.Q, Keys.keys)
+	h.mix(s, s.dp, to.Q, keySide)
+	if h.half() {
+		h.spreadHalf(s, q, dz, to)
+		return
+	}
 	s.queries, s.dz = turned(s.queries, q, h.Dim), turned(s.dz, dz, h.Dim)
 	wide := Padded(h.Dim)
 	var start [1]int

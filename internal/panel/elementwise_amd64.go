@@ -256,6 +256,28 @@ func toHalves(to []uint16, from []float32) {
 	}
 }
 
+// upperHalves are the upper halves of the elements of two vectors, one after the other.
+var upperHalves = func() (lanes [32]uint16) {
+	for i := range lanes {
+		lanes[i] = uint16(2*i + 1)
+	}
+	return lanes
+}()
+
+// roundRows rounds elements in order; their number is a multiple of 2 Lanes.
+func roundRows(to []uint16, from []float32) {
+	half, one := archsimd.BroadcastUint32x16(0x7fff), archsimd.BroadcastUint32x16(1)
+	upper := archsimd.LoadUint16x32(&upperHalves)
+	round := func(v vec) archsimd.Uint16x32 {
+		bits := v.AsUint32x16()
+		return bits.Add(half).Add(bits.ShiftAllRight(16).And(one)).AsUint16x32()
+	}
+	for i := 0; i < len(from); i += 2 * Lanes {
+		round(load(from[i:])).ConcatPermute(round(load(from[i+Lanes:])), upper).Store((*[32]uint16)(to[i:]))
+	}
+	archsimd.ClearAVXUpperBits()
+}
+
 // turnHalfLanes are the elements of an 8x8 block in pairs [4][8][2] as they lie in its transpose.
 var turnHalfLanes = func() (lanes [2][32]uint16) {
 	for o := range 8 {

@@ -28,6 +28,17 @@ func half8x1(k int, a, b *uint16, c *float32, add bool)
 //go:noescape
 func scores16(k int, a, b, c *float32)
 
+// scores16Half is scores16 in bfloat16: a and b [k][16][2], k counting pairs of rows.
+//
+//go:noescape
+func scores16Half(k int, a, b *uint16, c *float32)
+
+// mix16Half is mix16 in bfloat16: a row of a panel of A is 8 pairs, and b has 8n pairs of rows, bStride elements apart, of 16
+// pairs each.
+//
+//go:noescape
+func mix16Half(n int, offsets *int, a, b *uint16, bStride int, c *float32, cStride int, add bool)
+
 // mix16 is c = A b, A being 16 rows of n panels that start offsets[i] elements behind a: row r of panel i is the 16
 // elements from offsets[i]+16r on. b has 16n rows, bStride elements apart; c has 16 rows, cStride apart. With add the
 // products are added to c.

@@ -37,6 +37,10 @@ func turnHalfBlocks([]uint16, int, int, []uint16)                               
 func half8x2(int, *uint16, *uint16, *uint16, *float32, *float32, bool, *uint16)     { panic(missing) }
 func half8x1(int, *uint16, *uint16, *float32, bool)                                 { panic(missing) }
 
+func scores16Half(int, *uint16, *uint16, *float32)                    { panic(missing) }
+func mix16Half(int, *int, *uint16, *uint16, int, *float32, int, bool) { panic(missing) }
+func roundRows([]uint16, []float32)                                   { panic(missing) }
+
 func row1x4(int, *float32, int, *float32, *float32, bool)              { panic(missing) }
 func row1x1(int, *float32, int, *float32, *float32, bool)              { panic(missing) }
 func row4x4(int, *float32, int, *float32, int, *float32, int, bool)    { panic(missing) }

@@ -310,59 +310,75 @@ func TestRotate(t *testing.T) {
 	check(t, "turned back", got, x, 1e-6)
 }
 
-// TestAttend compares one head over two sets of keys, some of them hidden, with the formulas, and its gradient with
-// differences of the formulas.
+// attending is a head over two sets of keys, some of them hidden, whose rows are 8 to 8+dim of k and v.
+type attending struct {
+	Head
+	k, v, q, dz dense
+	sees        func(key, query int) bool
+}
+
+// newAttending draws a head; with rounded all factors are bfloat16 numbers.
+func newAttending(dim int, rounded bool) attending {
+	const own, moved = 3, 2 // panels
+	r := rand.New(rand.NewPCG(6, uint64(dim)))
+	a := attending{k: random(r, dim+8, (own+moved)*Lanes), v: random(r, dim+8, (own+moved)*Lanes), q: random(r, dim, Lanes),
+		dz: random(r, dim, Lanes), sees: func(key, query int) bool { return key%3 != query%3 && key/Lanes != 1 && query != 5 }}
+	if rounded {
+		a.k, a.v, a.q, a.dz = a.k.halved(), a.v.halved(), a.q.halved(), a.dz.halved()
+	}
+	var sight Sight
+	for p := range own + moved {
+		if p == 1 {
+			continue
+		}
+		sight.Panels = append(sight.Panels, p)
+		var bits [Lanes]uint16
+		for key := range bits {
+			for query := range Lanes {
+				if a.sees(p*Lanes+key, query) {
+					bits[key] |= 1 << query
+				}
+			}
+		}
+		sight.Bits = append(sight.Bits, &bits)
+	}
+	part := func(m dense, from, to int) Matrix {
+		var rows dense
+		for _, row := range m {
+			rows = append(rows, row[from*Lanes:to*Lanes])
+		}
+		return rows.packed()
+	}
+	keys := func(from, n int) Keys { return Keys{K: part(a.k, from, from+n), V: part(a.v, from, from+n), Size: n} }
+	a.Head = Head{dim, 8, []Keys{keys(0, own), keys(own, moved)}, sight, float32(1 / math.Sqrt(float64(dim))),
+		make([]float32, Lanes), make([]float32, Lanes)}
+	return a
+}
+
+// run computes z and the gradients.
+func (a attending) run() (z, dq Matrix, dk, dv []float32) {
+	var s Scratch
+	z, dq = newMatrix(a.Dim, 1), newMatrix(a.Dim, 1)
+	a.Attend(&s, a.q.packed().Data, z.Data)
+	n := len(a.k[0]) * Padded(a.Dim)
+	dk, dv = make([]float32, n), make([]float32, n)
+	a.Gradient(&s, a.q.packed().Data, a.dz.packed().Data, Cotangents{dq.Data, dk, dv})
+	return z, dq, dk, dv
+}
+
+// TestAttend compares a head with the formulas, and its gradient with differences of the formulas.
 func TestAttend(t *testing.T) {
 	need(t)
 	for _, dim := range []int{8, 16, 24, 64} {
-		r := rand.New(rand.NewPCG(6, uint64(dim)))
-		own, moved := 3, 2 // panels
-		rows := dim + 8    // the head lies in rows 8 to 8+dim
-		k, v := random(r, rows, (own+moved)*Lanes), random(r, rows, (own+moved)*Lanes)
-		q, dz := random(r, dim, Lanes), random(r, dim, Lanes)
-		sees := func(key, query int) bool { return key%3 != query%3 && key/Lanes != 1 && query != 5 }
-		var sight Sight
-		for p := range own + moved {
-			if p == 1 {
-				continue
-			}
-			sight.Panels = append(sight.Panels, p)
-			var bits [Lanes]uint16
-			for key := range bits {
-				for query := range Lanes {
-					if sees(p*Lanes+key, query) {
-						bits[key] |= 1 << query
-					}
-				}
-			}
-			sight.Bits = append(sight.Bits, &bits)
-		}
-		part := func(m dense, from, to int) Matrix {
-			var rows dense
-			for _, row := range m {
-				rows = append(rows, row[from*Lanes:to*Lanes])
-			}
-			return rows.packed()
-		}
-		keys := []Keys{{part(k, 0, own), part(v, 0, own), 0, own}, {part(k, own, own+moved), part(v, own, own+moved), 0, moved}}
-		scale := 1 / math.Sqrt(float64(dim))
-		z := plainAttention(q, k, v, dim, scale, sees)
-
-		var s Scratch
-		got, maximum, inverse := newMatrix(dim, 1), make([]float32, Lanes), make([]float32, Lanes)
-		head := Head{dim, 8, keys, sight, float32(scale), maximum, inverse}
-		head.Attend(&s, q.packed().Data, got.Data)
-		check(t, fmt.Sprintf("dim %d: z", dim), got, z, 1e-5)
-
-		dq := newMatrix(dim, 1)
-		n := (own + moved) * Lanes * Padded(dim)
-		dk, dv := make([]float32, n), make([]float32, n)
-		head.Gradient(&s, q.packed().Data, dz.packed().Data, Cotangents{dq.Data, dk, dv})
+		a := newAttending(dim, false)
+		plain := func() dense { return plainAttention(a.q, a.k, a.v, dim, float64(a.Scale), a.sees) }
+		got, dq, dk, dv := a.run()
+		check(t, fmt.Sprintf("dim %d: z", dim), got, plain(), 1e-5)
 		loss := func() float64 {
 			sum := 0.0
-			for i, row := range plainAttention(q, k, v, dim, scale, sees) {
+			for i, row := range plain() {
 				for j, x := range row {
-					sum += x * dz[i][j]
+					sum += x * a.dz[i][j]
 				}
 			}
 			return sum
@@ -384,9 +400,9 @@ func TestAttend(t *testing.T) {
 			from int
 			got  func(i, j int) float32
 		}{
-			{"dq", q, 0, func(i, j int) float32 { return dq.Data[i*Lanes+j] }},
-			{"dk", k, 8, func(i, j int) float32 { return dk[j*Padded(dim)+i] }},
-			{"dv", v, 8, func(i, j int) float32 {
+			{"dq", a.q, 0, func(i, j int) float32 { return dq.Data[i*Lanes+j] }},
+			{"dk", a.k, 8, func(i, j int) float32 { return dk[j*Padded(dim)+i] }},
+			{"dv", a.v, 8, func(i, j int) float32 {
 				FromColumns(dv[j/Lanes*Lanes*Padded(dim):], turned.Data, dim)
 				return turned.Data[i*Lanes+j%Lanes]
 			}},
@@ -398,6 +414,38 @@ func TestAttend(t *testing.T) {
 						t.Fatalf("dim %d: %s (%d, %d): got %v, want %v", dim, c.name, i, j, got, want)
 					}
 				}
+			}
+		}
+	}
+}
+
+// TestAttendHalf: in bfloat16 a head gives what it gives in float32 on the same numbers, but for the rounding of the weights
+// and of the gradients of the scores.
+func TestAttendHalf(t *testing.T) {
+	if !HalfAvailable() {
+		t.Skip("no AVX512_BF16")
+	}
+	for _, dim := range []int{16, 64, 128} {
+		exact, half := newAttending(dim, true), newAttending(dim, true)
+		for i, k := range half.Keys {
+			to := make([]uint16, RoundedKeys(k.K))
+			for j := range to {
+				to[j] = 0x7fc0 // NaN
+			}
+			half.Keys[i].Half = RoundKeys(k.K, k.V, to)
+		}
+		z, dq, dk, dv := half.run()
+		wantZ, wantDQ, wantDK, wantDV := exact.run()
+		for _, c := range []struct {
+			name      string
+			got, want []float32
+		}{{"z", z.Data, wantZ.Data}, {"dq", dq.Data, wantDQ.Data}, {"dk", dk, wantDK}, {"dv", dv, wantDV}} {
+			var apart, size float64
+			for i, w := range c.want {
+				apart, size = apart+math.Pow(float64(c.got[i]-w), 2), size+math.Pow(float64(w), 2)
+			}
+			if d := math.Sqrt(apart / size); !(d < 0.003) || d == 0 {
+				t.Errorf("dim %d: %s is %g of its size from the one in float32, want less than 0.003, and not the same", dim, c.name, d)
 			}
 		}
 	}
