@@ -62,7 +62,7 @@ func (e extra) over(x, y, output *Node) *Node {
 // linear is xWᵀ of the named projection, x being [N, in], plus what the overlay adds: [N, out].
 func (b *block) linear(proj string, x *Node) *Node {
 	w, scale := b.matrix(proj, x.Shape().Dim(1)) // [out, in], nil or [out]
-	product, contract := Dot(settledBackward(x), w), 1
+	product, contract := differentiable(settledBackward(x), w), 1
 	if b.forwardOnly && x.Shape().Size()*w.Shape().Dim(0) < smallProduct {
 		product, contract = Dot(x, Transpose(w, 0, 1)), 0
 	}
@@ -105,7 +105,12 @@ const smallProduct = 4 << 20
 func rmsNorm(x, gain *Node, eps float64, compute dtypes.DType) (y, normed *Node) {
 	width := x.Shape().Dim(-1)
 	meanSquare := ReduceAndKeep(Square(x), ReduceMean, -1)
-	normed = ConvertDType(Div(x, widen(Sqrt(AddScalar(meanSquare, eps)), width)), compute)
+	root := Sqrt(AddScalar(meanSquare, eps)) // [N, 1]
+	if interpreted(x) {
+		normed = ConvertDType(Div(x, widen(root, width)), compute)
+	} else { // one division a row: a GPU divides float64 slowly, and differentiating divides again
+		normed = ConvertDType(Mul(x, Div(ScalarOne(x.Graph(), x.DType()), root)), compute)
+	}
 	return Mul(normed, stack(ConvertDType(gain, compute), x.Shape().Dim(0))), normed
 }
 

@@ -34,7 +34,7 @@ func (e *Engine) logits(x, gain, head *Node) *Node {
 // headUses are the two products in the logits: with the output matrix, and with the gain.
 func (e *Engine) headUses(x, gain, head *Node) (output, norm use) {
 	y, normed := rmsNorm(flat(x), gain, e.Weights.Config.RMSNormEps, e.Options.Compute)
-	product := Dot(settledBackward(y), ConvertDType(head, e.Options.Compute)).WithOutputDType(dtypes.Float32)
+	product := differentiable(settledBackward(y), ConvertDType(head, e.Options.Compute)).WithOutputDType(dtypes.Float32)
 	out := settled(product.General([]int{1}, nil, []int{1}, nil)) // bfloat16 has too few digits for a log-probability
 	return use{y, out, y}, use{normed, y, x}
 }

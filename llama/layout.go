@@ -92,6 +92,17 @@ func settled(x *Node) *Node {
 	return SchedulingBarrier(x, Concatenate([]*Node{little, little}, 0))
 }
 
+// differentiable is Dot for products that GoMLX differentiates. GoMLX (v0.28) takes the type in which sums are kept,
+// float32 for bfloat16, for the type of the gradient's products, and converts both factors to it, whole weights among them.
+// XLA keeps the sums of half-precision products in float32 whatever is asked for, so there the type is left as it is.
+func differentiable(l, r *Node) *DotBuilder {
+	product := Dot(l, r)
+	if !interpreted(l) && l.DType().IsHalfPrecision() {
+		product = product.WithAccumulatorDType(l.DType())
+	}
+	return product
+}
+
 // settledBackward is x, whose gradient is the outcome of a product.
 func settledBackward(x *Node) *Node {
 	if !interpreted(x) {

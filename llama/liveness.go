@@ -19,7 +19,8 @@ import (
 // last use or overwritten in it. Other backends have an order of their own and fuse: there, what is elementwise is
 // part of what reads it, which leaves the operands and results of products.
 func workspace(outputs []*Node, room func(shapes.Shape) int64, fuses bool) int64 {
-	w := &walk{room: room, inputs: make(map[*Node][]*Node), uses: make(map[*Node]int), buffers: make(map[*Node]*buffer)}
+	w := &walk{room: room, inputs: make(map[*Node][]*Node), uses: make(map[*Node]int), buffers: make(map[*Node]*buffer),
+		parts: make(map[*Node]int64)}
 	w.read(outputs)
 	if fuses {
 		w.fuse()
@@ -60,6 +61,7 @@ type walk struct {
 	inputs     map[*Node][]*Node // as executed
 	uses       map[*Node]int     // that are still to come
 	buffers    map[*Node]*buffer // of nodes that were executed
+	parts      map[*Node]int64   // of nodes with several outputs: their bytes
 	live, peak int64
 }
 
@@ -123,6 +125,9 @@ func (w *walk) read(outputs []*Node) {
 				in = w.inputs[in][0]
 			}
 			w.inputs[n] = append(w.inputs[n], in)
+		}
+		if n.Type() == NodeTypeSplitNode {
+			w.parts[w.inputs[n][0]] += w.room(n.Shape())
 		}
 		w.nodes = append(w.nodes, n)
 	}
@@ -207,6 +212,11 @@ func (w *walk) waves(order []*Node) (waves [][]*Node) {
 func (w *walk) start(n *Node) {
 	if n.Type() == NodeTypeParameter || n.Type() == NodeTypeConstant {
 		w.buffers[n] = &buffer{}
+		return
+	}
+	if n.NumOutputs() != 1 { // it has no shape: each output is that of the node which splits it off
+		w.buffers[n] = &buffer{}
+		w.peak = max(w.peak, w.live+w.parts[n])
 		return
 	}
 	b := w.inPlace(n)

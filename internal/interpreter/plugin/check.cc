@@ -1,5 +1,6 @@
 // The rules of StableHLO for the operations that are known: numbers and types of operands and results, attributes.
 #include <algorithm>
+#include <cctype>
 #include <set>
 
 #include "attention.h"
@@ -241,6 +242,13 @@ void Checker::dot() const {
   becomes(want);
   Kind k = in(0).kind, to = out().kind;
   require(k == to || (bytesOf(k) == 2 && to == Kind::f32), "a product of " + std::string(nameOf(k)) + " cannot be " + nameOf(to));
+  if (op.has("algorithm")) {  // what go-xla writes for plugins other than CUDA's
+    std::string algorithm = op.attribute("algorithm");
+    algorithm.erase(std::remove_if(algorithm.begin(), algorithm.end(), [](unsigned char c) { return std::isspace(c); }), algorithm.end());
+    require(algorithm == "#stablehlo.dot_algorithm<lhs_precision_type=f32,rhs_precision_type=f32,accumulation_type=f32,"
+                         "lhs_component_count=1,rhs_component_count=1,num_primitive_operations=1,allow_imprecise_accumulation=false>",
+            "algorithm " + algorithm + " is not known");
+  }
   static const std::set<std::string> known = {"DEFAULT", "HIGH", "HIGHEST"};
   std::string config = op.attribute("precision_config");
   for (auto& a : known)

@@ -36,9 +36,13 @@ void count(const Op& op, const std::set<int>& given, Sums& sums) {
     std::string what = kind(op.operandTypes[0]) + ">" + kind(op.resultTypes[0]);
     sums.of["convert." + what] += bytes;
     if (given.count(op.operands[0])) sums.of["convert.argument." + what] += bytes;
-  } else if (n == "transpose" || n == "gather" || n == "scatter" || n == "concatenate" || n == "constant" || n == "custom_call") {
+  } else if (n == "transpose") {
+    Dims order = op.array("permutation");
+    if (std::is_sorted(order.begin(), order.end())) return;  // nothing moves
     sums.of[n] += bytes;
-    if (n == "transpose" && given.count(op.operands[0])) sums.of["transpose.argument"] += bytes;
+    if (given.count(op.operands[0])) sums.of["transpose.argument"] += bytes;
+  } else if (n == "gather" || n == "scatter" || n == "concatenate" || n == "constant" || n == "custom_call") {
+    sums.of[n] += bytes;
     if (n == "scatter" && !op.truth("unique_indices")) sums.of["scatter.repeated"] += bytes;
   } else if (op.resultTypes[0].kind == Kind::f64 && n != "broadcast_in_dim" && n != "reshape" && n != "iota") {
     sums.of["f64." + n] += std::max(op.resultTypes[0].size(), op.operandTypes.empty() ? 0 : op.operandTypes[0].size());
