@@ -43,6 +43,7 @@ func TestInterpreted(t *testing.T) {
 	t.Run("contest", func(t *testing.T) { interpretedContest(t, g, cuda) })
 	t.Run("half precision", func(t *testing.T) { interpretedHalf(t, g, cuda) })
 	t.Run("plan", func(t *testing.T) { interpretedPlan(t, g, plugin) })
+	t.Run("size of 7b", func(t *testing.T) { interpretedSize(t, cuda) })
 	t.Run("books", func(t *testing.T) { interpretedBooks(t, g, plugin) })
 	t.Run("out of memory", func(t *testing.T) { interpretedOutOfMemory(t, g, plugin) })
 }
@@ -153,6 +154,21 @@ func interpretedFused(t *testing.T, g golden, cuda string) {
 	if plain, fused := errs[llama.PlainAttention], errs[llama.FusedAttention]; !(fused <= 1.25*plain) || fused == plain {
 		t.Errorf("summed relative distance of the gradients: fused %g, plain %g", fused, plain)
 	}
+	for _, name := range []string{"first layer", "blocks computed again", "first layer in buckets"} {
+		set, fused := conditions()[name], *m
+		set(&fused)
+		s, err := fused.Train(cases, 1)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		plain := g.method(t, dtypes.Float32)
+		set(plain)
+		want, err := plain.Train(cases, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		within(t, name+": log-probability", s.Outcomes[1].LogProb[1], want.Outcomes[1].LogProb[1], 2e-2)
+	}
 	if plan, err := m.Memory(cases, Pace{Workers: 1, MicroBatch: 2}, true); err != nil || plan.Workspace == 0 {
 		t.Errorf("plan %+v, error %v", plan, err)
 	}
@@ -223,6 +239,9 @@ func interpretedBooks(t *testing.T, g golden, plugin string) {
 			t.Errorf("step %d: %d buffers of %d bytes, before it %d of %d", step+1, after.Buffers, after.Bytes, before.Buffers, before.Bytes)
 		}
 		before = after
+	}
+	if before.Unordered != 0 {
+		t.Errorf("%d elements depend on the order in which a GPU adds up what is scattered", before.Unordered)
 	}
 }
 

@@ -34,6 +34,7 @@ func TestPlugin(t *testing.T) {
 	t.Run("refused when run", func(t *testing.T) { refusedWhenRun(t, client) })
 	t.Run("attention", func(t *testing.T) { attention(t, client) })
 	t.Run("donated", func(t *testing.T) { donated(t, client) })
+	t.Run("unordered", func(t *testing.T) { unordered(t, plugin) })
 	t.Run("dumped", func(t *testing.T) { dumped(t, plugin) })
 	t.Run("limited", func(t *testing.T) { limited(t, plugin) })
 }
@@ -192,6 +193,22 @@ func computed(t *testing.T, client *pjrt.Client) {
 		if err != nil || !slices.EqualFunc(got, c.want, same) {
 			t.Errorf("%s: got %v, error %v; want %v", c.name, got, err, c.want)
 		}
+	}
+}
+
+// unordered: sums of three numbers, in a scatter, are counted, and those of two are not.
+func unordered(t *testing.T, plugin *pjrt.Plugin) {
+	client := newClient(t, plugin)
+	add := module("%x: tensor<3x2xf32>, %i: tensor<2x1xi32>, %u: tensor<2x2xf32>", "tensor<3x2xf32>", "%r = "+strings.Replace(scatterRows, "UNIQUE", "false", 1))
+	x := upload(t, client, []float32{1, 0, 1, 1, 1, 1}, 3, 2)
+	i := upload(t, client, []int32{0, 0}, 2, 1)
+	u := upload(t, client, []float32{10, 20, 30, 40}, 2, 2)
+	if got, err := call[float32](t, client, add, x, i, u); err != nil || got[0] != 41 || got[1] != 60 {
+		t.Errorf("got %v, error %v; want 41 and 60 in front", got, err)
+	}
+	description, err := client.AddressableDevices()[0].GetDescription()
+	if err != nil || !strings.HasSuffix(description.DebugString(), "unordered 1") {
+		t.Errorf("the books are %q, error %v; want one sum of three", description.DebugString(), err)
 	}
 }
 

@@ -4,6 +4,7 @@ package program
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"gotransplant/internal/interpreter"
 )
 
 // compile compiles a C file; arguments say to what.
@@ -175,5 +178,31 @@ func TestInstallPluginIsAskedFor(t *testing.T) {
 		if err := installPlugin(spec); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got error %v, want %q", spec, err, want)
 		}
+	}
+}
+
+// TestXLAIsOpened: a plugin that works passes all checks, a first program runs on it, and nothing of it is left there.
+func TestXLAIsOpened(t *testing.T) {
+	path, err := interpreter.Build(t.Context(), t.TempDir(), "interpreter")
+	if errors.Is(err, interpreter.ErrNoCompiler) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told bytes.Buffer
+	backend, err := OpenBackend("xla:"+path, &told)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer backend.Finalize()
+	for _, part := range []string{"device ", "1 in all", path, fmt.Sprintf("PJRT API 0.%d", builtForMinor)} {
+		if !strings.Contains(told.String(), part) {
+			t.Errorf("told %q, want %q in it", told.String(), part)
+		}
+	}
+	counts, err := interpreter.CountsOf(backend)
+	if err != nil || counts.Programs != 1 || counts.Calls != 1 || counts.Buffers != 0 {
+		t.Errorf("the books are %+v, error %v; want one program, one call and no buffers", counts, err)
 	}
 }

@@ -154,7 +154,7 @@ PJRT_Error* debugString(PJRT_DeviceDescription_DebugString_Args* a) {
     Ledger::Bytes b = books.bytes();
     std::ostringstream out;
     out << "interpreter of StableHLO, buffers " << books.buffers << " bytes " << b.held << " peak " << b.heldPeak << " peak-with-temporaries "
-        << b.peak << " programs " << books.programs << " calls " << books.calls;
+        << b.peak << " programs " << books.programs << " calls " << books.calls << " unordered " << books.unordered;
     std::lock_guard<std::mutex> lock(d->client->mu);
     d->text = out.str();
     a->debug_string = d->text.c_str();

@@ -85,6 +85,21 @@ Tensor gather(const Op& op, const Arguments& in, const Books& books) {
   return out;
 }
 
+// addUp adds the updates. On a GPU they arrive in any order, which changes the sum of three numbers that are not zero.
+void addUp(const Windows& w, const Arguments& in, Tensor& out, Ledger& books) {
+  std::vector<uint8_t> terms(out.type.size(), 0);
+  withFloat(out.type.kind, [&](auto as) {
+    using T = typename decltype(as)::type;
+    visit(w, [&](int64_t to, int64_t from) {
+      Wide<T> update = in[2].as<T>()[from];
+      T& x = out.as<T>()[to];
+      if (terms[to] == 0 && Wide<T>(in[0].as<T>()[to]) != 0) terms[to] = 1;
+      if (update != 0 && terms[to] < 3 && ++terms[to] == 3) books.unordered++;
+      x = T(Wide<T>(x) + update);
+    });
+  });
+}
+
 Tensor scatter(const Op& op, const Arguments& in, const Books& books) {
   auto n = op.record("scatter_dimension_numbers", "scatter",
                      {"update_window_dims", "inserted_window_dims", "input_batching_dims", "scatter_indices_batching_dims",
@@ -98,14 +113,11 @@ Tensor scatter(const Op& op, const Arguments& in, const Books& books) {
   Windows w = windows(operand, sizes, inserted, window, in[2].type.dims);
   w.begins = begins(op, in[1], n["index_vector_dim"][0], n["scatter_dims_to_operand_dims"], operand, sizes);
   Combine combine(op, 1, books);
-  visit(w, [&](int64_t to, int64_t from) {
-    bool done = combine.simple() == "add" && withFloat(out.type.kind, [&](auto as) {
-      using T = typename decltype(as)::type;
-      T& x = out.as<T>()[to];
-      x = T(Wide<T>(x) + Wide<T>(in[2].as<T>()[from]));
-    });
-    if (!done) combine.call({out}, to, {in[2]}, from);
-  });
+  if (combine.simple() == "add" && isFloat(out.type.kind)) {
+    addUp(w, in, out, *books);
+    return out;
+  }
+  visit(w, [&](int64_t to, int64_t from) { combine.call({out}, to, {in[2]}, from); });
   return out;
 }
 

@@ -45,6 +45,7 @@ Dims rowMajor(const Dims& dims);  // the stride of each dimension, in elements
 struct Ledger {
   int64_t limit = 0;  // bytes, 0 for none
   std::atomic<int64_t> buffers{0}, programs{0}, calls{0};
+  std::atomic<int64_t> unordered{0};  // elements that scatters made of three numbers or more, whose sum depends on the order
   void take(int64_t bytes);
   void give(int64_t bytes);
   void hold(int64_t bytes);  // a buffer begins to be held between calls
