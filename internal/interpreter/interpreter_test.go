@@ -179,7 +179,7 @@ func computed(t *testing.T, client *pjrt.Client) {
 			[]*pjrt.Buffer{x, i, u}, []float32{31, 42, 3, 4, 15, 26}},
 		{"product", "%x: tensor<3x2xf32>", "tensor<3xf32>", dot("bf16", "f32"), []*pjrt.Buffer{x}, []float32{5, 25, 61}},
 		{"product rounded", "%x: tensor<3x2xf32>", "tensor<3xf32>", dot("bf16", "bf16"),
-			[]*pjrt.Buffer{upload(t, client, []float32{16, 1, 16, 3, 0, 0.5}, 3, 2)}, []float32{256, 264, 0.25}}, // of 257 and 265, ties to even
+			[]*pjrt.Buffer{upload(t, client, []float32{16, 1, 16, 1.75, 0, 0.5}, 3, 2)}, []float32{256, 260, 0.25}}, // 257 is a tie, 259.0625 is not
 		{"not a number", "%x: tensor<3x2xf32>", "tensor<3x2xf32>", `%r = "stablehlo.maximum"(%x, %x) : (tensor<3x2xf32>, tensor<3x2xf32>) -> tensor<3x2xf32>`,
 			[]*pjrt.Buffer{upload(t, client, []float32{float32(math.NaN()), 1, 2, 3, 4, 5}, 3, 2)}, []float32{float32(math.NaN()), 1, 2, 3, 4, 5}},
 		{"bits", "", "tensor<2xf32>", `%r = "stablehlo.constant"() { value = dense<[0xff800000, -1.5e+00]> : tensor<2xf32> } : () -> tensor<2xf32>`,
