@@ -89,10 +89,8 @@ func (l *loader) put(c content) error {
 		return fmt.Errorf("dtype %s, want F64, F32, F16 or BF16", c.dtype)
 	}
 	switch as := l.weights.storage.of(c.name); {
-	case as == Int8:
-		return l.quantize(c, int8Format)
-	case as == NF4:
-		return l.quantize(c, nf4Format)
+	case as.quantized():
+		return l.quantize(c, as.format())
 	case as == BFloat16 && c.dtype != safetensors.BF16:
 		return l.convert(c, safetensors.BF16)
 	case as == Float32 && c.dtype != safetensors.F32:

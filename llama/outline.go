@@ -97,13 +97,17 @@ func (o outlined) panelBytes(w *Weights, compute dtypes.DType) int64 {
 			continue
 		}
 		out, in := spec.Shape[0], spec.Shape[1]
+		if w.storage.of(spec.Name).quantized() {
+			matrices += w.storage.coding(compute).Bytes(out, in)
+			continue
+		}
 		half := w.tensors[spec.Name].DType() == dtypes.BFloat16 || compute == dtypes.BFloat16
 		matrices += panel.WeightBytes(out, in, half)
 		if spec.Name != embedName || w.Config.TieWordEmbeddings {
 			turned += panel.WeightBytes(in, out, half)
 		}
 	}
-	if matrices+vectors <= twiceUpTo {
+	if !w.storage.quantized() && matrices+vectors <= twiceUpTo {
 		return matrices + vectors + turned
 	}
 	return matrices + vectors

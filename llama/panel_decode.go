@@ -32,12 +32,13 @@ type panelDecoder struct {
 	cos, sin                 panel.Rows            // [D/2]
 	logits                   panel.Rows            // [V]
 	scratch                  []panel.CacheScratch  // by worker
+	tiles                    []panel.Scratch       // by worker
 }
 
 func newPanelDecoder(e *Engine, overlay Overlay) *panelDecoder {
 	return &panelDecoder{engine: e, overlay: overlay, model: e.panels,
 		rows: make(map[int][]panel.Cache), halves: make(map[string][]uint16),
-		scratch: make([]panel.CacheScratch, runtime.GOMAXPROCS(0))}
+		scratch: make([]panel.CacheScratch, runtime.GOMAXPROCS(0)), tiles: make([]panel.Scratch, runtime.GOMAXPROCS(0))}
 }
 
 func (d *panelDecoder) drop(row int) { delete(d.rows, row) }
@@ -353,9 +354,9 @@ func (d *panelDecoder) multiply(products ...product) {
 		}
 		work += p.w.In * p.w.Out * d.width
 	}
-	inParallel(len(parts), d.workers(work), func(_, i int) {
+	inParallel(len(parts), d.workers(work), func(worker, i int) {
 		p := products[parts[i].product]
-		p.w.MultiplyRows(p.x, p.y.First(d.width), p.add, parts[i].from, parts[i].to)
+		p.w.MultiplyRows(&d.tiles[worker], p.x, p.y.First(d.width), p.add, parts[i].from, parts[i].to)
 	})
 }
 

@@ -1,7 +1,10 @@
 package llama
 
 import (
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"unsafe"
 
@@ -44,8 +47,6 @@ func PanelsCan(w *Weights, o Options) error {
 		return fmt.Errorf("their residual stream is float64, not %s", o.Residual)
 	case o.Compute == dtypes.BFloat16 && !panel.HalfAvailable():
 		return fmt.Errorf("this processor lacks AVX512_BF16: compute in float32")
-	case w.storage.quantized():
-		return fmt.Errorf("the weights are kept as %s", w.storage)
 	case w.Config.HeadDim%8 != 0:
 		return fmt.Errorf("the head dimension %d is not a multiple of 8", w.Config.HeadDim)
 	}
@@ -71,7 +72,7 @@ func (w *Weights) pack(compute dtypes.DType) (*panelModel, error) {
 		}
 		m.layers[layer] = b
 	}
-	if m.bytes() <= twiceUpTo {
+	if !w.storage.quantized() && m.bytes() <= twiceUpTo {
 		m.head.KeepTransposed()
 		for _, b := range m.layers {
 			for _, proj := range b.projections {
@@ -83,7 +84,7 @@ func (w *Weights) pack(compute dtypes.DType) (*panelModel, error) {
 }
 
 // twiceUpTo is the size in bytes of a model whose weights are kept transposed as well: a backward pass then reads them in
-// order. What is larger would miss the memory more than the tenth of the time.
+// order. What is larger would miss the memory more than the tenth of the time, and so would whoever keeps codes.
 const twiceUpTo = 2 << 30
 
 // packer makes panels of weights by name.
@@ -100,10 +101,15 @@ func (p packer) packAll() error {
 	l := &loader{weights: p.Weights}
 	for _, c := range p.pending {
 		var err error
-		if len(c.shape) == 2 && p.storage.of(c.name) == AsStored {
+		switch as := p.storage.of(c.name); {
+		case len(c.shape) == 2 && as.quantized():
+			err = p.encode(c, as)
+		case len(c.shape) == 2 && as == AsStored:
 			err = p.read(c)
-		} else if err = l.put(c); err == nil {
-			err = p.take(c.name)
+		default:
+			if err = l.put(c); err == nil {
+				err = p.take(c.name)
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("load %s: %w", c.name, err)
@@ -111,7 +117,13 @@ func (p packer) packAll() error {
 	}
 	p.pending = nil
 	for name := range p.tensors {
-		if err := p.take(name); err != nil {
+		take := p.take
+		if _, ok := p.tensors[scalesOf(name)]; ok {
+			take = p.takeCodes
+		} else if strings.HasSuffix(name, scalesOf("")) {
+			continue // it goes with its codes
+		}
+		if err := take(name); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
@@ -141,6 +153,44 @@ func (p packer) take(name string) error {
 	}
 	delete(p.tensors, name)
 	return t.FinalizeAll()
+}
+
+// coding is how panels keep what is quantised, for an engine that computes in the given type.
+func (s Storage) coding(compute dtypes.DType) panel.Coding {
+	c := panel.Coding{Rounded: compute == dtypes.BFloat16}
+	if s == NF4 {
+		c.Table, c.Block = &nf4Values, nf4Block
+	}
+	return c
+}
+
+// takeCodes is take for a matrix that is quantised already.
+func (p packer) takeCodes(name string) error {
+	codes, scales := p.tensors[name], p.tensors[scalesOf(name)]
+	by, err := float32s(scales)
+	if err != nil {
+		return err
+	}
+	specs := p.Config.Specs(safetensors.F32) // of codes alone one cannot tell how long a row is
+	shape := specs[slices.IndexFunc(specs, func(s safetensors.Spec) bool { return s.Name == name })].Shape
+	w := panel.NewCoded(shape[0], shape[1], p.storage.coding(p.compute))
+	p.matrices[name] = w
+	if err := codes.ConstBytes(func(bytes []byte) { w.SetCodes(0, bytes, by) }); err != nil {
+		return err
+	}
+	delete(p.tensors, name)
+	delete(p.tensors, scalesOf(name))
+	return errors.Join(codes.FinalizeAll(), scales.FinalizeAll())
+}
+
+// encode quantises a matrix from its file.
+func (p packer) encode(c content, as Storage) error {
+	out, in, f := c.shape[0], c.shape[1], as.format()
+	w := panel.NewCoded(out, in, as.coding(p.compute))
+	p.matrices[c.name] = w
+	p.count(shapes.Make(f.kind, out, f.codes(in)))
+	p.count(shapes.Make(dtypes.Float32, out, f.groups(in)))
+	return p.quantize(c, f, w.SetCodes)
 }
 
 // read packs a matrix from its file.

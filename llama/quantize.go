@@ -19,6 +19,14 @@ type format struct {
 	decode func(r row)      // codes, scales -> values
 }
 
+// format is how a quantised matrix is kept.
+func (s Storage) format() format {
+	if s == NF4 {
+		return nf4Format
+	}
+	return int8Format
+}
+
 // row is a row of the matrix, and what is kept of it.
 type row struct {
 	values []float32
@@ -156,42 +164,58 @@ func (l *loader) quantize(c content, f format) error {
 		return fmt.Errorf("shape %v, want a matrix", c.shape)
 	}
 	out, in := c.shape[0], c.shape[1]
-	width, groups, rows := f.codes(in), f.groups(in), max(1, valueCount/max(1, in))
+	width, groups := f.codes(in), f.groups(in)
 	scales := make([]float32, out*groups)
-	losses := make([]loss, chunks(out, rows))
 	err := l.fill(c.name, shapes.Make(f.kind, out, width), func(codes []byte) error {
-		defer c.forget(0, out*in*c.dtype.Bits()/8)
-		return inChunks(out, rows, 0, func() func(from, to int) error {
-			raw, values, back := make([]byte, rows*in*c.dtype.Bits()/8), make([]float32, rows*in), make([]float32, in)
-			return func(from, to int) error {
-				n := (to - from) * in
-				if err := c.values(values[:n], raw[:n*c.dtype.Bits()/8], from*in); err != nil {
-					return err
-				}
-				for i := from; i < to; i++ {
-					r := row{values[(i-from)*in:][:in], codes[i*width:][:width], scales[i*groups:][:groups]}
-					if m := largestMagnitude(r.values); m-m != 0 {
-						return fmt.Errorf("row %d holds a value that is not finite, which %s cannot keep", i, l.weights.storage)
-					}
-					copy(back, values) // a copy ends a state of the processor in which the rest takes longer: see settled
-					f.encode(r)
-					f.decode(row{back, r.codes, r.scales})
-					losses[from/rows].add(r.values, back)
-				}
-				return nil
-			}
+		return l.weights.quantize(c, f, func(first int, some []byte, theirs []float32) {
+			copy(codes[first*width:], some)
+			copy(scales[first*groups:], theirs)
 		})
 	})
 	if err != nil {
 		return err
 	}
-	l.weights.note(c.name, losses)
 	t, err := FromFloat32(l.weights.backend, scales, out, groups)
 	if err != nil {
 		return err
 	}
 	l.weights.hold(scalesOf(c.name), t)
 	return nil
+}
+
+// quantize reads a matrix, hands the codes and scales of its rows to put, a multiple of 8 rows at a time, and notes what
+// they lost. put is called for different rows at once.
+func (w *Weights) quantize(c content, f format, put func(first int, codes []byte, scales []float32)) error {
+	out, in, size := c.shape[0], c.shape[1], c.dtype.Bits()/8
+	width, groups, rows := f.codes(in), f.groups(in), max(8, valueCount/max(1, in)/8*8)
+	losses := make([]loss, chunks(out, rows))
+	err := inChunks(out, rows, 0, func() func(from, to int) error {
+		raw, values, back := make([]byte, rows*in*size), make([]float32, rows*in), make([]float32, in)
+		codes, scales := make([]byte, rows*width), make([]float32, rows*groups)
+		return func(from, to int) error {
+			n := to - from
+			if err := c.values(values[:n*in], raw[:n*in*size], from*in); err != nil {
+				return err
+			}
+			c.forget(from*in*size, to*in*size)
+			for i := range n {
+				r := row{values[i*in:][:in], codes[i*width:][:width], scales[i*groups:][:groups]}
+				if m := largestMagnitude(r.values); m-m != 0 {
+					return fmt.Errorf("row %d holds a value that is not finite, which %s cannot keep", from+i, w.storage)
+				}
+				copy(back, values) // a copy ends a state of the processor in which the rest takes longer: see settled
+				f.encode(r)
+				f.decode(row{back, r.codes, r.scales})
+				losses[from/rows].add(r.values, back)
+			}
+			put(from, codes[:n*width], scales[:n*groups])
+			return nil
+		}
+	})
+	if err == nil {
+		w.note(c.name, losses)
+	}
+	return err
 }
 
 // scalesOf is the name of the scales of a quantised tensor.

@@ -36,6 +36,9 @@ func toHalves([]uint16, []float32)                                              
 func turnHalfBlocks([]uint16, int, int, []uint16)                                   { panic(missing) }
 func half8x2(int, *uint16, *uint16, *uint16, *float32, *float32, bool, *uint16)     { panic(missing) }
 func half8x1(int, *uint16, *uint16, *float32, bool)                                 { panic(missing) }
+func fromInt8([]float32, []byte, *[tileRows]float32)                                { panic(missing) }
+func fromNibbles([]float32, []byte, *[16]float32, *[tileRows]float32)               { panic(missing) }
+func roundTile([]uint16, []float32)                                                 { panic(missing) }
 
 func scores16Half(int, *uint16, *uint16, *float32)                    { panic(missing) }
 func mix16Half(int, *int, *uint16, *uint16, int, *float32, int, bool) { panic(missing) }

@@ -55,12 +55,26 @@ func RoundedRows(r Rows, to []uint16) RowOperand {
 	return RowOperand{r, to}
 }
 
+// from are the rows' elements from the k-th on, an even number.
+func (x RowOperand) from(k int) RowOperand {
+	if x.halves != nil {
+		x.halves = x.halves[k:]
+	} else {
+		x.Data = x.Data[k:]
+	}
+	return x
+}
+
 // MultiplyRows is y = W x for every row x [In] and y [Out], or y += W x with add, as far as tiles from..to of W say it:
 // elements 8*from to 8*to of y.
-func (w *Weight) MultiplyRows(x RowOperand, y Rows, add bool, from, to int) {
-	if x.Size != w.In || y.Size != w.Out || x.Count() < y.Count() || to > w.Tiles() || x.halves != nil && w.half == nil {
+func (w *Weight) MultiplyRows(s *Scratch, x RowOperand, y Rows, add bool, from, to int) {
+	if x.Size != w.In || y.Size != w.Out || x.Count() < y.Count() || to > w.Tiles() || x.halves != nil && !w.isHalf() {
 		panic(fmt.Sprintf("panel: weight of %d x %d, float32 %t: tiles %d to %d of %d rows of %d, rounded %t, give %d rows of %d",
-			w.Out, w.In, w.half == nil, from, to, x.Count(), x.Size, x.halves != nil, y.Count(), y.Size))
+			w.Out, w.In, !w.isHalf(), from, to, x.Count(), x.Size, x.halves != nil, y.Count(), y.Size))
+	}
+	if w.coded != nil {
+		w.multiplyCodes(s, x, y, add, from, to)
+		return
 	}
 	deep := w.In
 	if y.Count() > 1 { // a few tiles of all of a long row would not wait in the cache for the next row
@@ -68,13 +82,7 @@ func (w *Weight) MultiplyRows(x RowOperand, y Rows, add bool, from, to int) {
 	}
 	for k := 0; k < w.In; k += deep {
 		t := tiled{full: w.tiles, half: w.half, at: w.place(0, k), stride: w.place(tileRows, 0)}
-		part := x
-		if x.halves != nil {
-			part.halves = x.halves[k:]
-		} else {
-			part.Data = x.Data[k:]
-		}
-		t.times(min(deep, w.In-k), from, to, part, y.Data, y.Stride, y.Count(), add || k > 0)
+		t.times(min(deep, w.In-k), from, to, x.from(k), y.Data, y.Stride, y.Count(), add || k > 0)
 	}
 }
 
@@ -100,7 +108,7 @@ func (w *Weight) MultiplyColumns(s *Scratch, x Operand, y Matrix, add bool, colu
 	if x.halves != nil {
 		operand = RoundedRows(in, make([]uint16, len(in.Data)))
 	}
-	s.Each(w.Tiles(), func(_ *Scratch, from, to int) { w.MultiplyRows(operand, out, add, from, to) })
+	s.Each(w.Tiles(), func(s *Scratch, from, to int) { w.MultiplyRows(s, operand, out, add, from, to) })
 	if !add {
 		clear(y.Data)
 	}

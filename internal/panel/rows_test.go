@@ -70,8 +70,8 @@ func TestMultiplyRows(t *testing.T) {
 			for _, add := range []bool{false, true} {
 				k.weight.Multiply(&s, columns, want, add)
 				middle := k.weight.Tiles() / 3
-				k.weight.MultiplyRows(rows, got, add, 0, middle)
-				k.weight.MultiplyRows(rows, got, add, middle, k.weight.Tiles())
+				k.weight.MultiplyRows(&s, rows, got, add, 0, middle)
+				k.weight.MultiplyRows(&s, rows, got, add, middle, k.weight.Tiles())
 				same(t, fmt.Sprintf("%d x %d, %d rows, %s, add=%t", c.out, c.in, c.rows, k.name, add), got, want)
 			}
 		}

@@ -7,3 +7,8 @@ func WeightBytes(out, in int, half bool) int64 {
 	}
 	return 4 * int64(tileCount(out)) * tileRows * int64(in)
 }
+
+// Bytes is the same of a weight kept as codes.
+func (c Coding) Bytes(out, in int) int64 {
+	return int64(tileCount(out)) * tileRows * (int64(c.width(in)) + 4*int64(c.blocks(in)))
+}

@@ -11,11 +11,13 @@ import (
 const tileRows = 8
 
 // Weight is a matrix [Out, In] that multiplies the columns of a Matrix. It is kept in tiles of 8 rows, the last filled up
-// with zeros: as float32 [Out/8][In][8], or as bfloat16 in pairs of neighbours, [Out/8][In/2][8][2].
+// with zeros: as float32 [Out/8][In][8], as bfloat16 in pairs of neighbours, [Out/8][In/2][8][2], or as codes, decoded
+// piece by piece when they multiply.
 type Weight struct {
 	Out, In int
 	tiles   []float32
 	half    []uint16 // bfloat16 bits, when tiles is nil
+	coded   *coded   // when both are nil
 
 	transposed *Weight // [In, Out], where it is kept as well
 }
@@ -50,6 +52,9 @@ func NewZeros(out, in int, half bool) *Weight {
 // Bytes is the memory that the values take.
 func (w *Weight) Bytes() int64 {
 	n := int64(4*len(w.tiles) + 2*len(w.half))
+	if w.coded != nil {
+		n += int64(len(w.coded.codes) + 4*len(w.coded.scales))
+	}
 	if w.transposed != nil {
 		n += w.transposed.Bytes()
 	}
@@ -100,7 +105,7 @@ func (w *Weight) SetRows(first int, values []float32) {
 }
 
 // packTiles writes rows [n, in] as tiles [n/8][in][8].
-func packTiles[T float32 | uint32](tiles, rows []T, in int) {
+func packTiles[T float32 | uint32 | byte](tiles, rows []T, in int) {
 	const all = tileRows
 	for ; len(rows) >= all*in; tiles, rows = tiles[all*in:], rows[all*in:] {
 		r0, r1, r2, r3 := rows[:in], rows[in:2*in], rows[2*in:3*in], rows[3*in:4*in]
@@ -137,7 +142,7 @@ func (w *Weight) Set(values []float32) {
 }
 
 // KeepTransposed keeps a transposed copy as well, for MultiplyTransposed: twice the memory, and a tenth less time for some
-// 300 columns.
+// 300 columns. A weight kept as codes has none.
 func (w *Weight) KeepTransposed() {
 	t := &Weight{Out: w.In, In: w.Out}
 	if w.tiles != nil {
@@ -168,6 +173,12 @@ func toBits(v float32) uint16 {
 
 // Row copies row o to a slice of In elements.
 func (w *Weight) Row(o int, to []float32) {
+	if w.coded != nil {
+		for i, tile := 0, w.tile(&Scratch{}, o/tileRows, 0, w.In); i < len(to); i++ {
+			to[i] = tile[i*tileRows+o%tileRows]
+		}
+		return
+	}
 	for i := range to {
 		if at := w.place(o, i); w.tiles != nil {
 			to[i] = w.tiles[at]
@@ -215,9 +226,10 @@ const widest = 24
 
 // Scratch is the memory of one goroutine for the functions of this package. The zero value is ready.
 type Scratch struct {
-	tile []float32
-	half []uint16
-	over [2 * tileRows * Lanes]float32 // a tile's product, where only a part of it is wanted
+	tile   []float32
+	half   []uint16
+	blocks []float32                     // of a tile of a transpose, before they are turned
+	over   [2 * tileRows * Lanes]float32 // a tile's product, where only a part of it is wanted
 	attention
 	cores  *Cores // nil: one processor
 	others []*Scratch
@@ -236,7 +248,7 @@ func (w *Weight) multiply(s *Scratch, x Operand, y Matrix, add bool, first, end 
 		for t := first; t < end; t++ {
 			next := min(t+1, end-1)
 			if x.halves != nil {
-				p.multiplyHalves(s, w.halfTile(t, p.k, p.n), w.halfTile(next, p.k, p.n), x, y, t*tileRows)
+				p.multiplyHalves(s, w.halves(s, t, p.k, p.n), w.nextHalves(next, p.k, p.n), x, y, t*tileRows)
 			} else {
 				p.multiplyTile(s, w.tile(s, t, p.k, p.n), w.nextTile(next, p.k, p.n), x, y, t*tileRows)
 			}
@@ -290,10 +302,13 @@ func (w *Weight) check(x Operand, in int, y Matrix, out int) {
 		panic(fmt.Sprintf("panel: a weight of %d x %d takes %d rows of %d panels to %d of %d", w.Out, w.In, x.Rows, x.Panels,
 			y.Rows, y.Panels))
 	}
-	if x.halves != nil && w.half == nil {
-		panic(fmt.Sprintf("panel: a weight of %d x %d kept as float32 cannot multiply bfloat16", w.Out, w.In))
+	if x.halves != nil && !w.isHalf() {
+		panic(fmt.Sprintf("panel: a weight of %d x %d with values in float32 cannot multiply bfloat16", w.Out, w.In))
 	}
 }
+
+// isHalf says that the values are bfloat16.
+func (w *Weight) isHalf() bool { return w.half != nil || w.coded != nil && w.coded.Rounded }
 
 // soon is what a kernel asks for in advance: the next tile, once a tile, and otherwise what is there already.
 func soon[T float32 | uint16](tile, next []T, first bool) *T {
@@ -351,6 +366,9 @@ func (w *Weight) tile(s *Scratch, t, k, n int) []float32 {
 	if w.tiles != nil {
 		return w.tiles[w.place(t*tileRows, k):][:n*tileRows]
 	}
+	if w.coded != nil {
+		return w.settle(s, w.decoded(s, t, k, n))
+	}
 	to := s.space(pairs(n) * 2 * tileRows)
 	fromHalves(to, w.halfTile(t, k, n))
 	return to
@@ -362,6 +380,22 @@ func (w *Weight) nextTile(t, k, n int) []float32 {
 		return nil
 	}
 	return w.tiles[w.place(t*tileRows, k):][:n*tileRows]
+}
+
+// halves is tile in bfloat16: [n/2][8][2].
+func (w *Weight) halves(s *Scratch, t, k, n int) []uint16 {
+	if w.coded != nil {
+		return s.rounded(w.decoded(s, t, k, n))
+	}
+	return w.halfTile(t, k, n)
+}
+
+// nextHalves is halves where it can be asked for in advance.
+func (w *Weight) nextHalves(t, k, n int) []uint16 {
+	if w.half == nil {
+		return nil
+	}
+	return w.halfTile(t, k, n)
 }
 
 // halfTile is tile as it is kept: [n/2][8][2].
@@ -379,6 +413,9 @@ func (s *Scratch) space(n int) []float32 {
 // turned is a tile of the transposed weight: its rows i..i+8, which are columns of w, over the outputs k..k+n: [n][8].
 // i and k are multiples of 8.
 func (w *Weight) turned(s *Scratch, i, k, n int) []float32 {
+	if w.coded != nil {
+		return w.settle(s, w.decodedTurned(s, i, k, n))
+	}
 	const block = tileRows * tileRows
 	first, count := k/tileRows, tileCount(n)
 	to := s.space(count * block)
@@ -400,6 +437,9 @@ func (w *Weight) turned(s *Scratch, i, k, n int) []float32 {
 
 // turnedHalf is turned in bfloat16: [n/2][8][2].
 func (w *Weight) turnedHalf(s *Scratch, i, k, n int) []uint16 {
+	if w.coded != nil {
+		return s.rounded(w.decodedTurned(s, i, k, n))
+	}
 	const block = tileRows * tileRows
 	count := tileCount(n)
 	if len(s.half) < count*block {
