@@ -15,7 +15,7 @@ type coded struct {
 	scales []float32
 }
 
-// width is the number of bytes, and blocks that of scales, of a row.
+// width is the number of bytes of a row, blocks that of scales, block that of values to a scale.
 func (c Coding) width(in int) int {
 	if c.Table != nil {
 		return pairs(in)
@@ -23,11 +23,13 @@ func (c Coding) width(in int) int {
 	return in
 }
 
-func (c Coding) blocks(in int) int {
-	if c.Block == 0 {
-		return 1
+func (c Coding) blocks(in int) int { return (in + c.block(in) - 1) / c.block(in) }
+
+func (c Coding) block(in int) int {
+	if c.Block != 0 {
+		return c.Block
 	}
-	return (in + c.Block - 1) / c.Block
+	return in
 }
 
 // NewCoded is a weight kept as codes, for SetCodes.
@@ -53,92 +55,141 @@ func (w *Weight) SetCodes(first int, codes []byte, scales []float32) {
 	packTiles(w.coded.scales[first*blocks:], scales, blocks)
 }
 
-// decode writes what rows k..k+n of the t-th tile stand for, not yet rounded: [n][8], and a row of zeros behind it where n is
-// odd. k is a multiple of 8.
+// stretches visits the codes of rows k..k+n of the t-th tile, those that share their scales at a time; from counts from k.
+func (w *Weight) stretches(t, k, n int, visit func(from, rows int, codes []byte, scales *[tileRows]float32)) {
+	c, blocks, block := w.coded, w.coded.blocks(w.In), w.coded.block(w.In)
+	for from := 0; from < n; {
+		at := k + from
+		rows := min((at/block+1)*block-at, n-from)
+		codes := c.codes[(t*c.width(w.In)+c.width(at))*tileRows:][:c.width(rows)*tileRows]
+		visit(from, rows, codes, (*[tileRows]float32)(c.scales[(t*blocks+at/block)*tileRows:]))
+		from += rows
+	}
+}
+
+// toTile writes what codes stand for, not rounded to bfloat16: [n][8].
+func (c Coding) toTile(to []float32, codes []byte, scales *[tileRows]float32) {
+	if c.Table != nil {
+		fromNibbles(to, codes, c.Table, scales)
+		return
+	}
+	fromInt8(to, codes, scales)
+}
+
+// decode is tile for codes that are not rounded, with room for a row more where n is odd.
 func (w *Weight) decode(t, k, n int, to []float32) {
-	c, blocks, block := w.coded, w.coded.blocks(w.In), w.coded.Block
-	if block == 0 {
-		block = w.In
-	}
-	for end := k + n; k < end; {
-		next := min((k/block+1)*block, end)
-		scales := (*[tileRows]float32)(c.scales[(t*blocks+k/block)*tileRows:])
-		codes := c.codes[(t*c.width(w.In)+c.width(k))*tileRows:][:c.width(next-k)*tileRows]
-		if c.Table != nil {
-			fromNibbles(to, codes, c.Table, scales)
-		} else {
-			fromInt8(to, codes, scales)
-		}
-		to, k = to[(next-k)*tileRows:], next
-	}
-	if n%2 != 0 {
-		clear(to[:tileRows])
-	}
+	w.stretches(t, k, n, func(from, rows int, codes []byte, scales *[tileRows]float32) {
+		w.coded.toTile(to[from*tileRows:], codes, scales)
+	})
 }
 
-// decoded is tile for codes, not yet rounded: [n][8].
-func (w *Weight) decoded(s *Scratch, t, k, n int) []float32 {
-	to := s.space(pairs(n) * 2 * tileRows)
-	w.decode(t, k, n, to)
-	return to
+// decodeHalves is decode in bfloat16: [n/2][8][2].
+func (w *Weight) decodeHalves(t, k, n int, to []uint16) {
+	w.stretches(t, k, n, func(from, rows int, codes []byte, scales *[tileRows]float32) {
+		w.coded.toHalfTile(to[from*tileRows:], codes, rows, scales)
+	})
 }
 
-// decodedTurned is turned for codes, not yet rounded.
-func (w *Weight) decodedTurned(s *Scratch, i, k, n int) []float32 {
+// decodeTurned is turned for codes that are not rounded.
+func (w *Weight) decodeTurned(s *Scratch, i, k, n int, to []float32) {
 	const block = tileRows * tileRows
-	count := tileCount(n)
-	if len(s.blocks) < count*block {
-		s.blocks = make([]float32, count*block)
-	}
-	rows := min(tileRows, w.In-i)
-	if rows < tileRows {
-		clear(s.blocks[:count*block])
-	}
+	count, rows := tileCount(n), min(tileRows, w.In-i)
+	blocks := s.values(count * block)
 	for t := range count {
-		w.decode(k/tileRows+t, i, rows, s.blocks[t*block:(t+1)*block])
+		w.decode(k/tileRows+t, i, rows, blocks[t*block:(t+1)*block])
+		clear(blocks[t*block+rows*tileRows : (t+1)*block])
 	}
-	to := s.space(count * block)
-	turnBlocks(s.blocks, block, count, to)
-	return to
+	turnBlocks(blocks, block, count, to)
 }
 
-// rounded is a tile in bfloat16, [n/2][8][2], of values [n][8], n even.
-func (s *Scratch) rounded(tile []float32) []uint16 {
-	if len(s.half) < len(tile) {
-		s.half = make([]uint16, len(tile))
+// decodeTurnedHalf is turnedHalf for codes.
+func (w *Weight) decodeTurnedHalf(s *Scratch, i, k, n int, to []uint16) {
+	const block = tileRows * tileRows
+	count, rows := tileCount(n), min(tileRows, w.In-i)
+	blocks := s.halves(count * block)
+	for t := range count {
+		w.decodeHalves(k/tileRows+t, i, rows, blocks[t*block:(t+1)*block])
+		clear(blocks[t*block+pairs(rows)*2*tileRows : (t+1)*block])
 	}
-	to := s.half[:len(tile)]
-	roundTile(to, tile)
-	return to
+	turnHalfBlocks(blocks, block, count, to)
 }
 
-// settle rounds values [n][8] where the coding says so.
-func (w *Weight) settle(s *Scratch, tile []float32) []float32 {
-	if w.coded.Rounded {
-		fromHalves(tile, s.rounded(tile))
+// values and halves are room for what is decoded before it is turned, or for a few tiles.
+func (s *Scratch) values(n int) []float32 {
+	if len(s.decoded) < n {
+		s.decoded = make([]float32, n)
 	}
-	return tile
+	return s.decoded[:n]
 }
 
-// multiplyCodes is MultiplyRows for codes: of four tiles as much at a time as stays in the first cache once decoded.
+func (s *Scratch) halves(n int) []uint16 {
+	if len(s.decodedHalf) < n {
+		s.decodedHalf = make([]uint16, n)
+	}
+	return s.decodedHalf[:n]
+}
+
+// multiplyCodes is MultiplyRows for codes, four tiles at a time. For less than four rows they are decoded on the way to the
+// product, for more once.
 func (w *Weight) multiplyCodes(s *Scratch, x RowOperand, y Rows, add bool, from, to int) {
-	const deep = 128
-	for t := from; t < to; t += 4 {
+	t := from
+	if !w.coded.Rounded && y.Count() < 4 {
+		for ; t+4 <= to; t += 4 {
+			for r := range y.Count() {
+				w.multiplyRow(t, x.Row(r), y.Data[r*y.Stride+t*tileRows:], add)
+			}
+		}
+	}
+	for ; t < to; t += 4 {
 		count := min(4, to-t)
-		for k := 0; k < w.In; k += deep {
-			n := min(deep, w.In-k)
-			part, stride := x.from(k), pairs(n)*2*tileRows
-			values := s.space(count * stride)
-			for i := range count {
-				w.decode(t+i, k, n, values[i*stride:])
-			}
-			tiles := tiled{stride: stride}
-			if x.halves != nil {
-				tiles.half = s.rounded(values)
-			} else {
-				tiles.full = w.settle(s, values)
-			}
-			tiles.times(n, 0, count, part, y.Data[t*tileRows:], y.Stride, y.Count(), add || k > 0)
+		for k := 0; k < w.In; k += deepest {
+			n := min(deepest, w.In-k)
+			tiles := w.few(s, t, count, k, n, x.halves != nil)
+			tiles.times(n, 0, count, x.from(k), y.Data[t*tileRows:], y.Stride, y.Count(), add || k > 0)
+		}
+	}
+}
+
+// few are rows k..k+n of count tiles from the t-th on, one after the other, in bfloat16 if half.
+func (w *Weight) few(s *Scratch, t, count, k, n int, half bool) tiled {
+	stride := pairs(n) * 2 * tileRows
+	tiles := tiled{stride: stride}
+	if w.coded.Rounded {
+		tiles.half = s.halves(count * stride)
+		for i := range count {
+			w.decodeHalves(t+i, k, n, tiles.half[i*stride:(i+1)*stride])
+		}
+		if half {
+			return tiles
+		}
+	}
+	tiles.full = s.values(count * stride)
+	for i := range count {
+		if w.coded.Rounded {
+			fromHalves(tiles.full[i*stride:], tiles.half[i*stride:(i+1)*stride])
+		} else {
+			w.decode(t+i, k, n, tiles.full[i*stride:])
+		}
+	}
+	return tiles
+}
+
+// multiplyRow is the product of 4 tiles from the t-th on with a row: c [32].
+func (w *Weight) multiplyRow(t int, x, c []float32, add bool) {
+	code, width, blocks, block := w.coded, w.coded.width(w.In), w.coded.blocks(w.In), w.coded.block(w.In)
+	for k := 0; k < w.In; k += block {
+		n := min(block, w.In-k)
+		codes, by := code.codes[(t*width+code.width(k))*tileRows:], &code.scales[(t*blocks+k/block)*tileRows]
+		if code.Table == nil {
+			row1x4Int8(n, &codes[0], width*tileRows, &x[k], &c[0], by, 4*blocks*tileRows, add || k > 0)
+			continue
+		}
+		if n > 1 {
+			row1x4Nibbles(n/2, &codes[0], width*tileRows, &x[k], &c[0], by, 4*blocks*tileRows, add || k > 0, code.Table)
+		}
+		if n%2 != 0 { // of the last pair there is one
+			last := [2]float32{x[w.In-1], 0}
+			row1x4Nibbles(1, &codes[n/2*tileRows], width*tileRows, &last[0], &c[0], by, 4*blocks*tileRows, add || k > 0 || n > 1, code.Table)
 		}
 	}
 }

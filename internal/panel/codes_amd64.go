@@ -4,9 +4,9 @@ package panel
 
 import "simd/archsimd"
 
-// What codes stand for is looked up and multiplied 8 rows of a tile at a time, in AVX2 alone: 16 rows at a time in AVX-512
-// took nine tenths of the time for codes of eight bits and six tenths for those of four, and either is a few hundredths
-// of the product's.
+// What codes stand for is looked up and multiplied 8 rows of a tile at a time, in AVX2 alone: in AVX-512 it took nine
+// tenths of the time for codes of eight bits and six tenths for those of four, either of which is a few hundredths of a
+// product's.
 
 // bytes8 are 16 bytes, and the last 8 of them as the first.
 func bytes8(codes []byte) (both, second archsimd.Uint8x16) {
@@ -56,14 +56,62 @@ func fromNibbles(to []float32, codes []byte, table *[16]float32, scales *[tileRo
 	}
 }
 
-// roundTile rounds values [n][8] to bfloat16: [n/2][8][2].
+// row1x4Int8 is row1x4 for tiles of codes [k][8]; by are their scales [8], byStride bytes apart.
+//
+//go:noescape
+func row1x4Int8(k int, a *byte, aStride int, x, c, by *float32, byStride int, add bool)
+
+// row1x4Nibbles is row1x4Int8 for codes [k][8] of pairs, and rows of as many pairs.
+//
+//go:noescape
+func row1x4Nibbles(k int, a *byte, aStride int, x, c, by *float32, byStride int, add bool, table *[16]float32)
+
+// int8Halves and nibbleHalves write what codes of 4n rows of a tile stand for, rounded to bfloat16 by the instruction that
+// comes with products of such: [2n][8][2]. What is so small that these products take it for zero becomes zero.
+//
+//go:noescape
+func int8Halves(n int, codes *byte, to *uint16, by *float32, lanes *[32]uint16)
+
+//go:noescape
+func nibbleHalves(n int, codes *byte, to *uint16, by *float32, lanes *[32]uint16, table *[16]float32)
+
+// int8Lanes make pairs of neighbours of rows of 8 that follow each other, nibbleLanes of those whose first are followed by
+// all of the second.
+var int8Lanes, nibbleLanes = func() (one, other [32]uint16) {
+	for i := range one {
+		one[i], other[i] = uint16(i/16*16+i%2*8+i%16/2), uint16(i%2*16+i/2)
+	}
+	return one, other
+}()
+
+// toHalfTile writes what codes of n rows of a tile stand for, rounded to bfloat16: [n/2][8][2].
+func (c Coding) toHalfTile(to []uint16, codes []byte, n int, scales *[tileRows]float32) {
+	done := 0
+	if fours := n / 4; fours > 0 && HalfAvailable() {
+		if c.Table != nil {
+			nibbleHalves(fours, &codes[0], &to[0], &scales[0], &nibbleLanes, c.Table)
+		} else {
+			int8Halves(fours, &codes[0], &to[0], &scales[0], &int8Lanes)
+		}
+		done = 4 * fours
+	}
+	var rows [4 * tileRows]float32
+	for ; done < n; done += 4 {
+		m := min(4, n-done)
+		c.toTile(rows[:], codes[c.width(done)*tileRows:][:c.width(m)*tileRows], scales)
+		clear(rows[m*tileRows:])
+		roundTile(to[done*tileRows:][:pairs(m)*2*tileRows], rows[:])
+	}
+}
+
+// roundTile rounds the values [n][8] to bfloat16: [n/2][8][2].
 func roundTile(to []uint16, from []float32) {
 	half, one, odd := archsimd.BroadcastUint32x8(0x7fff), archsimd.BroadcastUint32x8(1), archsimd.BroadcastUint32x8(0xffff0000)
 	round := func(row []float32) archsimd.Uint32x8 {
 		bits := archsimd.LoadFloat32x8((*[8]float32)(row)).AsUint32x8()
 		return bits.Add(half).Add(bits.ShiftAllRight(16).And(one))
 	}
-	for i := 0; i < len(from); i += 2 * tileRows {
+	for i := 0; i < len(to); i += 2 * tileRows {
 		rows := (*[2 * tileRows]float32)(from[i:])
 		even, next := round(rows[:tileRows]), round(rows[tileRows:])
 		even.ShiftAllRight(16).Or(next.And(odd)).AsUint16x16().Store((*[16]uint16)(to[i:]))

@@ -38,7 +38,11 @@ func half8x2(int, *uint16, *uint16, *uint16, *float32, *float32, bool, *uint16) 
 func half8x1(int, *uint16, *uint16, *float32, bool)                                 { panic(missing) }
 func fromInt8([]float32, []byte, *[tileRows]float32)                                { panic(missing) }
 func fromNibbles([]float32, []byte, *[16]float32, *[tileRows]float32)               { panic(missing) }
-func roundTile([]uint16, []float32)                                                 { panic(missing) }
+func (Coding) toHalfTile([]uint16, []byte, int, *[tileRows]float32)                 { panic(missing) }
+func row1x4Int8(int, *byte, int, *float32, *float32, *float32, int, bool)           { panic(missing) }
+func row1x4Nibbles(int, *byte, int, *float32, *float32, *float32, int, bool, *[16]float32) {
+	panic(missing)
+}
 
 func scores16Half(int, *uint16, *uint16, *float32)                    { panic(missing) }
 func mix16Half(int, *int, *uint16, *uint16, int, *float32, int, bool) { panic(missing) }

@@ -226,10 +226,11 @@ const widest = 24
 
 // Scratch is the memory of one goroutine for the functions of this package. The zero value is ready.
 type Scratch struct {
-	tile   []float32
-	half   []uint16
-	blocks []float32                     // of a tile of a transpose, before they are turned
-	over   [2 * tileRows * Lanes]float32 // a tile's product, where only a part of it is wanted
+	tile        []float32
+	half        []uint16
+	decoded     []float32
+	decodedHalf []uint16
+	over        [2 * tileRows * Lanes]float32 // a tile's product, where only a part of it is wanted
 	attention
 	cores  *Cores // nil: one processor
 	others []*Scratch
@@ -366,11 +367,12 @@ func (w *Weight) tile(s *Scratch, t, k, n int) []float32 {
 	if w.tiles != nil {
 		return w.tiles[w.place(t*tileRows, k):][:n*tileRows]
 	}
-	if w.coded != nil {
-		return w.settle(s, w.decoded(s, t, k, n))
-	}
 	to := s.space(pairs(n) * 2 * tileRows)
-	fromHalves(to, w.halfTile(t, k, n))
+	if w.isHalf() {
+		fromHalves(to, w.halves(s, t, k, n))
+	} else {
+		w.decode(t, k, n, to)
+	}
 	return to
 }
 
@@ -384,10 +386,12 @@ func (w *Weight) nextTile(t, k, n int) []float32 {
 
 // halves is tile in bfloat16: [n/2][8][2].
 func (w *Weight) halves(s *Scratch, t, k, n int) []uint16 {
-	if w.coded != nil {
-		return s.rounded(w.decoded(s, t, k, n))
+	if w.coded == nil {
+		return w.halfTile(t, k, n)
 	}
-	return w.halfTile(t, k, n)
+	to := s.halfSpace(pairs(n) * 2 * tileRows)
+	w.decodeHalves(t, k, n, to)
+	return to
 }
 
 // nextHalves is halves where it can be asked for in advance.
@@ -410,18 +414,24 @@ func (s *Scratch) space(n int) []float32 {
 	return s.tile[:n]
 }
 
+func (s *Scratch) halfSpace(n int) []uint16 {
+	if len(s.half) < n {
+		s.half = make([]uint16, n)
+	}
+	return s.half[:n]
+}
+
 // turned is a tile of the transposed weight: its rows i..i+8, which are columns of w, over the outputs k..k+n: [n][8].
 // i and k are multiples of 8.
 func (w *Weight) turned(s *Scratch, i, k, n int) []float32 {
-	if w.coded != nil {
-		return w.settle(s, w.decodedTurned(s, i, k, n))
-	}
 	const block = tileRows * tileRows
 	first, count := k/tileRows, tileCount(n)
 	to := s.space(count * block)
 	switch {
-	case w.tiles == nil:
+	case w.isHalf():
 		fromHalves(to, w.turnedHalf(s, i, k, n))
+	case w.coded != nil:
+		w.decodeTurned(s, i, k, n, to)
 	case i+tileRows <= w.In:
 		turnBlocks(w.tiles[w.place(k, i):], w.In*tileRows, count, to)
 	default:
@@ -437,15 +447,13 @@ func (w *Weight) turned(s *Scratch, i, k, n int) []float32 {
 
 // turnedHalf is turned in bfloat16: [n/2][8][2].
 func (w *Weight) turnedHalf(s *Scratch, i, k, n int) []uint16 {
-	if w.coded != nil {
-		return s.rounded(w.decodedTurned(s, i, k, n))
-	}
 	const block = tileRows * tileRows
 	count := tileCount(n)
-	if len(s.half) < count*block {
-		s.half = make([]uint16, count*block)
+	to := s.halfSpace(count * block)
+	if w.coded != nil {
+		w.decodeTurnedHalf(s, i, k, n, to)
+		return to
 	}
-	to := s.half[:count*block]
 	if i+tileRows <= w.In {
 		turnHalfBlocks(w.half[w.place(k, i):], pairs(w.In)*2*tileRows, count, to)
 		return to
