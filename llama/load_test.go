@@ -186,9 +186,11 @@ func (w *Weights) read(t *testing.T, name string) []float32 {
 	return values
 }
 
-// TestLoadRefuses: a weight that is no number cannot be scaled; the message says where it is.
+// TestLoadRefuses: a weight that is no number cannot be scaled; the message says where it is, also where panels read the
+// file.
 func TestLoadRefuses(t *testing.T) {
 	c := smallConfig(false)
+	c.HeadDim = 8 // as panels need
 	values := randomValues(c)
 	name := partName(1, "up_proj")
 	for _, bad := range []float32{float32(math.NaN()), float32(math.Inf(-1))} {
@@ -201,8 +203,39 @@ func TestLoadRefuses(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "row 3 ") {
 				t.Errorf("%v as %s: got error %v, want one that names %s and its row 3", bad, as, err, name)
 			}
+			w := deferredValues(t, c, values, as)
+			o := Options{Compute: dtypes.Float32, Residual: dtypes.Float64, Panels: true}
+			if PanelsCan(w, o) != nil {
+				continue
+			}
+			if _, err := NewEngine(w, o); err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "row 3 ") {
+				t.Errorf("%v as %s, on panels: got error %v, want one that names %s and its row 3", bad, as, err, name)
+			}
 		}
 	}
+}
+
+// deferredValues are float32 values in a checkpoint that is still to be read.
+func deferredValues(t *testing.T, c model.Config, values map[string][]float32, as Storage) *Weights {
+	t.Helper()
+	var stored []safetensors.Tensor
+	for _, spec := range c.Specs(safetensors.F32) {
+		tensor, err := safetensors.FromFloat32s(spec.Name, spec.DType, spec.Shape, values[spec.Name])
+		if err != nil {
+			t.Fatal(err)
+		}
+		stored = append(stored, tensor)
+	}
+	dir := t.TempDir()
+	if err := model.Write(dir, c, stored); err != nil {
+		t.Fatal(err)
+	}
+	checkpoint, err := model.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { checkpoint.Close() })
+	return Deferred(goBackend(t), checkpoint, as)
 }
 
 // TestInChunks: each piece is worked on once, and the first error comes back.
@@ -297,7 +330,7 @@ func TestDeferred(t *testing.T) {
 	config.HeadDim = 8 // as panels need
 	for _, stored := range []safetensors.DType{safetensors.F16, safetensors.BF16, safetensors.F32, safetensors.F64} {
 		dir := written(t, config, stored)
-		for _, as := range []Storage{AsStored, BFloat16, Float32} {
+		for _, as := range []Storage{AsStored, BFloat16, Float32, Int8, NF4} {
 			for _, compute := range []dtypes.DType{dtypes.Float32, dtypes.BFloat16} {
 				o := Options{Compute: compute, Residual: dtypes.Float64}
 				name := fmt.Sprintf("%s as %s, computed in %s", stored, as, compute)
@@ -313,8 +346,12 @@ func TestDeferred(t *testing.T) {
 				if got, want := graphs.Describe(), deferred.Describe(); o.Panels && got != want {
 					t.Errorf("%s: described as %q on graphs, %q on panels", name, got, want)
 				}
-				if len(graphs.tensors) != len(c.Names()) {
-					t.Errorf("%s: %d tensors on graphs, want %d", name, len(graphs.tensors), len(c.Names()))
+				want := len(c.Names())
+				if as.quantized() {
+					want += len(Projections()) * config.NumHiddenLayers // their scales
+				}
+				if len(graphs.tensors) != want {
+					t.Errorf("%s: %d tensors on graphs, want %d", name, len(graphs.tensors), want)
 				}
 			}
 		}

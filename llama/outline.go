@@ -107,7 +107,7 @@ func (o outlined) panelBytes(w *Weights, compute dtypes.DType) int64 {
 			turned += panel.WeightBytes(in, out, half)
 		}
 	}
-	if !w.storage.quantized() && matrices+vectors <= twiceUpTo {
+	if matrices+vectors <= twiceUpTo {
 		return matrices + vectors + turned
 	}
 	return matrices + vectors

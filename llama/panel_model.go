@@ -72,7 +72,7 @@ func (w *Weights) pack(compute dtypes.DType) (*panelModel, error) {
 		}
 		m.layers[layer] = b
 	}
-	if !w.storage.quantized() && m.bytes() <= twiceUpTo {
+	if m.bytes() <= twiceUpTo {
 		m.head.KeepTransposed()
 		for _, b := range m.layers {
 			for _, proj := range b.projections {
@@ -84,7 +84,7 @@ func (w *Weights) pack(compute dtypes.DType) (*panelModel, error) {
 }
 
 // twiceUpTo is the size in bytes of a model whose weights are kept transposed as well: a backward pass then reads them in
-// order. What is larger would miss the memory more than the tenth of the time, and so would whoever keeps codes.
+// order. What is larger would miss the memory more than the tenth of the time.
 const twiceUpTo = 2 << 30
 
 // packer makes panels of weights by name.
@@ -175,7 +175,16 @@ func (p packer) takeCodes(name string) error {
 	shape := specs[slices.IndexFunc(specs, func(s safetensors.Spec) bool { return s.Name == name })].Shape
 	w := panel.NewCoded(shape[0], shape[1], p.storage.coding(p.compute))
 	p.matrices[name] = w
-	if err := codes.ConstBytes(func(bytes []byte) { w.SetCodes(0, bytes, by) }); err != nil {
+	err = codes.ConstBytes(func(bytes []byte) {
+		width, groups := len(bytes)/w.Out, len(by)/w.Out
+		_ = inChunks(w.Out, max(8, readSize/width/8*8), 0, func() func(from, to int) error {
+			return func(from, to int) error {
+				w.SetCodes(from, bytes[from*width:to*width], by[from*groups:to*groups])
+				return nil
+			}
+		})
+	})
+	if err != nil {
 		return err
 	}
 	delete(p.tensors, name)
@@ -185,6 +194,9 @@ func (p packer) takeCodes(name string) error {
 
 // encode quantises a matrix from its file.
 func (p packer) encode(c content, as Storage) error {
+	if _, ok := kinds()[c.dtype]; !ok {
+		return fmt.Errorf("dtype %s, want F64, F32, F16 or BF16", c.dtype)
+	}
 	out, in, f := c.shape[0], c.shape[1], as.format()
 	w := panel.NewCoded(out, in, as.coding(p.compute))
 	p.matrices[c.name] = w

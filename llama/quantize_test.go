@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"gotransplant/internal/panel"
 	"gotransplant/model"
 	"gotransplant/model/safetensors"
 
@@ -102,6 +103,12 @@ func wideConfig() model.Config {
 // quantizedPair are an engine over quantised weights and one over the float32 values that these stand for.
 func quantizedPair(t *testing.T, c model.Config, as Storage, compute dtypes.DType) (quantized, plain *Engine) {
 	t.Helper()
+	return quantizedEngines(t, c, as, Options{Compute: compute, Residual: dtypes.Float64})
+}
+
+// quantizedEngines is quantizedPair with options; it skips where panels cannot.
+func quantizedEngines(t *testing.T, c model.Config, as Storage, o Options) (quantized, plain *Engine) {
+	t.Helper()
 	fatal := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -121,7 +128,10 @@ func quantizedPair(t *testing.T, c model.Config, as Storage, compute dtypes.DTyp
 		return made.Data, err
 	})
 	fatal(err)
-	quantized, err = NewEngine(w, Options{Compute: compute, Residual: dtypes.Float64})
+	if err := PanelsCan(w, o); o.Panels && err != nil {
+		t.Skip("panels: ", err)
+	}
+	quantized, err = NewEngine(w, o)
 	fatal(err)
 	f := formats()[as.String()]
 	w, err = NewWeights(goBackend(t), c, func(name string, shape []int) []float32 {
@@ -137,7 +147,7 @@ func quantizedPair(t *testing.T, c model.Config, as Storage, compute dtypes.DTyp
 		return back
 	})
 	fatal(err)
-	plain, err = NewEngine(w, Options{Compute: compute, Residual: dtypes.Float64})
+	plain, err = NewEngine(w, o)
 	fatal(err)
 	return quantized, plain
 }
@@ -246,6 +256,87 @@ func TestQuantizedBlock(t *testing.T) {
 					}
 				}
 			})
+		}
+	}
+}
+
+// TestQuantizedPanels: panels over codes give the bits of panels over the numbers that the codes stand for: losses and
+// gradients with additions and gains, blocks run again, decoded tokens, one row and several, and the norms of changed rows.
+func TestQuantizedPanels(t *testing.T) {
+	small := smallConfig(true)
+	small.HiddenSize, small.IntermediateSize, small.HeadDim = 25, 41, 8
+	for _, as := range []Storage{Int8, NF4} {
+		for size, c := range map[string]model.Config{"small": small, "wide": wideConfig()} {
+			for _, kind := range []dtypes.DType{dtypes.Float32, dtypes.BFloat16} {
+				t.Run(fmt.Sprintf("%s %s %s", as, size, kind), func(t *testing.T) {
+					o := Options{Compute: kind, Residual: dtypes.Float64, Panels: true}
+					quantized, plain := quantizedEngines(t, c, as, o)
+					changes := gainedChanges(plain, "o_proj")
+					for _, remat := range []bool{false, true} {
+						loss, grads := gainedLoss(t, quantized, changes, StreamOptions{Remat: remat}, true)
+						wantLoss, want := gainedLoss(t, plain, changes, StreamOptions{Remat: remat}, true)
+						if loss != wantLoss {
+							t.Errorf("loss %v, want %v", loss, wantLoss)
+						}
+						for layer, byPart := range want {
+							for i, g := range byPart {
+								if !slices.Equal(bitsOf(grads[layer][i]), bitsOf(g)) {
+									t.Errorf("layer %d, gradient %d: got %v, want %v", layer, i, grads[layer][i], g)
+								}
+							}
+						}
+					}
+					for _, prompts := range [][][]int32{{{1, 2, 3}}, {{1, 2}, {3}, {4, 5, 6}, {7}, {8, 9}}} {
+						_, got := greedy(t, newDecoder(t, quantized, overlayOf(t, quantized, changes), prompts...), 4)
+						_, want := greedy(t, newDecoder(t, plain, overlayOf(t, plain, changes), prompts...), 4)
+						for row := range want {
+							sameSteps(t, fmt.Sprintf("row %d of %d", row, len(want)), got[row], want[row])
+						}
+					}
+					sameRowNorms(t, quantized, plain, changes)
+				})
+			}
+		}
+	}
+}
+
+// sameRowNorms compares the norms of changed rows, of which one is nearly taken away.
+func sameRowNorms(t *testing.T, a, b *Engine, changes []map[string]gainedChange) {
+	t.Helper()
+	for _, proj := range Projections() {
+		c := changes[1][proj]
+		copy(c.A[:len(c.A)/c.Rank], rowOf(b.panels.layers[1].projections[proj], 3))
+		clear(c.B[3*c.Rank : 4*c.Rank])
+		c.B[3*c.Rank] = float32(-0.9999 / c.Scale)
+		got, err := a.RowNorms(1, proj, c.Factors)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := b.RowNorms(1, proj, c.Factors)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(bitsOf(got), bitsOf(want)) {
+			t.Errorf("%s: norms of rows %v, want %v", proj, got, want)
+		}
+	}
+}
+
+// rowOf is row o of w.
+func rowOf(w *panel.Weight, o int) []float32 {
+	row := make([]float32, w.In)
+	w.Row(o, row)
+	return row
+}
+
+// TestQuantizedPanelsKeepNoMore: codes and scales are all that panels keep of a projection.
+func TestQuantizedPanelsKeepNoMore(t *testing.T) {
+	c := wideConfig()
+	for as, want := range map[Storage]int64{Int8: 130*96 + 4*136, NF4: 130*96/2 + 4*136*2} {
+		quantized, _ := quantizedEngines(t, c, as, Options{Compute: dtypes.Float32, Residual: dtypes.Float64, Panels: true})
+		up := quantized.panels.layers[0].projections["up_proj"] // [130, 96], the last of 17 tiles filled up
+		if got := up.Bytes(); got < want || got > want+6*96 {
+			t.Errorf("%s: %d bytes, want %d and the tile's end", as, got, want)
 		}
 	}
 }

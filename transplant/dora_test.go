@@ -172,9 +172,6 @@ func TestNewDoRAIsTheBase(t *testing.T) {
 		for _, kind := range []dtypes.DType{dtypes.Float32, dtypes.BFloat16} {
 			t.Run(fmt.Sprintf("%s, %s", as, kind), func(t *testing.T) {
 				onBoth(t, smallDir(), func(t *testing.T, g golden) {
-					if g.panels && as != llama.AsStored {
-						t.Skip("panels: weights kept as ", as)
-					}
 					base := g.methodAs(t, kind, as)
 					base.Arguer, base.Chooser = nil, nil
 					m := *base

@@ -19,35 +19,68 @@ func TestGoldenWithOtherWeights(t *testing.T) {
 			logProb, gradients float64
 		}{{llama.Float32, 1e-5, 1e-5}, {llama.Int8, 0.03, 0.25}, {llama.NF4, 0.4, 1.2}} {
 			t.Run(filepath.Base(dir)+" "+c.as.String(), func(t *testing.T) {
-				g := openGolden(t, dir)
-				m, plain := g.methodAs(t, dtypes.Float32, c.as), g.method(t, dtypes.Float32)
-				got, err := m.Train(g.cases, 1)
-				if err != nil {
-					t.Fatal(err)
-				}
-				want, err := plain.Train(g.cases, 1)
-				if err != nil {
-					t.Fatal(err)
-				}
+				onBoth(t, dir, func(t *testing.T, g golden) {
+					m, plain := g.methodAs(t, dtypes.Float32, c.as), g.method(t, dtypes.Float32)
+					got, want := trained(t, g, m), trained(t, g, plain)
+					for i, o := range got.Outcomes {
+						for label, p := range o.LogProb {
+							within(t, fmt.Sprintf("row %d: log-probability of %d", i+1, label+1), p, want.Outcomes[i].LogProb[label], c.logProb)
+						}
+					}
+					if c.as == llama.Int8 && got.Outcomes[0] == want.Outcomes[0] {
+						t.Error("the outcome is the same: these are not other weights")
+					}
+					t.Log(m.Engine.Weights.Describe())
+					if d := distance(got.all(), want.all()); !(d <= c.gradients) {
+						t.Errorf("gradients: relative distance %g, want at most %g", d, c.gradients)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestQuantizedOnPanels: over int8 and nf4 panels give the references' cases the outcomes and gradients that graphs give
+// them to rounding, and computing in bfloat16 takes panels no further from float32 than it takes graphs.
+func TestQuantizedOnPanels(t *testing.T) {
+	for _, dir := range goldenDirs() {
+		for _, as := range []llama.Storage{llama.Int8, llama.NF4} {
+			t.Run(fmt.Sprint(filepath.Base(dir), " ", as), func(t *testing.T) {
+				graphs := openGolden(t, dir)
+				panels := graphs
+				panels.panels = true
+				got := trained(t, panels, panels.methodAs(t, dtypes.Float32, as))
+				want := trained(t, graphs, graphs.methodAs(t, dtypes.Float32, as))
 				for i, o := range got.Outcomes {
-					for label, p := range o.LogProb {
-						within(t, fmt.Sprintf("row %d: log-probability of %d", i+1, label+1), p, want.Outcomes[i].LogProb[label], c.logProb)
-					}
+					within(t, fmt.Sprintf("loss of row %d", i+1), o.Loss, want.Outcomes[i].Loss, 1e-5)
 				}
-				if c.as == llama.Int8 && got.Outcomes[0] == want.Outcomes[0] {
-					t.Error("the outcome is the same: these are not other weights")
+				if d := distance(got.all(), want.all()); !(d <= 5e-5) {
+					t.Errorf("gradients: relative distance %g, want at most 5e-5", d)
 				}
-				t.Log(m.Engine.Weights.Describe())
-				all := func(s Sweep) (v []float32) {
-					for _, grads := range append(s.Arguer, s.Chooser...) {
-						v = append(v, grads...)
-					}
-					return v
-				}
-				if d := distance(all(got), all(want)); !(d <= c.gradients) {
-					t.Errorf("gradients: relative distance %g, want at most %g", d, c.gradients)
+				narrow := trained(t, panels, panels.methodAs(t, dtypes.BFloat16, as))
+				limit := distance(trained(t, graphs, graphs.methodAs(t, dtypes.BFloat16, as)).all(), want.all())
+				if d := distance(narrow.all(), want.all()); !(d <= limit) {
+					t.Errorf("gradients in bfloat16: relative distance %g, want at most the graphs' %g", d, limit)
 				}
 			})
 		}
 	}
+}
+
+// trained is a step's sweep over all cases.
+func trained(t *testing.T, g golden, m *Method) Sweep {
+	t.Helper()
+	s, err := m.Train(g.cases, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// all are the gradients of both roles.
+func (s Sweep) all() (v []float32) {
+	for _, grads := range append(s.Arguer, s.Chooser...) {
+		v = append(v, grads...)
+	}
+	return v
 }
