@@ -395,8 +395,8 @@ func samePanels(t *testing.T, name string, deferred, before *Weights, o Options)
 	if !slices.Equal(got.panels.finalNorm, want.panels.finalNorm) {
 		t.Errorf("%s: the last norm differs", name)
 	}
-	if deferred.Bytes() != before.Bytes() || len(deferred.tensors)+len(deferred.pending) != 0 {
-		t.Errorf("%s: %d bytes, want %d; %d tensors left, %d to be read", name, deferred.Bytes(), before.Bytes(),
-			len(deferred.tensors), len(deferred.pending))
+	if deferred.Bytes() != before.Bytes() || len(deferred.tensors)+len(before.tensors)+len(deferred.pending) != 0 {
+		t.Errorf("%s: %d bytes, want %d; %d and %d tensors left, %d to be read", name, deferred.Bytes(), before.Bytes(),
+			len(deferred.tensors), len(before.tensors), len(deferred.pending))
 	}
 }

@@ -194,9 +194,6 @@ func (p packer) takeCodes(name string) error {
 
 // encode quantises a matrix from its file.
 func (p packer) encode(c content, as Storage) error {
-	if _, ok := kinds()[c.dtype]; !ok {
-		return fmt.Errorf("dtype %s, want F64, F32, F16 or BF16", c.dtype)
-	}
 	out, in, f := c.shape[0], c.shape[1], as.format()
 	w := panel.NewCoded(out, in, as.coding(p.compute))
 	p.matrices[c.name] = w

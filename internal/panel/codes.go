@@ -90,14 +90,13 @@ func (w *Weight) decodeHalves(t, k, n int, to []uint16) {
 	})
 }
 
-// decodeTurned is turned for codes that are not rounded.
+// decodeTurned is turned for codes that are not rounded. What it leaves of rows behind the weight's last column nobody wants.
 func (w *Weight) decodeTurned(s *Scratch, i, k, n int, to []float32) {
 	const block = tileRows * tileRows
 	count, rows := tileCount(n), min(tileRows, w.In-i)
 	blocks := s.values(count * block)
 	for t := range count {
 		w.decode(k/tileRows+t, i, rows, blocks[t*block:(t+1)*block])
-		clear(blocks[t*block+rows*tileRows : (t+1)*block])
 	}
 	turnBlocks(blocks, block, count, to)
 }
@@ -109,7 +108,6 @@ func (w *Weight) decodeTurnedHalf(s *Scratch, i, k, n int, to []uint16) {
 	blocks := s.halves(count * block)
 	for t := range count {
 		w.decodeHalves(k/tileRows+t, i, rows, blocks[t*block:(t+1)*block])
-		clear(blocks[t*block+pairs(rows)*2*tileRows : (t+1)*block])
 	}
 	turnHalfBlocks(blocks, block, count, to)
 }

@@ -95,11 +95,10 @@ func (c Coding) toHalfTile(to []uint16, codes []byte, n int, scales *[tileRows]f
 		}
 		done = 4 * fours
 	}
-	var rows [4 * tileRows]float32
 	for ; done < n; done += 4 {
+		var rows [4 * tileRows]float32
 		m := min(4, n-done)
 		c.toTile(rows[:], codes[c.width(done)*tileRows:][:c.width(m)*tileRows], scales)
-		clear(rows[m*tileRows:])
 		roundTile(to[done*tileRows:][:pairs(m)*2*tileRows], rows[:])
 	}
 }
