@@ -187,7 +187,8 @@ func (w *Weight) multiplyRow(t int, x, c []float32, add bool) {
 		}
 		if n%2 != 0 { // of the last pair there is one
 			last := [2]float32{x[w.In-1], 0}
-			row1x4Nibbles(1, &codes[n/2*tileRows], width*tileRows, &last[0], &c[0], by, 4*blocks*tileRows, add || k > 0 || n > 1, code.Table)
+			row1x4Nibbles(1, &codes[n/2*tileRows], width*tileRows, &last[0], &c[0], by, 4*blocks*tileRows,
+				add || k > 0 || n > 1, code.Table)
 		}
 	}
 }

@@ -231,8 +231,8 @@ const widest = 24
 type Scratch struct {
 	tile        []float32
 	half        []uint16
-	decoded     []float32
-	decodedHalf []uint16
+	decoded     []float32                     // of codes: a tile before it is turned, or a few tiles
+	decodedHalf []uint16                      // the same in bfloat16
 	over        [2 * tileRows * Lanes]float32 // a tile's product, where only a part of it is wanted
 	attention
 	cores  *Cores // nil: one processor
