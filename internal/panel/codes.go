@@ -90,7 +90,7 @@ func (w *Weight) decodeHalves(t, k, n int, to []uint16) {
 	})
 }
 
-// decodeTurned is turned for codes that are not rounded. What it leaves of rows behind the weight's last column nobody wants.
+// decodeTurned is turned for codes that are not rounded. What it leaves in rows behind the weight's last column nobody reads.
 func (w *Weight) decodeTurned(s *Scratch, i, k, n int, to []float32) {
 	const block = tileRows * tileRows
 	count, rows := tileCount(n), min(tileRows, w.In-i)

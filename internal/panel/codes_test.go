@@ -167,16 +167,3 @@ func sameBits(t *testing.T, name string, got, want []float32) {
 		}
 	}
 }
-
-// TestCodesAreNotRoundedUnasked: values that are float32 do not multiply operands in bfloat16.
-func TestCodesAreNotRoundedUnasked(t *testing.T) {
-	need(t)
-	defer func() {
-		if recover() == nil {
-			t.Error("got a product of rounded columns with values that are not")
-		}
-	}()
-	w, _ := inCodes(rand.New(rand.NewPCG(12, 1)), 8, 8, Coding{})
-	x := newMatrix(8, 1)
-	w.Multiply(&Scratch{}, Rounded(x, make([]uint16, Halves(x))), newMatrix(8, 1), false)
-}
