@@ -21,6 +21,7 @@ func conditions() map[string]func(*Method) {
 		"stopped gradient":      func(m *Method) { m.StopGradient = true },
 		"no transplant":         func(m *Method) { m.NoTransplant = true },
 		"one adapter":           func(m *Method) { m.Arguer = m.Chooser },
+		"bare chooser":          func(m *Method) { m.Chooser = nil },
 		"blocks computed again": func(m *Method) { m.Remat = true },
 		"all layers in buckets": func(m *Method) { m.Buckets = Buckets{{Arguer: 320, Chooser: 320, Moved: 320}} },
 		"first layer in buckets": func(m *Method) {

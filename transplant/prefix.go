@@ -200,8 +200,12 @@ func (o *opening) length() int {
 // add takes what a sweep says about the states, by layer. It is to be called in the order of the sweeps, so that sums have
 // the same bits whenever these end.
 func (o *opening) add(e *llama.Engine, said []llama.KV) error {
+	if o == nil || !o.keep {
+		release(tensorsOf(said)...)
+		return nil
+	}
 	for layer, kv := range said {
-		if kv.None() {
+		if kv.None() { // of a fused micro-batch
 			continue
 		}
 		if err := e.AddStates(o.name, &o.returned[layer], kv); err != nil {
@@ -257,7 +261,9 @@ func tensorsOf(states []llama.KV) (all []*tensors.Tensor) {
 func (s *shared) add(e *llama.Engine, sweeps ...Sweep) error {
 	for i, sweep := range sweeps {
 		err := s.arguer.add(e, sweep.arguerPrefix)
-		if err == nil {
+		if err != nil {
+			release(tensorsOf(sweep.chooserPrefix)...)
+		} else {
 			err = s.chooser.add(e, sweep.chooserPrefix)
 		}
 		if err != nil {
