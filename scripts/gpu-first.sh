@@ -9,7 +9,7 @@
 # BIN      directory of the programs, as they are or as .gz (default .carry)
 # OUT      directory for logs and results (default gpu-out)
 # BUDGET   seconds for everything (default 540); each step has a limit of its own as well
-# SHAPES   what is timed, as shape:rows:micro-batch:dtype (default: 42m, 1b and 7b)
+# SHAPES   what is timed, as shape:rows:micro-batch:dtype (not set: 42m, 1b and 7b; empty: nothing)
 # PYTHON   Python with jax's plugin and torch (default python3)
 set -uo pipefail
 self=$(realpath "$0")
@@ -30,7 +30,7 @@ fi
 OUT=$(realpath -m "${OUT:-gpu-out}")
 PYTHON=${PYTHON:-python3}
 BUDGET=${BUDGET:-540}
-SHAPES=${SHAPES:-42m:2:2:float32 42m:16:8:bfloat16 1b:16:8:bfloat16 7b:16:4:bfloat16}
+SHAPES=${SHAPES-42m:2:2:float32 42m:16:8:bfloat16 1b:16:8:bfloat16 7b:16:4:bfloat16}
 golden=transplant/testdata/golden-small
 rows=(--model $golden/model --data $golden/rows.csv --argue-template $golden/templates/argue.tmpl
   --choose-template $golden/templates/choose.tmpl --arguer-adapter $golden/adapters/arguer
