@@ -1,6 +1,7 @@
 //go:build goexperiment.simd
 
 #include "textflag.h"
+#include "strided_amd64.h"
 
 // VDPBF16PS, which Go's assembler does not know (see half_amd64.s), of the pairs in Z16 and of those broadcast to one of
 // Z18-Z31: DOTi adds to Zi.
@@ -20,24 +21,6 @@
 #define DOT13 BYTE $0x62; BYTE $0x12; BYTE $0x7E; BYTE $0x40; BYTE $0x52; BYTE $0xEF
 #define DOT14 BYTE $0x62; BYTE $0x32; BYTE $0x7E; BYTE $0x40; BYTE $0x52; BYTE $0xF2
 #define DOT15 BYTE $0x62; BYTE $0x32; BYTE $0x7E; BYTE $0x40; BYTE $0x52; BYTE $0xFB
-
-#define ZERO16 \
-	VPXORQ Z0, Z0, Z0;    \
-	VPXORQ Z1, Z1, Z1;    \
-	VPXORQ Z2, Z2, Z2;    \
-	VPXORQ Z3, Z3, Z3;    \
-	VPXORQ Z4, Z4, Z4;    \
-	VPXORQ Z5, Z5, Z5;    \
-	VPXORQ Z6, Z6, Z6;    \
-	VPXORQ Z7, Z7, Z7;    \
-	VPXORQ Z8, Z8, Z8;    \
-	VPXORQ Z9, Z9, Z9;    \
-	VPXORQ Z10, Z10, Z10; \
-	VPXORQ Z11, Z11, Z11; \
-	VPXORQ Z12, Z12, Z12; \
-	VPXORQ Z13, Z13, Z13; \
-	VPXORQ Z14, Z14, Z14; \
-	VPXORQ Z15, Z15, Z15
 
 // 16 rows of pairs, row bytes apart, times the pairs in Z16.
 #define STEP16(row) \
@@ -73,32 +56,6 @@
 	DOT14;                          \
 	VPBROADCASTD (15*row)(AX), Z19; \
 	DOT15
-
-#define NEXTLOAD(sum) \
-	VMOVUPS (R12), sum; \
-	ADDQ    R9, R12
-
-#define NEXTSTORE(sum) \
-	VMOVUPS sum, (R12); \
-	ADDQ    R9, R12
-
-#define STORE16 \
-	NEXTSTORE(Z0);  \
-	NEXTSTORE(Z1);  \
-	NEXTSTORE(Z2);  \
-	NEXTSTORE(Z3);  \
-	NEXTSTORE(Z4);  \
-	NEXTSTORE(Z5);  \
-	NEXTSTORE(Z6);  \
-	NEXTSTORE(Z7);  \
-	NEXTSTORE(Z8);  \
-	NEXTSTORE(Z9);  \
-	NEXTSTORE(Z10); \
-	NEXTSTORE(Z11); \
-	NEXTSTORE(Z12); \
-	NEXTSTORE(Z13); \
-	NEXTSTORE(Z14); \
-	NEXTSTORE(Z15)
 
 // func scores16Half(k int, a, b *uint16, c *float32)
 TEXT ·scores16Half(SB), NOSPLIT, $0-32
@@ -139,22 +96,7 @@ TEXT ·mix16Half(SB), NOSPLIT, $0-57
 
 load:
 	MOVQ DI, R12
-	NEXTLOAD(Z0)
-	NEXTLOAD(Z1)
-	NEXTLOAD(Z2)
-	NEXTLOAD(Z3)
-	NEXTLOAD(Z4)
-	NEXTLOAD(Z5)
-	NEXTLOAD(Z6)
-	NEXTLOAD(Z7)
-	NEXTLOAD(Z8)
-	NEXTLOAD(Z9)
-	NEXTLOAD(Z10)
-	NEXTLOAD(Z11)
-	NEXTLOAD(Z12)
-	NEXTLOAD(Z13)
-	NEXTLOAD(Z14)
-	NEXTLOAD(Z15)
+	LOAD16
 
 panels:
 	MOVQ (R10), AX

@@ -1,0 +1,63 @@
+// Sums in sixteen registers, whose rows in memory lie R9 bytes apart, the first at R12.
+
+#define ZERO16 \
+	VPXORQ Z0, Z0, Z0;    \
+	VPXORQ Z1, Z1, Z1;    \
+	VPXORQ Z2, Z2, Z2;    \
+	VPXORQ Z3, Z3, Z3;    \
+	VPXORQ Z4, Z4, Z4;    \
+	VPXORQ Z5, Z5, Z5;    \
+	VPXORQ Z6, Z6, Z6;    \
+	VPXORQ Z7, Z7, Z7;    \
+	VPXORQ Z8, Z8, Z8;    \
+	VPXORQ Z9, Z9, Z9;    \
+	VPXORQ Z10, Z10, Z10; \
+	VPXORQ Z11, Z11, Z11; \
+	VPXORQ Z12, Z12, Z12; \
+	VPXORQ Z13, Z13, Z13; \
+	VPXORQ Z14, Z14, Z14; \
+	VPXORQ Z15, Z15, Z15
+
+#define NEXTLOAD(sum) \
+	VMOVUPS (R12), sum; \
+	ADDQ    R9, R12
+
+#define NEXTSTORE(sum) \
+	VMOVUPS sum, (R12); \
+	ADDQ    R9, R12
+
+#define LOAD16 \
+	NEXTLOAD(Z0); \
+	NEXTLOAD(Z1); \
+	NEXTLOAD(Z2); \
+	NEXTLOAD(Z3); \
+	NEXTLOAD(Z4); \
+	NEXTLOAD(Z5); \
+	NEXTLOAD(Z6); \
+	NEXTLOAD(Z7); \
+	NEXTLOAD(Z8); \
+	NEXTLOAD(Z9); \
+	NEXTLOAD(Z10); \
+	NEXTLOAD(Z11); \
+	NEXTLOAD(Z12); \
+	NEXTLOAD(Z13); \
+	NEXTLOAD(Z14); \
+	NEXTLOAD(Z15)
+
+#define STORE16 \
+	NEXTSTORE(Z0);  \
+	NEXTSTORE(Z1);  \
+	NEXTSTORE(Z2);  \
+	NEXTSTORE(Z3);  \
+	NEXTSTORE(Z4);  \
+	NEXTSTORE(Z5);  \
+	NEXTSTORE(Z6);  \
+	NEXTSTORE(Z7);  \
+	NEXTSTORE(Z8);  \
+	NEXTSTORE(Z9);  \
+	NEXTSTORE(Z10); \
+	NEXTSTORE(Z11); \
+	NEXTSTORE(Z12); \
+	NEXTSTORE(Z13); \
+	NEXTSTORE(Z14); \
+	NEXTSTORE(Z15)
