@@ -179,7 +179,16 @@ func (c content) values(dst []float32, raw []byte, from int) error {
 	if err := c.read(raw, from*c.dtype.Bits()/8); err != nil {
 		return err
 	}
-	return safetensors.Decode(dst, c.dtype, raw)
+	return c.decode(dst, raw)
+}
+
+// decode converts elements of the tensor, as a file has them.
+func (c content) decode(dst []float32, raw []byte) error {
+	done := 0
+	if c.dtype == safetensors.BF16 {
+		done = widenBF16(dst, raw)
+	}
+	return safetensors.Decode(dst[done:], c.dtype, raw[done*c.dtype.Bits()/8:])
 }
 
 // Chunks of work on a tensor: long enough that the disk reads on without a pause, and short enough that several fit

@@ -43,13 +43,13 @@ var int8Format = format{
 		largest := largestMagnitude(r.values)
 		r.scales[0] = largest / 127
 		inverse, codes := inverseOf(largest)*127, r.codes[:len(r.values)]
-		for i, v := range r.values {
-			codes[i] = byte(int32(float32(v*inverse)+128.5) - 128) // conversion cuts off, so it rounds what is positive
+		for i := encodeInt8s(codes, r.values, inverse); i < len(codes); i++ {
+			codes[i] = byte(int32(float32(r.values[i]*inverse)+128.5) - 128) // conversion cuts off, so it rounds what is positive
 		}
 	},
 	decode: func(r row) {
-		for i, c := range r.codes {
-			r.values[i] = float32(int8(c)) * r.scales[0]
+		for i := decodeInt8s(r.values, r.codes, r.scales[0]); i < len(r.codes); i++ {
+			r.values[i] = float32(int8(r.codes[i])) * r.scales[0]
 		}
 	},
 }
@@ -96,20 +96,24 @@ var nf4Format = format{
 			block := r.values[from:min(len(r.values), from+nf4Block)]
 			r.scales[g] = largestMagnitude(block)
 			inverse, codes := inverseOf(r.scales[g]), r.codes[from/2:(from+nf4Block)/2]
-			for i := range len(block) / 2 {
-				codes[i] = nf4Code(block[2*i]*inverse) | nf4Code(block[2*i+1]*inverse)<<4
-			}
-			for i := len(block) / 2; i < len(codes); i++ { // the end of the row
-				codes[i] = nf4Zero | nf4Zero<<4
-				if 2*i < len(block) {
+			for i := encodeNibbles(codes, block, inverse) / 2; i < len(codes); i++ {
+				codes[i] = nf4Zero | nf4Zero<<4 // behind the end of the row
+				switch {
+				case 2*i+1 < len(block):
+					codes[i] = nf4Code(block[2*i]*inverse) | nf4Code(block[2*i+1]*inverse)<<4
+				case 2*i < len(block):
 					codes[i] = nf4Code(block[2*i]*inverse) | nf4Zero<<4
 				}
 			}
 		}
 	},
 	decode: func(r row) {
-		for i := range r.values {
-			r.values[i] = nf4Values[r.codes[i>>1]>>(4*(i&1))&15] * r.scales[i/nf4Block]
+		for g, scale := range r.scales {
+			from := g * nf4Block
+			block, codes := r.values[from:min(len(r.values), from+nf4Block)], r.codes[from/2:]
+			for i := decodeNibbles(block, codes, scale); i < len(block); i++ {
+				block[i] = nf4Values[codes[i>>1]>>(4*(i&1))&15] * scale
+			}
 		}
 	},
 }
@@ -143,8 +147,10 @@ var nf4Cells = func() (cells [2*nf4CellsPerUnit + 1]struct {
 }()
 
 // largestMagnitude is not a number where one of the values is not.
-func largestMagnitude(values []float32) (largest float32) {
-	for _, v := range values {
+func largestMagnitude(values []float32) float32 {
+	done, bits := largestBits(values)
+	largest := math.Float32frombits(bits)
+	for _, v := range values[done:] {
 		largest = larger(largest, v)
 	}
 	return largest
@@ -190,23 +196,25 @@ func (w *Weights) quantize(c content, f format, put func(first int, codes []byte
 	width, groups, rows := f.codes(in), f.groups(in), max(8, valueCount/max(1, in)/8*8)
 	losses := make([]loss, chunks(out, rows))
 	err := inChunks(out, rows, 0, func() func(from, to int) error {
-		raw, values, back := make([]byte, rows*in*size), make([]float32, rows*in), make([]float32, in)
+		raw, values, back := make([]byte, rows*in*size), make([]float32, in), make([]float32, in)
 		codes, scales := make([]byte, rows*width), make([]float32, rows*groups)
 		return func(from, to int) error {
 			n := to - from
-			if err := c.values(values[:n*in], raw[:n*in*size], from*in); err != nil {
+			if err := c.read(raw[:n*in*size], from*in*size); err != nil {
 				return err
 			}
 			c.forget(from*in*size, to*in*size)
 			for i := range n {
-				r := row{values[i*in:][:in], codes[i*width:][:width], scales[i*groups:][:groups]}
-				if m := largestMagnitude(r.values); m-m != 0 {
+				if err := c.decode(values, raw[i*in*size:][:in*size]); err != nil {
+					return err
+				}
+				if m := largestMagnitude(values); m-m != 0 {
 					return fmt.Errorf("row %d holds a value that is not finite, which %s cannot keep", from+i, w.storage)
 				}
-				copy(back, values) // a copy ends a state of the processor in which the rest takes longer: see settled
+				r := row{values, codes[i*width:][:width], scales[i*groups:][:groups]}
 				f.encode(r)
 				f.decode(row{back, r.codes, r.scales})
-				losses[from/rows].add(r.values, back)
+				losses[from/rows].add(values, back)
 			}
 			put(from, codes[:n*width], scales[:n*groups])
 			return nil

@@ -1,9 +1,11 @@
 package llama
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -88,6 +90,94 @@ func TestSmallAndEmptyRows(t *testing.T) {
 				if c.want != nil && math.Abs(float64(v)-float64(c.want[i])) > 0.13*math.Abs(float64(c.want[i])) {
 					t.Errorf("%s: %v came back as %v, want %v", name, c.values, back, c.want)
 				}
+			}
+		}
+	}
+}
+
+// sampleRow are values as weights have them, with all that is special among them: zeros, the smallest and largest numbers, and
+// the middles between the values of codes.
+func sampleRow(r *rand.Rand, n int) []float32 {
+	special := []float32{0, float32(math.Copysign(0, -1)), 1, -1, 1.5, math.SmallestNonzeroFloat32, 1e-30, -1e-38}
+	for i := range 15 {
+		special = append(special, (nf4Values[i]+nf4Values[i+1])/2, -(nf4Values[i]+nf4Values[i+1])/2)
+	}
+	values := make([]float32, n)
+	for i := range values {
+		if values[i] = float32(r.NormFloat64()); r.IntN(3) == 0 {
+			values[i] = special[r.IntN(len(special))]
+		}
+	}
+	return values
+}
+
+// TestVectors: rows are encoded, decoded and compared in AVX2 with the bits that one value after the other gives, whatever
+// their width.
+func TestVectors(t *testing.T) {
+	if !vectors {
+		t.Skip("no AVX2, or built without GOEXPERIMENT=simd")
+	}
+	defer func() { vectors = true }()
+	r := rand.New(rand.NewPCG(5, 6))
+	for name, f := range formats() {
+		for _, in := range []int{1, 8, 31, 32, 63, 64, 65, 127, 200, 512, 1376} {
+			for _, scale := range []float32{1, 1e-30, 1e30} {
+				values := sampleRow(r, in)
+				for i := range values {
+					values[i] *= scale
+				}
+				type outcome struct {
+					row
+					back    []float32
+					lost    loss
+					largest float32
+				}
+				got, want := outcome{}, outcome{}
+				for o, with := range map[*outcome]bool{&got: true, &want: false} {
+					vectors = with
+					o.row, o.back = encodedRow(f, values)
+					o.lost.add(values, o.back)
+					o.largest = largestMagnitude(values)
+				}
+				if !reflect.DeepEqual(got, want) {
+					t.Errorf("%s, %d values times %g: got\n%v\nwant\n%v", name, in, scale, got, want)
+				}
+			}
+		}
+	}
+}
+
+// TestVectorsNotFinite: what is no number, and infinity, is found wherever it stands in a row.
+func TestVectorsNotFinite(t *testing.T) {
+	for _, bad := range []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1))} {
+		for at := range 75 {
+			values := make([]float32, 75)
+			values[at] = bad
+			if m := largestMagnitude(values); m-m == 0 {
+				t.Errorf("%v at %d of 75: the largest magnitude is %v", bad, at, m)
+			}
+		}
+	}
+}
+
+// TestWidenBF16: every bfloat16 becomes the float32 that safetensors.Decode makes of it, for numbers of values that are not
+// whole vectors too.
+func TestWidenBF16(t *testing.T) {
+	raw := make([]byte, 2<<16)
+	for i := range 1 << 16 {
+		binary.LittleEndian.PutUint16(raw[2*i:], uint16(i))
+	}
+	for _, n := range []int{1 << 16, 1, 7, 9, 4095} {
+		got, want := make([]float32, n), make([]float32, n)
+		if err := (content{dtype: safetensors.BF16}).decode(got, raw[:2*n]); err != nil {
+			t.Fatal(err)
+		}
+		if err := safetensors.Decode(want, safetensors.BF16, raw[:2*n]); err != nil {
+			t.Fatal(err)
+		}
+		for i := range want {
+			if math.Float32bits(got[i]) != math.Float32bits(want[i]) {
+				t.Fatalf("%#04x of %d: got %v, want %v", i, n, got[i], want[i])
 			}
 		}
 	}

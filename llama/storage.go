@@ -66,19 +66,31 @@ type Loss struct {
 type loss struct{ squares, differences, max float64 }
 
 func (l *loss) add(stored, kept []float32) {
-	kept = kept[:len(stored)]
-	const stretch = 64 // float32 has the digits for so many
+	const stretch = 512 // float32 has the digits for a sum of an eighth of it
 	for len(stored) > 0 {
 		n := min(stretch, len(stored))
-		var squares, differences, worst float32
-		for i, v := range stored[:n] {
-			d := v - kept[i] // nearly or quite exact: the two are close
-			squares += float32(v * v)
-			differences += float32(d * d)
-			worst = larger(worst, d)
+		var sums laneSums
+		sums.add(stored[:n], kept)
+		for lane, squares := range sums.squares {
+			l.merge(loss{float64(squares), float64(sums.differences[lane]), float64(math.Float32frombits(sums.worst[lane]))})
 		}
-		l.merge(loss{float64(squares), float64(differences), float64(worst)})
 		stored, kept = stored[n:], kept[n:]
+	}
+}
+
+// laneSums are sums over every eighth value, and the bits of the largest of them.
+type laneSums struct {
+	squares, differences [8]float32
+	worst                [8]uint32
+}
+
+func (s *laneSums) add(stored, kept []float32) {
+	for i := s.addFirst(stored, kept); i < len(stored); i++ {
+		v, lane := stored[i], i%8
+		d := v - kept[i] // nearly or quite exact: the two are close
+		s.squares[lane] += float32(v * v)
+		s.differences[lane] += float32(d * d)
+		s.worst[lane] = max(s.worst[lane], math.Float32bits(d)&0x7FFFFFFF)
 	}
 }
 

@@ -1,6 +1,7 @@
 package panel
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"runtime"
@@ -46,7 +47,7 @@ func NewZeros(out, in int, half bool) *Weight {
 	if half {
 		return newHalf(out, in)
 	}
-	return &Weight{Out: out, In: in, tiles: make([]float32, tileCount(out)*tileRows*in)}
+	return &Weight{Out: out, In: in, tiles: inHugePages(make([]float32, tileCount(out)*tileRows*in))}
 }
 
 // Bytes is the memory that the values take.
@@ -104,6 +105,49 @@ func (w *Weight) SetRows(first int, values []float32) {
 	}
 }
 
+// packBytes is packTiles for bytes: blocks of 8 by 8 are turned in eight registers.
+func packBytes(tiles, rows []byte, in int) {
+	const all = tileRows
+	whole := in / all * all
+	for ; len(rows) >= all*in; tiles, rows = tiles[all*in:], rows[all*in:] {
+		for i := 0; i < whole; i += all {
+			var block [all]uint64
+			for r := range block {
+				block[r] = binary.LittleEndian.Uint64(rows[r*in+i:])
+			}
+			turnBytes(&block)
+			to := tiles[i*all:][:all*all]
+			for r, word := range block {
+				binary.LittleEndian.PutUint64(to[r*all:], word)
+			}
+		}
+		for i := whole; i < in; i++ {
+			for r := range all {
+				tiles[i*all+r] = rows[r*in+i]
+			}
+		}
+	}
+	packTiles(tiles, rows, in)
+}
+
+// turnBytes transposes a matrix of bytes, of which a word is a row and its lowest byte the first column: in turn the quarters,
+// their quarters and the quarters of these change places (Hacker's Delight, Warren 2012, section 7-3).
+func turnBytes(m *[tileRows]uint64) {
+	exchange := func(a, b int, shift uint, mask uint64) {
+		t := (m[a]>>shift ^ m[b]) & mask
+		m[a], m[b] = m[a]^t<<shift, m[b]^t
+	}
+	for i := range 4 {
+		exchange(i, i+4, 32, 0x00000000FFFFFFFF)
+	}
+	for _, i := range [...]int{0, 1, 4, 5} {
+		exchange(i, i+2, 16, 0x0000FFFF0000FFFF)
+	}
+	for i := 0; i < tileRows; i += 2 {
+		exchange(i, i+1, 8, 0x00FF00FF00FF00FF)
+	}
+}
+
 // packTiles writes rows [n, in] as tiles [n/8][in][8].
 func packTiles[T float32 | uint32 | byte](tiles, rows []T, in int) {
 	const all = tileRows
@@ -129,7 +173,7 @@ func NewRoundedWeight(out, in int, values []float32) *Weight {
 }
 
 func newHalf(out, in int) *Weight {
-	return &Weight{Out: out, In: in, half: make([]uint16, tileCount(out)*tileRows*pairs(in)*2)}
+	return &Weight{Out: out, In: in, half: inHugePages(make([]uint16, tileCount(out)*tileRows*pairs(in)*2))}
 }
 
 // Set replaces all values.
@@ -149,7 +193,7 @@ func (w *Weight) KeepTransposed() {
 	}
 	t := &Weight{Out: w.In, In: w.Out}
 	if w.tiles != nil {
-		t.tiles = make([]float32, tileCount(t.Out)*tileRows*t.In)
+		t.tiles = inHugePages(make([]float32, tileCount(t.Out)*tileRows*t.In))
 	} else {
 		t = newHalf(t.Out, t.In)
 	}
