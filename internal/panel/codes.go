@@ -35,7 +35,7 @@ func (c Coding) block(in int) int {
 // NewCoded is a weight kept as codes, for SetCodes.
 func NewCoded(out, in int, c Coding) *Weight {
 	rows := tileCount(out) * tileRows
-	return &Weight{Out: out, In: in, coded: &coded{c, inHugePages(make([]byte, rows*c.width(in))), make([]float32, rows*c.blocks(in))}}
+	return &Weight{Out: out, In: in, coded: &coded{c, make([]byte, rows*c.width(in)), make([]float32, rows*c.blocks(in))}}
 }
 
 // SetCodes sets rows from the first-th on, a multiple of 8, which end at a multiple of 8 or at the last. Rows of codes

@@ -47,7 +47,7 @@ func NewZeros(out, in int, half bool) *Weight {
 	if half {
 		return newHalf(out, in)
 	}
-	return &Weight{Out: out, In: in, tiles: inHugePages(make([]float32, tileCount(out)*tileRows*in))}
+	return &Weight{Out: out, In: in, tiles: make([]float32, tileCount(out)*tileRows*in)}
 }
 
 // Bytes is the memory that the values take.
@@ -173,7 +173,7 @@ func NewRoundedWeight(out, in int, values []float32) *Weight {
 }
 
 func newHalf(out, in int) *Weight {
-	return &Weight{Out: out, In: in, half: inHugePages(make([]uint16, tileCount(out)*tileRows*pairs(in)*2))}
+	return &Weight{Out: out, In: in, half: make([]uint16, tileCount(out)*tileRows*pairs(in)*2)}
 }
 
 // Set replaces all values.
@@ -193,7 +193,7 @@ func (w *Weight) KeepTransposed() {
 	}
 	t := &Weight{Out: w.In, In: w.Out}
 	if w.tiles != nil {
-		t.tiles = inHugePages(make([]float32, tileCount(t.Out)*tileRows*t.In))
+		t.tiles = make([]float32, tileCount(t.Out)*tileRows*t.In)
 	} else {
 		t = newHalf(t.Out, t.In)
 	}
