@@ -1,35 +1,10 @@
 //go:build goexperiment.simd
 
 #include "textflag.h"
+#include "parts_avx2_amd64.h"
 
 // gemm8x2 and gemm8x1 in AVX2. Sixteen registers hold no 8 rows of 16 sums, so that a tile goes by in parts: 6 rows with
 // either panel, 12 sums that keep both multipliers busy, then the last 2 rows with both.
-
-// A row of A is broadcast and multiplied with the panel in Y12 and Y13.
-#define ROW(at, row, s0, s1) \
-	VBROADCASTSS at, row;       \
-	VFMADD231PS  Y12, row, s0;  \
-	VFMADD231PS  Y13, row, s1
-
-#define PANEL(panel) \
-	VMOVUPS (panel)(BX), Y12;    \
-	VMOVUPS (panel+32)(BX), Y13
-
-#define STEP6(offset, panel) \
-	PANEL(panel);                     \
-	ROW((offset+0)(AX), Y14, Y0, Y1);   \
-	ROW((offset+4)(AX), Y15, Y2, Y3);   \
-	ROW((offset+8)(AX), Y14, Y4, Y5);   \
-	ROW((offset+12)(AX), Y15, Y6, Y7);  \
-	ROW((offset+16)(AX), Y14, Y8, Y9);  \
-	ROW((offset+20)(AX), Y15, Y10, Y11)
-
-#define STEP4(offset, panel) \
-	PANEL(panel);                    \
-	ROW((offset+0)(AX), Y14, Y0, Y1);  \
-	ROW((offset+4)(AX), Y15, Y2, Y3);  \
-	ROW((offset+8)(AX), Y14, Y4, Y5);  \
-	ROW((offset+12)(AX), Y15, Y6, Y7)
 
 // Two rows in Y12 and Y13, and both panels.
 #define STEP2(offset, panel) \
@@ -60,12 +35,6 @@
 	VMOVUPS s2, at2; \
 	VMOVUPS s3, at3
 
-#define ZERO4(s0, s1, s2, s3) \
-	VXORPS s0, s0, s0; \
-	VXORPS s1, s1, s1; \
-	VXORPS s2, s2, s2; \
-	VXORPS s3, s3, s3
-
 // The parts below take DX steps of the contraction: tile AX, panel BX, sums DI, which count for nothing at first if R8 is 0.
 // They leave AX and BX behind what they read.
 
@@ -89,10 +58,10 @@ start:
 
 four:
 	PREFETCHT0 (R9)
-	STEP6(0, 0)
-	STEP6(32, 64)
-	STEP6(64, 128)
-	STEP6(96, 192)
+	STEP6(0, 0, 4)
+	STEP6(32, 64, 4)
+	STEP6(64, 128, 4)
+	STEP6(96, 192, 4)
 	ADDQ $128, AX
 	ADDQ $64, R9
 	ADDQ $256, BX
@@ -104,7 +73,7 @@ rest:
 	JZ   done
 
 one:
-	STEP6(0, 0)
+	STEP6(0, 0, 4)
 	ADDQ $32, AX
 	ADDQ $64, BX
 	DECQ DX
@@ -133,8 +102,8 @@ start:
 	JL   rest
 
 two:
-	STEP4(0, 0)
-	STEP4(32, 64)
+	STEP4(0, 0, 4)
+	STEP4(32, 64, 4)
 	ADDQ $64, AX
 	ADDQ $128, BX
 	SUBQ $2, DX
@@ -143,7 +112,7 @@ two:
 rest:
 	ADDQ $2, DX
 	JZ   done
-	STEP4(0, 0)
+	STEP4(0, 0, 4)
 	ADDQ $32, AX
 	ADDQ $64, BX
 
