@@ -12,6 +12,14 @@ import (
 // Available says whether this processor has what the kernels are written in: AVX-512, or AVX2 and FMA.
 func Available() bool { return avx512 || archsimd.X86.AVX2() && archsimd.X86.FMA() }
 
+// Instructions names what the kernels in use are written in.
+func Instructions() string {
+	if avx512 {
+		return "AVX-512"
+	}
+	return "AVX2"
+}
+
 // HalfAvailable says whether it also multiplies bfloat16 (AVX512_BF16).
 func HalfAvailable() bool { return avx512 && cpu.X86.HasAVX512BF16 }
 

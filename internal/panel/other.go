@@ -6,6 +6,9 @@ package panel
 // Whoever asks first never gets to the functions below.
 func Available() bool { return false }
 
+// Instructions names none.
+func Instructions() string { return "" }
+
 // HalfAvailable says the same of products in bfloat16.
 func HalfAvailable() bool { return false }
 
