@@ -18,7 +18,7 @@ import (
 //     shares of them, which are numbers followed by a unit (see ignoredUnit) or values of JSON members whose names end in
 //     seconds, per_second, bytes and the like (see ignoredMember).
 //   - "on panels", in whichever instructions, and "on graphs" are the same, and lines that only some machines or builds print are dropped: how far the
-//     work is, how graphs compute attention, and that the build is slow.
+//     work is, why graphs compute and how they compute attention, and that the build is slow.
 func Compare(want, got []string) error {
 	want, got = kept(want), kept(got)
 	at := 0 // in got
@@ -75,7 +75,7 @@ func samePart(part, got []string) error {
 
 var (
 	// someMachines are lines that not every machine prints, or not every time.
-	someMachines = regexp.MustCompile(`^built without GOEXPERIMENT|^attention |: \d+ of \d+ \S+, [\d.]+ \S+/s, \S+ left$`)
+	someMachines = regexp.MustCompile(`^built without GOEXPERIMENT|^kernels |^attention |: \d+ of \d+ \S+, [\d.]+ \S+/s, \S+ left$`)
 	// number is a duration such as 1m30s, or a number that is not part of a word.
 	number = regexp.MustCompile(`(?:\d+h)?\d+m[\d.]+s\b|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?`)
 	// ignoredUnit follows a number of time, rate, memory or a share. A list such as "0.1, 0.2 s" is one of times.

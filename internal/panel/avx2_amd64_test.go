@@ -42,6 +42,13 @@ func TestWithoutAVX512(t *testing.T) {
 	}
 }
 
+// TestHalfNeedsAVX512: products in bfloat16 have kernels in AVX-512 alone, whatever else the processor has.
+func TestHalfNeedsAVX512(t *testing.T) {
+	if got := HalfAvailable(); got && !avx512 {
+		t.Errorf("products in bfloat16 available with kernels in %s: %t, want false", Instructions(), got)
+	}
+}
+
 // bothSets calls run with the kernels in AVX-512 and with those in AVX2 and fails unless it returns the same bits, or
 // no number, of which there are many, in the same places.
 func bothSets(t *testing.T, name string, run func() []float32) {
