@@ -55,11 +55,15 @@ func storedLogits(t *testing.T, c model.Config, d safetensors.DType, panels bool
 	return wide
 }
 
+func storedConfig() model.Config {
+	return model.Config{VocabSize: 40, HiddenSize: 32, IntermediateSize: 48, NumHiddenLayers: 2, NumAttentionHeads: 4,
+		NumKeyValueHeads: 2, HeadDim: 8, MaxPositionEmbeddings: 64, RMSNormEps: 1e-5, RopeTheta: 10000, BOSTokenID: 1}
+}
+
 // TestStoredTypes: a checkpoint of any of the stored types gives the same logits as its values in float32, computed on
 // graphs and on panels.
 func TestStoredTypes(t *testing.T) {
-	c := model.Config{VocabSize: 40, HiddenSize: 32, IntermediateSize: 48, NumHiddenLayers: 2, NumAttentionHeads: 4,
-		NumKeyValueHeads: 2, HeadDim: 8, MaxPositionEmbeddings: 64, RMSNormEps: 1e-5, RopeTheta: 10000, BOSTokenID: 1}
+	c := storedConfig()
 	for name, panels := range map[string]bool{"graphs": false, "panels": true} {
 		t.Run(name, func(t *testing.T) {
 			if panels {

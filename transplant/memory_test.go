@@ -160,7 +160,7 @@ func TestPlanAgainstObservedPeak(t *testing.T) {
 		for _, kernels := range []string{Graphs, Panels} {
 			t.Run(c.name+", "+kernels, func(t *testing.T) {
 				if kernels == Panels && !panel.Available() {
-					t.Skip("no AVX-512, or built without GOEXPERIMENT=simd")
+					t.Skip("no kernels for this processor, or built without GOEXPERIMENT=simd")
 				}
 				o := llama.Options{Compute: dtypes.Float32, Residual: dtypes.Float64, Panels: kernels == Panels}
 				if c.name == "bfloat16" {

@@ -3,6 +3,7 @@ package transplant
 import (
 	"fmt"
 
+	"gotransplant/internal/panel"
 	"gotransplant/llama"
 
 	"github.com/gomlx/gomlx/core/tensors"
@@ -56,6 +57,14 @@ func (m *Method) Kernels() string {
 		return Panels
 	}
 	return Graphs
+}
+
+// Computing is what a start line says of kernels, one of the two: with panels, in which instructions.
+func Computing(kernels string) string {
+	if kernels == Panels {
+		return Panels + " (" + panel.Instructions() + ")"
+	}
+	return kernels
 }
 
 // Outcome is what a sweep says about one case.

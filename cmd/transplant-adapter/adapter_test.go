@@ -155,7 +155,7 @@ func distance(got, want []float64) (largest float64) {
 	return largest
 }
 
-// skipWithoutPanels skips where the kernels for AVX-512 cannot run.
+// skipWithoutPanels skips where the kernels of panels cannot run.
 func skipWithoutPanels(t *testing.T, dir string) {
 	t.Helper()
 	e, err := comparison{kernels: transplant.Graphs}.engine(dir, os.Stderr)

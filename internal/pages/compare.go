@@ -17,8 +17,8 @@ import (
 //   - What a machine does on its own account is not compared, only that a number is there: times, rates, memory and
 //     shares of them, which are numbers followed by a unit (see ignoredUnit) or values of JSON members whose names end in
 //     seconds, per_second, bytes and the like (see ignoredMember).
-//   - "on panels" and "on graphs" are the same, and lines that only some machines or builds print are dropped: how far the
-//     work is, how graphs compute attention, and that the build is slow.
+//   - "on panels", in whichever instructions, and "on graphs" are the same, and lines that only some machines or builds print are dropped: how far the
+//     work is, why graphs compute and how they compute attention, and that the build is slow.
 func Compare(want, got []string) error {
 	want, got = kept(want), kept(got)
 	at := 0 // in got
@@ -75,7 +75,7 @@ func samePart(part, got []string) error {
 
 var (
 	// someMachines are lines that not every machine prints, or not every time.
-	someMachines = regexp.MustCompile(`^built without GOEXPERIMENT|^attention |: \d+ of \d+ \S+, [\d.]+ \S+/s, \S+ left$`)
+	someMachines = regexp.MustCompile(`^built without GOEXPERIMENT|^kernels |^attention |: \d+ of \d+ \S+, [\d.]+ \S+/s, \S+ left$`)
 	// number is a duration such as 1m30s, or a number that is not part of a word.
 	number = regexp.MustCompile(`(?:\d+h)?\d+m[\d.]+s\b|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?`)
 	// ignoredUnit follows a number of time, rate, memory or a share. A list such as "0.1, 0.2 s" is one of times.
@@ -83,7 +83,8 @@ var (
 	// ignoredMember is the beginning of a JSON value of that kind, up to the number.
 	ignoredMember = regexp.MustCompile(`"(?:\w*_)?(?:seconds|second|bytes|trials|mfu|ratio|share|total|weights|adapters|` +
 		`kept_activations|moved_states|masks_and_tables|workspace|optimizer_and_gradients|capacity|memory)":\s*\[?[^"]*$`)
-	spaces = regexp.MustCompile(`[ \t]+`)
+	onPanels = regexp.MustCompile(`on panels( \(AVX[-\d]+\))?`)
+	spaces   = regexp.MustCompile(`[ \t]+`)
 )
 
 // kept are the lines that are compared.
@@ -91,7 +92,7 @@ func kept(lines []string) []string {
 	lines = slices.DeleteFunc(slices.Clone(lines), someMachines.MatchString)
 	for i, l := range lines {
 		l = strings.TrimRight(spaces.ReplaceAllString(l, " "), " \r")
-		l = strings.ReplaceAll(l, "on panels", "on graphs")
+		l = onPanels.ReplaceAllString(l, "on graphs")
 		lines[i] = strings.ReplaceAll(l, `"kernels":"panels"`, `"kernels":"graphs"`)
 	}
 	for len(lines) > 0 && lines[len(lines)-1] == "" {

@@ -65,9 +65,11 @@ func TestCompare(t *testing.T) {
 		{"JSON rate", `{"rows_per_second":1.5}`, `{"rows_per_second":15}`, true},
 		{"JSON size", `{"weight_bytes":10,"rows":2}`, `{"weight_bytes":20,"rows":2}`, true},
 
-		{"kernels", "backend go on panels", "backend go on graphs", true},
+		{"kernels", "backend go on panels (AVX-512)", "backend go on graphs", true},
+		{"instructions", "backend go on panels (AVX-512), x", "backend go on panels (AVX2), x", true},
 		{"progress", "a\nb", "a\nstep 1 of 2: 50 of 100 rows, 2.5 rows/s, 20s left\nb", true},
 		{"slow build", "a", "built without GOEXPERIMENT=simd: slow\na", true},
+		{"why graphs", "a\nb", "a\nkernels  graphs, which are slower, since panels cannot: no\nb", true},
 		{"attention of graphs", "a\nb", "a\nattention plain, from 512 tokens on blockwise\nb", true},
 	}
 	for _, c := range cases {

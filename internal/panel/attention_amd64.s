@@ -1,6 +1,7 @@
 //go:build goexperiment.simd
 
 #include "textflag.h"
+#include "avx2_amd64.h"
 #include "strided_amd64.h"
 
 #define ROW(at, row, sum) \
@@ -9,6 +10,7 @@
 
 // func scores16(k int, a, b, c *float32)
 TEXT ·scores16(SB), NOSPLIT, $0-32
+	WITHOUT(·scores16AVX2)
 	MOVQ k+0(FP), DX
 	MOVQ a+8(FP), AX
 	MOVQ b+16(FP), BX
@@ -58,6 +60,7 @@ step:
 
 // func mix16(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int, add bool)
 TEXT ·mix16(SB), NOSPLIT, $0-57
+	WITHOUT(·mix16AVX2)
 	MOVQ    n+0(FP), DX
 	MOVQ    offsets+8(FP), R10
 	MOVQ    a+16(FP), SI
@@ -114,6 +117,7 @@ step:
 
 // func mix8(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int, add bool)
 TEXT ·mix8(SB), NOSPLIT, $0-57
+	WITHOUT(·mix8AVX2)
 	MOVQ    n+0(FP), DX
 	MOVQ    offsets+8(FP), R10
 	MOVQ    a+16(FP), SI
@@ -202,6 +206,7 @@ step:
 
 // func dot4x4(n int, a *float32, aStride int, b *float32, bStride int, c *float32, cStride int)
 TEXT ·dot4x4(SB), NOSPLIT, $0-56
+	WITHOUT(·dot4x4AVX2)
 	MOVQ n+0(FP), DX
 	MOVQ a+8(FP), AX
 	MOVQ aStride+16(FP), R8
@@ -246,6 +251,7 @@ step:
 
 // func turn16(from *float32, fromStride int, to *float32, toStride int, lanes *[8][16]uint32)
 TEXT ·turn16(SB), NOSPLIT, $0-40
+	WITHOUT(·turn16AVX2)
 	MOVQ from+0(FP), R12
 	MOVQ fromStride+8(FP), R9
 	MOVQ lanes+32(FP), AX

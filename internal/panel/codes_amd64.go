@@ -36,6 +36,8 @@ func fromNibbles(to []float32, codes []byte, table *[16]float32, scales *[tileRo
 	by := archsimd.LoadFloat32x8(scales)
 	low, high := archsimd.LoadFloat32x8((*[8]float32)(table[:8])), archsimd.LoadFloat32x8((*[8]float32)(table[8:]))
 	var zero archsimd.Int32x8
+	// A shift by a number would take it through an instruction of SSE, which is slow between those of AVX.
+	four := archsimd.BroadcastUint32x8(4)
 	value := func(code archsimd.Uint32x8) archsimd.Float32x8 { // of the lower 4 bits, of which the highest chooses the half
 		return high.Permute(code).Merge(low.Permute(code), zero.Greater(code.ShiftAllLeft(28).AsInt32x8())).Mul(by)
 	}
@@ -45,9 +47,9 @@ func fromNibbles(to []float32, codes []byte, table *[16]float32, scales *[tileRo
 		a, b := first.ExtendLo8ToUint32(), second.ExtendLo8ToUint32()
 		rows := (*[32]float32)(to[2*i:])
 		value(a).Store((*[8]float32)(rows[:8]))
-		value(a.ShiftAllRight(4)).Store((*[8]float32)(rows[8:]))
+		value(a.ShiftRight(four)).Store((*[8]float32)(rows[8:]))
 		value(b).Store((*[8]float32)(rows[16:]))
-		value(b.ShiftAllRight(4)).Store((*[8]float32)(rows[24:]))
+		value(b.ShiftRight(four)).Store((*[8]float32)(rows[24:]))
 	}
 	archsimd.ClearAVXUpperBits()
 	for r, code := range codes[i:] {
@@ -106,14 +108,15 @@ func (c Coding) toHalfTile(to []uint16, codes []byte, n int, scales *[tileRows]f
 // roundTile rounds the values [n][8] to bfloat16: [n/2][8][2].
 func roundTile(to []uint16, from []float32) {
 	half, one, odd := archsimd.BroadcastUint32x8(0x7fff), archsimd.BroadcastUint32x8(1), archsimd.BroadcastUint32x8(0xffff0000)
+	sixteen := archsimd.BroadcastUint32x8(16) // see fromNibbles
 	round := func(row []float32) archsimd.Uint32x8 {
 		bits := archsimd.LoadFloat32x8((*[8]float32)(row)).AsUint32x8()
-		return bits.Add(half).Add(bits.ShiftAllRight(16).And(one))
+		return bits.Add(half).Add(bits.ShiftRight(sixteen).And(one))
 	}
 	for i := 0; i < len(to); i += 2 * tileRows {
 		rows := (*[2 * tileRows]float32)(from[i:])
 		even, next := round(rows[:tileRows]), round(rows[tileRows:])
-		even.ShiftAllRight(16).Or(next.And(odd)).AsUint16x16().Store((*[16]uint16)(to[i:]))
+		even.ShiftRight(sixteen).Or(next.And(odd)).AsUint16x16().Store((*[16]uint16)(to[i:]))
 	}
 	archsimd.ClearAVXUpperBits()
 }

@@ -9,11 +9,19 @@ import (
 	"golang.org/x/sys/cpu"
 )
 
-// Available says whether this processor has what the kernels are written in.
-func Available() bool { return archsimd.X86.AVX512() }
+// Available says whether this processor has what the kernels are written in: AVX-512, or AVX2 and FMA.
+func Available() bool { return avx512 || archsimd.X86.AVX2() && archsimd.X86.FMA() }
+
+// Instructions names what the kernels in use are written in.
+func Instructions() string {
+	if avx512 {
+		return "AVX-512"
+	}
+	return "AVX2"
+}
 
 // HalfAvailable says whether it also multiplies bfloat16 (AVX512_BF16).
-func HalfAvailable() bool { return Available() && cpu.X86.HasAVX512BF16 }
+func HalfAvailable() bool { return avx512 && cpu.X86.HasAVX512BF16 }
 
 type (
 	vec  = archsimd.Float32x16
@@ -29,23 +37,35 @@ func widen(v vec) (lo, hi vec8)   { return v.GetLo().ConvertToFloat64(), v.GetHi
 func narrow(lo, hi vec8) (v vec)  { return v.SetLo(lo.ConvertToFloat32()).SetHi(hi.ConvertToFloat32()) }
 func seen(v vec, bits uint16) vec { return v.Masked(archsimd.Mask32x16FromBits(bits)) }
 
-// exponential is e to the x within 2 units in the last place: x is split into n ln 2 + r with |r| <= ln(2)/2, and e to
-// the r is a polynomial of degree 6 (Cephes, Moshier 1989).
+// e to the x is 2 to the n times e to the r, x = n ln 2 + r with |r| <= ln(2)/2. The first has ln 2 in two parts, the second
+// is a polynomial of degree 7 (Cephes, Moshier 1989).
+const (
+	ln2Upper, ln2Lower = 0.693359375, -2.12194440e-4
+
+	exp2, exp3, exp4 = 5.0000001201e-1, 1.6666665459e-1, 4.1665795894e-2
+	exp5, exp6, exp7 = 8.3334519073e-3, 1.3981999507e-3, 1.9875691500e-4
+)
+
+// exponential is e to the x within 2 units in the last place.
 func exponential(x vec) vec {
 	n := x.Mul(all(math.Log2E)).RoundToEvenScaled(0)
-	r := n.MulAdd(all(-0.693359375), x)
-	r = n.MulAdd(all(2.12194440e-4), r)
-	p := all(1.9875691500e-4)
-	p = p.MulAdd(r, all(1.3981999507e-3))
-	p = p.MulAdd(r, all(8.3334519073e-3))
-	p = p.MulAdd(r, all(4.1665795894e-2))
-	p = p.MulAdd(r, all(1.6666665459e-1))
-	p = p.MulAdd(r, all(5.0000001201e-1))
+	r := n.MulAdd(all(-ln2Upper), x)
+	r = n.MulAdd(all(-ln2Lower), r)
+	p := all(exp7)
+	p = p.MulAdd(r, all(exp6))
+	p = p.MulAdd(r, all(exp5))
+	p = p.MulAdd(r, all(exp4))
+	p = p.MulAdd(r, all(exp3))
+	p = p.MulAdd(r, all(exp2))
 	p = p.MulAdd(r.Mul(r), r.Add(all(1)))
 	return p.Scale(n)
 }
 
 func normalize(x []float64, gain []float32, eps float64, y []float32, inverse []float64) {
+	if !avx512 {
+		normalizeAVX2(x, gain, eps, y, inverse)
+		return
+	}
 	var s0, s1 vec8
 	for i := 0; i < len(x); i += Lanes {
 		a, b := load8(x[i:]), load8(x[i+8:])
@@ -64,6 +84,10 @@ func normalize(x []float64, gain []float32, eps float64, y []float32, inverse []
 }
 
 func normalizeGradient(dy, gain []float32, x []float64, inverse, dx []float64) {
+	if !avx512 {
+		normalizeGradientAVX2(dy, gain, x, inverse, dx)
+		return
+	}
 	var t0, t1 vec8
 	for r, g := range gain {
 		i := r * Lanes
@@ -83,6 +107,10 @@ func normalizeGradient(dy, gain []float32, x []float64, inverse, dx []float64) {
 }
 
 func addWide(x []float64, y []float32) {
+	if !avx512 {
+		addWideAVX2(x, y)
+		return
+	}
 	for i := 0; i < len(y); i += Lanes {
 		a, b := widen(load(y[i:]))
 		store8(x[i:], load8(x[i:]).Add(a))
@@ -92,6 +120,10 @@ func addWide(x []float64, y []float32) {
 }
 
 func narrowTo(y []float32, x []float64) {
+	if !avx512 {
+		narrowToAVX2(y, x)
+		return
+	}
 	for i := 0; i < len(y); i += Lanes {
 		store(y[i:], narrow(load8(x[i:]), load8(x[i+8:])))
 	}
@@ -99,6 +131,10 @@ func narrowTo(y []float32, x []float64) {
 }
 
 func rotate(x, cos, sin []float32, inverse bool) {
+	if !avx512 {
+		rotateAVX2(x, cos, sin, inverse)
+		return
+	}
 	half := len(x) / 2
 	sign := all(1)
 	if inverse {
@@ -116,6 +152,10 @@ func rotate(x, cos, sin []float32, inverse bool) {
 func sigmoid(x vec) vec { return all(1).Div(all(1).Add(exponential(all(0).Sub(x)))) }
 
 func swiglu(gate, up, h []float32) {
+	if !avx512 {
+		swigluAVX2(gate, up, h)
+		return
+	}
 	for i := 0; i < len(h); i += Lanes {
 		g := load(gate[i:])
 		store(h[i:], g.Mul(sigmoid(g)).Mul(load(up[i:])))
@@ -124,6 +164,10 @@ func swiglu(gate, up, h []float32) {
 }
 
 func swigluGradient(dh, gate, up []float32) {
+	if !avx512 {
+		swigluGradientAVX2(dh, gate, up)
+		return
+	}
 	one := all(1)
 	for i := 0; i < len(dh); i += Lanes {
 		d, g, u := load(dh[i:]), load(gate[i:]), load(up[i:])
@@ -135,6 +179,10 @@ func swigluGradient(dh, gate, up []float32) {
 }
 
 func softmax(scores []float32, masks []*[Lanes]uint16, scale float32, maximum, inverse []float32) {
+	if !avx512 {
+		softmaxAVX2(scores, masks, scale, maximum, inverse)
+		return
+	}
 	m, low := all(hidden), all(hidden)
 	for k, bits := range masks {
 		panel := scores[k*Lanes*Lanes:][:Lanes*Lanes]
@@ -161,6 +209,10 @@ func softmax(scores []float32, masks []*[Lanes]uint16, scale float32, maximum, i
 }
 
 func softmaxGradient(scores, dp []float32, masks []*[Lanes]uint16, scale float32, maximum, inverse []float32) {
+	if !avx512 {
+		softmaxGradientAVX2(scores, dp, masks, scale, maximum, inverse)
+		return
+	}
 	m, inv, by := load(maximum), load(inverse), all(scale)
 	var mean vec
 	for k, bits := range masks {
@@ -180,6 +232,10 @@ func softmaxGradient(scores, dp []float32, masks []*[Lanes]uint16, scale float32
 }
 
 func scaleRows(x, by []float32) {
+	if !avx512 {
+		scaleRowsAVX2(x, by)
+		return
+	}
 	s := load(by)
 	for i := 0; i < len(x); i += Lanes {
 		store(x[i:], load(x[i:]).Mul(s))
@@ -188,6 +244,10 @@ func scaleRows(x, by []float32) {
 }
 
 func addTo(x, y []float32) {
+	if !avx512 {
+		addToAVX2(x, y)
+		return
+	}
 	for i := 0; i < len(x); i += Lanes {
 		store(x[i:], load(x[i:]).Add(load(y[i:])))
 	}
@@ -195,6 +255,10 @@ func addTo(x, y []float32) {
 }
 
 func scaleBy(x []float32, by float32) {
+	if !avx512 {
+		scaleByAVX2(x, by)
+		return
+	}
 	s := all(by)
 	for i := 0; i < len(x); i += Lanes {
 		store(x[i:], load(x[i:]).Mul(s))
@@ -222,6 +286,10 @@ var pairLanes = [2][16]uint32{
 }
 
 func fromHalves(to []float32, from []uint16) {
+	if !avx512 {
+		fromHalvesAVX2(to, from)
+		return
+	}
 	first, second := archsimd.LoadUint32x16(&pairLanes[0]), archsimd.LoadUint32x16(&pairLanes[1])
 	odd := archsimd.BroadcastUint32x16(0xffff0000)
 	i := 0

@@ -1,6 +1,7 @@
 //go:build goexperiment.simd
 
 #include "textflag.h"
+#include "avx2_amd64.h"
 #include "sums_amd64.h"
 
 // One step of the contraction for 8 rows and two panels: row r of A is broadcast and multiplied with the 16 columns of
@@ -24,6 +25,7 @@
 
 // func gemm8x2(k int, a, b0, b1, c0, c1 *float32, add bool, next *float32)
 TEXT ·gemm8x2(SB), NOSPLIT, $0-64
+	WITHOUT(·gemm8x2AVX2)
 	PRODUCT2
 
 // One step for 8 rows and one panel.
@@ -44,4 +46,5 @@ TEXT ·gemm8x2(SB), NOSPLIT, $0-64
 
 // func gemm8x1(k int, a, b, c *float32, add bool)
 TEXT ·gemm8x1(SB), NOSPLIT, $0-33
+	WITHOUT(·gemm8x1AVX2)
 	PRODUCT1

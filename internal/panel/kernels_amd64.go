@@ -2,6 +2,11 @@
 
 package panel
 
+import "simd/archsimd"
+
+// avx512 says which of two kernels is called, the one in AVX-512 or the one in AVX2 and FMA. They write the same bits.
+var avx512 = archsimd.X86.AVX512()
+
 // gemm8x2 is c = A b for the 8 rows of a tile a [k][8] and two panels b0 and b1 [k][16]: c0 and c1 [8][16]. With add the
 // products are added to c. next is a tile that will be wanted soon; a itself, if there is none.
 //

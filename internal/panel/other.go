@@ -2,9 +2,12 @@
 
 package panel
 
-// Available says that this build has no kernels: they are written in AVX-512, partly through simd/archsimd. Whoever asks
-// first never gets to the functions below.
+// Available says that this build has no kernels: they are written in AVX-512 and in AVX2, partly through simd/archsimd.
+// Whoever asks first never gets to the functions below.
 func Available() bool { return false }
+
+// Instructions names none.
+func Instructions() string { return "" }
 
 // HalfAvailable says the same of products in bfloat16.
 func HalfAvailable() bool { return false }

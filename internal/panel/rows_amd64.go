@@ -55,6 +55,10 @@ func row4x1Dot(k int, a *uint16, aStride int, x *uint16, xStride int, c *float32
 
 // exponentials replaces scores by e to the power of (score - maximum) * scale. Their number is a multiple of Lanes.
 func exponentials(scores []float32, maximum, scale float32) {
+	if !avx512 {
+		exponentialsAVX2(scores, maximum, scale)
+		return
+	}
 	m, by := all(maximum), all(scale)
 	for i := 0; i < len(scores); i += Lanes {
 		store(scores[i:], exponential(load(scores[i:]).Sub(m).Mul(by)))
@@ -64,16 +68,24 @@ func exponentials(scores []float32, maximum, scale float32) {
 
 // largest of scores, whose number is a multiple of Lanes.
 func largest(scores []float32) float32 {
-	m := all(hidden)
-	for i := 0; i < len(scores); i += Lanes {
-		m = m.Max(load(scores[i:]))
-	}
-	var lanes [8]float32
-	m.GetLo().Max(m.GetHi()).Store(&lanes)
-	archsimd.ClearAVXUpperBits()
+	lanes := eighths(scores)
 	best := lanes[0]
 	for _, v := range lanes[1:] {
 		best = max(best, v)
 	}
 	return best
+}
+
+// eighths are the largest of the scores i, i+8, i+16 and so on, for i from 0 to 7.
+func eighths(scores []float32) (lanes [8]float32) {
+	if !avx512 {
+		return eighthsAVX2(scores)
+	}
+	m := all(hidden)
+	for i := 0; i < len(scores); i += Lanes {
+		m = m.Max(load(scores[i:]))
+	}
+	m.GetLo().Max(m.GetHi()).Store(&lanes)
+	archsimd.ClearAVXUpperBits()
+	return lanes
 }

@@ -1,6 +1,7 @@
 //go:build goexperiment.simd
 
 #include "textflag.h"
+#include "avx2_amd64.h"
 
 // Products of the tiles of a weight with single rows. The sum of an output runs over k as in gemm8x2 or, for rows in
 // bfloat16, half8x2, one product or pair of products after the other, so that its bits are the same.
@@ -230,6 +231,7 @@ start:
 
 // func row4x4(k int, a *float32, aStride int, x *float32, xStride int, c *float32, cStride int, add bool)
 TEXT ·row4x4(SB), NOSPLIT, $0-57
+	WITHOUT(·row4x4AVX2)
 	HEAD4
 	TESTL CX, CX
 	JZ    start
@@ -249,6 +251,7 @@ start:
 
 // func row4x1(k int, a *float32, aStride int, x *float32, xStride int, c *float32, cStride int, add bool)
 TEXT ·row4x1(SB), NOSPLIT, $0-57
+	WITHOUT(·row4x1AVX2)
 	HEAD4
 	TESTL CX, CX
 	JZ    start
@@ -336,6 +339,7 @@ done:
 
 // func row4x4Half(k int, a *uint16, aStride int, x *float32, xStride int, c *float32, cStride int, add bool)
 TEXT ·row4x4Half(SB), NOSPLIT, $0-57
+	WITHOUT(·row4x4HalfAVX2)
 	HEAD4
 	TESTL CX, CX
 	JZ    start
@@ -376,6 +380,7 @@ done:
 
 // func row4x1Half(k int, a *uint16, aStride int, x *float32, xStride int, c *float32, cStride int, add bool)
 TEXT ·row4x1Half(SB), NOSPLIT, $0-57
+	WITHOUT(·row4x1HalfAVX2)
 	HEAD4
 	TESTL CX, CX
 	JZ    start

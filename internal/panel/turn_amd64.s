@@ -1,12 +1,14 @@
 //go:build goexperiment.simd
 
 #include "textflag.h"
+#include "avx2_amd64.h"
 
 // The blocks of a tile of the transpose lie far apart, where no prefetcher of the processor looks; those of the next tile
 // lie right behind them and are asked for in time.
 
 // func turnBlocks8(tiles *float32, stride, n int, to *float32, lanes *[4][16]uint32)
 TEXT ·turnBlocks8(SB), NOSPLIT, $0-40
+	WITHOUT(·turnBlocks8AVX2)
 	MOVQ    tiles+0(FP), AX
 	MOVQ    stride+8(FP), R8
 	MOVQ    n+16(FP), DX
@@ -52,6 +54,7 @@ block:
 
 // func turnHalfBlocks8(tiles *uint16, stride, n int, to *uint16, lanes *[2][32]uint16)
 TEXT ·turnHalfBlocks8(SB), NOSPLIT, $0-40
+	WITHOUT(·turnHalfBlocks8AVX2)
 	MOVQ      tiles+0(FP), AX
 	MOVQ      stride+8(FP), R8
 	MOVQ      n+16(FP), DX

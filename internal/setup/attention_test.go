@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"gotransplant/llama"
 	"gotransplant/transplant"
 
 	"github.com/gomlx/compute"
@@ -51,5 +52,32 @@ func TestAttentionFollowsSettings(t *testing.T) {
 				t.Error("panels compute, which have no blockwise attention")
 			}
 		})
+	}
+}
+
+// TestUnaskedGraphsAreTold: where --kernels auto finds that panels cannot, the start lines say so and why; where graphs were
+// asked for, or panels compute, they do not.
+func TestUnaskedGraphsAreTold(t *testing.T) {
+	backend, err := compute.NewWithConfig("go:parallelism=-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		residual, kernels string
+		want              bool
+	}{{"float32", "auto", true}, {"float32", transplant.Graphs, false}, {"float64", transplant.Graphs, false}} {
+		s := goldenSettings()
+		s.Residual, s.Kernels = c.residual, c.kernels
+		o, err := Open(s, backend)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := o.Describe()
+		if strings.Contains(got, "\nkernels  graphs, ") != c.want {
+			t.Errorf("residual %s, --kernels %s: described as %q, want a line of kernels: %t", c.residual, c.kernels, got, c.want)
+		}
+		if reason := llama.PanelsCan(o.Method.Engine.Weights, o.Method.Engine.Options); c.want && !strings.Contains(got, reason.Error()) {
+			t.Errorf("residual %s: described as %q, want %q", c.residual, got, reason)
+		}
 	}
 }

@@ -25,6 +25,8 @@ type Session struct {
 	Method *transplant.Method
 	Pace   transplant.Pace
 
+	notPanels error // why graphs compute, where nobody asked for them
+
 	Needs    transplant.Memory // what PlanMemory found
 	Capacity Capacity          // what it compared that with
 }
@@ -75,6 +77,7 @@ func (s Settings) open(load func(*model.Checkpoint, llama.Storage) (*llama.Weigh
 		return nil, err
 	}
 	o.Method.Labels, o.Method.Layers, o.Kernels = o.Rows.Labels, layers, o.Method.Kernels()
+	o.notPanels = s.notPanels(o.Method)
 	o.planShapes()
 	return o, o.assign(arguer, chooser)
 }
@@ -125,6 +128,22 @@ func (s Settings) method(weights *llama.Weights) (*transplant.Method, error) {
 		m.StopGradient = s.StopGradient
 	}
 	return m, nil
+}
+
+// notPanels is why --kernels auto took graphs on the processor, or nil.
+func (s Settings) notPanels(m *transplant.Method) error {
+	if s.Kernels != "auto" || m.Engine.Panels() || s.forcesAttention() || !strings.HasPrefix(s.Backend, "go") {
+		return nil
+	}
+	return llama.PanelsCan(m.Engine.Weights, m.Engine.Options)
+}
+
+// describeKernels is a line where the processor computes on graphs, which are many times slower, unasked.
+func (o *Session) describeKernels() string {
+	if o.notPanels == nil {
+		return ""
+	}
+	return fmt.Sprintf("kernels  graphs, which are slower, since panels cannot: %v\n", o.notPanels)
 }
 
 // adapters opens the adapters named; in a training run those not named are made new.
@@ -255,9 +274,9 @@ func (o *Session) Describe() string {
 	c, n := o.Config, o.Counts
 	text := fmt.Sprintf("model    %s: %d layers, hidden %d, %d heads (%d for keys and values), vocabulary %d; compute %s, residual %s, backend %s on %s\n",
 		orEmbedded(o.Model), c.NumHiddenLayers, c.HiddenSize, c.NumAttentionHeads, c.NumKeyValueHeads, c.VocabSize,
-		o.DType, o.Residual, o.Backend, o.Kernels)
+		o.DType, o.Residual, o.Backend, transplant.Computing(o.Kernels))
 	if o.Method != nil {
-		text += fmt.Sprintf("weights  %s\n", o.Method.Engine.Weights.Describe()) + o.describeAttention()
+		text += fmt.Sprintf("weights  %s\n", o.Method.Engine.Weights.Describe()) + o.describeKernels() + o.describeAttention()
 	}
 	text += fmt.Sprintf("rows     %s: %d rows, third writer right in %d (%.3f), candidates swapped in %d (%.3f)\n",
 		orEmbedded(o.Data), n.Rows, n.ArgumentCorrect, n.ArgumentRate(), n.Swapped, n.SwappedRate())
