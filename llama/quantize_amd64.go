@@ -2,10 +2,7 @@
 
 package llama
 
-import (
-	"encoding/binary"
-	"simd/archsimd"
-)
+import "simd/archsimd"
 
 // The functions of this file do the first values of a row, in AVX2, and say how many they did: none on a processor that lacks
 // it. The rest, and all in a build without them, is done one value after the other, with the same outcome to the bit.
@@ -126,10 +123,10 @@ var pairPlaces = func() (places [8][32]int8) {
 }()
 
 // nf4Steps are the middles between neighbours of nf4Values with which a value is compared, by the bits of its code that are
-// known: after the first comparison with the 8th middle, one of two, then one of four, then one of eight.
-var nf4Steps = func() (steps [3][8]float32) {
-	for known, step := range []int{4, 2, 1} {
-		for i := range 2 << known {
+// known: first one, then one of two, one of four and one of eight.
+var nf4Steps = func() (steps [4][8]float32) {
+	for known, step := range []int{8, 4, 2, 1} {
+		for i := range 1 << known {
 			m := 2*step*i + step - 1
 			steps[known][i] = (nf4Values[m] + nf4Values[m+1]) / 2
 		}
@@ -144,12 +141,12 @@ func encodeNibbles(codes []byte, values []float32, scale float32) (done int) {
 		return 0
 	}
 	var all archsimd.Uint8x32
-	by, middle := all8(scale), all8((nf4Values[7]+nf4Values[8])/2)
-	two, four, eight := load8(nf4Steps[0][:]), load8(nf4Steps[1][:]), load8(nf4Steps[2][:])
+	by := all8(scale)
+	one, two, four, eight := all8(nf4Steps[0][0]), load8(nf4Steps[1][:]), load8(nf4Steps[2][:]), load8(nf4Steps[3][:])
 	for j := range pairPlaces {
 		v := load8(values[8*j:]).Mul(by)
 		var code archsimd.Int32x8
-		code = code.Sub(v.Greater(middle).ToInt32x8())
+		code = code.Sub(v.Greater(one).ToInt32x8())
 		code = code.Add(code).Sub(v.Greater(two.Permute(code.AsUint32x8())).ToInt32x8())
 		code = code.Add(code).Sub(v.Greater(four.Permute(code.AsUint32x8())).ToInt32x8())
 		code = code.Add(code).Sub(v.Greater(eight.Permute(code.AsUint32x8())).ToInt32x8())
@@ -175,13 +172,20 @@ func decodeNibbles(values []float32, codes []byte, scale float32) (done int) {
 	value := func(code bits8) values8 { // of the lower 4 bits, of which the highest chooses the half
 		return high.Permute(code).Merge(low.Permute(code), zero.Greater(code.ShiftAllLeft(28).AsInt32x8())).Mul(by)
 	}
-	for ; done+16 <= len(values); done += 16 {
-		pairs := archsimd.LoadUint64x2(&[2]uint64{binary.LittleEndian.Uint64(codes[done/2:])}).AsUint8x16().ExtendLo8ToUint32()
-		even, odd := value(pairs).AsUint32x8(), value(pairs.ShiftAllRight(4)).AsUint32x8()
+	// A shift by a number would take it through an instruction of SSE, which is slow between those of AVX.
+	four := archsimd.BroadcastUint32x8(4)
+	decode := func(values *[16]float32, codes archsimd.Uint8x16) { // of the first 8 bytes
+		pairs := codes.ExtendLo8ToUint32()
+		even, odd := value(pairs).AsUint32x8(), value(pairs.ShiftRight(four)).AsUint32x8()
 		first, second := even.InterleaveLoGrouped(odd), even.InterleaveHiGrouped(odd)
-		v := (*[16]float32)(values[done:])
-		store8(v[:8], first.Select128FromPair(0, 2, second).AsFloat32x8())
-		store8(v[8:], first.Select128FromPair(1, 3, second).AsFloat32x8())
+		store8(values[:8], first.Select128FromPair(0, 2, second).AsFloat32x8())
+		store8(values[8:], first.Select128FromPair(1, 3, second).AsFloat32x8())
+	}
+	for ; done+32 <= len(values); done += 32 {
+		both := archsimd.LoadUint8x16((*[16]byte)(codes[done/2:]))
+		wide := both.AsUint64x2()
+		decode((*[16]float32)(values[done:]), both)
+		decode((*[16]float32)(values[done+16:]), wide.InterleaveHi(wide).AsUint8x16())
 	}
 	archsimd.ClearAVXUpperBits()
 	return done
