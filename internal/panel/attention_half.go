@@ -47,9 +47,9 @@ type halfAttention struct {
 	block             [Lanes * Lanes]float32
 }
 
-// sized is to with n elements, made anew where it is too short.
+// sized is to with n elements, made anew where it has no room for them.
 func sized(to []uint16, n int) []uint16 {
-	if len(to) < n {
+	if cap(to) < n {
 		return make([]uint16, n)
 	}
 	return to[:n]

@@ -419,6 +419,19 @@ func TestAttend(t *testing.T) {
 	}
 }
 
+// TestSizedKeepsItsRoom: scratch that was used for little has room for much again, since rows of many lengths follow each other.
+func TestSizedKeepsItsRoom(t *testing.T) {
+	much := sized(nil, 100)
+	little := sized(much, 10)
+	again := sized(little, 100)
+	if len(little) != 10 || len(again) != 100 || &again[0] != &much[0] {
+		t.Errorf("%d, then %d elements, the same memory: %t; want 10, 100, true", len(little), len(again), &again[0] == &much[0])
+	}
+	if more := sized(again, 101); len(more) != 101 {
+		t.Errorf("%d elements, want 101", len(more))
+	}
+}
+
 // TestAttendHalf: in bfloat16 a head gives what it gives in float32 on the same numbers, but for the rounding of the weights
 // and of the gradients of the scores.
 func TestAttendHalf(t *testing.T) {
