@@ -1,18 +1,13 @@
-//go:build !amd64 || !goexperiment.simd
+//go:build (!amd64 || !goexperiment.simd) && !arm64
 
 package panel
 
-// Available says that this build has no kernels: they are written in AVX-512 and in AVX2, partly through simd/archsimd.
+// Available says that this build has no kernels: they are written for arm64 and, partly through simd/archsimd, for amd64.
 // Whoever asks first never gets to the functions below.
 func Available() bool { return false }
 
 // Instructions names none.
 func Instructions() string { return "" }
-
-// HalfAvailable says the same of products in bfloat16.
-func HalfAvailable() bool { return false }
-
-const missing = "panel: this build has no kernels; ask Available"
 
 func gemm8x2(int, *float32, *float32, *float32, *float32, *float32, bool, *float32) { panic(missing) }
 func gemm8x1(int, *float32, *float32, *float32, bool)                               { panic(missing) }
@@ -35,10 +30,7 @@ func addTo(_, _ []float32)                                                      
 func scaleBy([]float32, float32)                                                    { panic(missing) }
 func turnBlocks([]float32, int, int, []float32)                                     { panic(missing) }
 func fromHalves([]float32, []uint16)                                                { panic(missing) }
-func toHalves([]uint16, []float32)                                                  { panic(missing) }
 func turnHalfBlocks([]uint16, int, int, []uint16)                                   { panic(missing) }
-func half8x2(int, *uint16, *uint16, *uint16, *float32, *float32, bool, *uint16)     { panic(missing) }
-func half8x1(int, *uint16, *uint16, *float32, bool)                                 { panic(missing) }
 func fromInt8([]float32, []byte, *[tileRows]float32)                                { panic(missing) }
 func fromNibbles([]float32, []byte, *[16]float32, *[tileRows]float32)               { panic(missing) }
 func (Coding) toHalfTile([]uint16, []byte, int, *[tileRows]float32)                 { panic(missing) }
@@ -46,11 +38,6 @@ func row1x4Int8(int, *byte, int, *float32, *float32, *float32, int, bool)       
 func row1x4Nibbles(int, *byte, int, *float32, *float32, *float32, int, bool, *[16]float32) {
 	panic(missing)
 }
-
-func scores16Half(int, *uint16, *uint16, *float32)                    { panic(missing) }
-func mix16Half(int, *int, *uint16, *uint16, int, *float32, int, bool) { panic(missing) }
-func roundRows([]uint16, []float32)                                   { panic(missing) }
-
 func row1x4(int, *float32, int, *float32, *float32, bool)              { panic(missing) }
 func row1x1(int, *float32, int, *float32, *float32, bool)              { panic(missing) }
 func row4x4(int, *float32, int, *float32, int, *float32, int, bool)    { panic(missing) }
@@ -59,9 +46,8 @@ func row1x4Half(int, *uint16, int, *float32, *float32, bool)           { panic(m
 func row1x1Half(int, *uint16, int, *float32, *float32, bool)           { panic(missing) }
 func row4x4Half(int, *uint16, int, *float32, int, *float32, int, bool) { panic(missing) }
 func row4x1Half(int, *uint16, int, *float32, int, *float32, int, bool) { panic(missing) }
-func row1x4Dot(int, *uint16, int, *uint16, *float32, bool)             { panic(missing) }
-func row1x1Dot(int, *uint16, int, *uint16, *float32, bool)             { panic(missing) }
-func row4x4Dot(int, *uint16, int, *uint16, int, *float32, int, bool)   { panic(missing) }
-func row4x1Dot(int, *uint16, int, *uint16, int, *float32, int, bool)   { panic(missing) }
 func exponentials([]float32, float32, float32)                         { panic(missing) }
 func largest([]float32) float32                                        { panic(missing) }
+func gain(_, _ []float32)                                              { panic(missing) }
+func addProducts(_, _, _ []float32)                                    { panic(missing) }
+func difference(_, _ []float64, _ []float32)                           { panic(missing) }

@@ -13,7 +13,7 @@ import (
 func need(t *testing.T) {
 	t.Helper()
 	if !Available() {
-		t.Skip("the kernels need AVX-512 or AVX2 and FMA, and GOEXPERIMENT=simd")
+		t.Skip("the kernels need arm64, or AVX-512, or AVX2 and FMA, and on amd64 GOEXPERIMENT=simd")
 	}
 }
 

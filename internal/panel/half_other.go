@@ -1,0 +1,19 @@
+//go:build !amd64 || !goexperiment.simd
+
+package panel
+
+// HalfAvailable says that this build does not multiply bfloat16. Whoever asks first never gets to the functions below.
+func HalfAvailable() bool { return false }
+
+const missing = "panel: this build has no such kernel; ask Available or HalfAvailable"
+
+func toHalves([]uint16, []float32)                                              { panic(missing) }
+func half8x2(int, *uint16, *uint16, *uint16, *float32, *float32, bool, *uint16) { panic(missing) }
+func half8x1(int, *uint16, *uint16, *float32, bool)                             { panic(missing) }
+func scores16Half(int, *uint16, *uint16, *float32)                              { panic(missing) }
+func mix16Half(int, *int, *uint16, *uint16, int, *float32, int, bool)           { panic(missing) }
+func roundRows([]uint16, []float32)                                             { panic(missing) }
+func row1x4Dot(int, *uint16, int, *uint16, *float32, bool)                      { panic(missing) }
+func row1x1Dot(int, *uint16, int, *uint16, *float32, bool)                      { panic(missing) }
+func row4x4Dot(int, *uint16, int, *uint16, int, *float32, int, bool)            { panic(missing) }
+func row4x1Dot(int, *uint16, int, *uint16, int, *float32, int, bool)            { panic(missing) }
