@@ -6,12 +6,52 @@ func Available() bool { return true }
 // Instructions names what the kernels are written in.
 func Instructions() string { return "NEON" }
 
-func gemm8x2(int, *float32, *float32, *float32, *float32, *float32, bool, *float32) { panic(missing) }
-func gemm8x1(int, *float32, *float32, *float32, bool)                               { panic(missing) }
-func scores16(int, *float32, *float32, *float32)                                    { panic(missing) }
-func mix16(int, *int, *float32, *float32, int, *float32, int, bool)                 { panic(missing) }
-func mix8(int, *int, *float32, *float32, int, *float32, int, bool)                  { panic(missing) }
-func dot4x4(int, *float32, int, *float32, int, *float32, int)                       { panic(missing) }
-func turn16(*float32, int, *float32, int, *[8][16]uint32)                           { panic(missing) }
-func turnBlocks([]float32, int, int, []float32)                                     { panic(missing) }
-func turnHalfBlocks([]uint16, int, int, []uint16)                                   { panic(missing) }
+// gemm8x2 is c = A b for the 8 rows of a tile a [k][8] and two panels b0 and b1 [k][16]: c0 and c1 [8][16]. With add the
+// products are added to c. next is a tile that will be wanted soon; a itself, if there is none.
+//
+//go:noescape
+func gemm8x2(k int, a, b0, b1, c0, c1 *float32, add bool, next *float32)
+
+// gemm8x1 is gemm8x2 for one panel.
+//
+//go:noescape
+func gemm8x1(k int, a, b, c *float32, add bool)
+
+// scores16 is c = Aᵀ b for panels a [k][16] and b [k][16]: c [16][16], a row for every column of a.
+//
+//go:noescape
+func scores16(k int, a, b, c *float32)
+
+// mix16 is c = A b, A being 16 rows of n panels that start offsets[i] elements behind a: row r of panel i is the 16
+// elements from offsets[i]+16r on. b has 16n rows, bStride elements apart; c has 16 rows, cStride apart. With add the
+// products are added to c.
+//
+//go:noescape
+func mix16(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int, add bool)
+
+// mix8 is mix16 for 8 rows.
+//
+//go:noescape
+func mix8(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int, add bool)
+
+// dot4x4 is c += A Bᵀ over n panels for 4 rows of either: panels of A are aStride elements apart, those of B bStride, and
+// rows within them 16. c has 4 rows of 4 elements, cStride apart.
+//
+//go:noescape
+func dot4x4(n int, a *float32, aStride int, b *float32, bStride int, c *float32, cStride int)
+
+// turn16 writes the transpose of 16 rows of 16 elements, rows being fromStride and toStride elements apart. lanes are the
+// tables of turnLanes, which have no use here.
+//
+//go:noescape
+func turn16(from *float32, fromStride int, to *float32, toStride int, lanes *[8][16]uint32)
+
+// turnBlocks turns n 8x8 blocks, stride elements apart, and writes them side by side.
+//
+//go:noescape
+func turnBlocks(tiles []float32, stride, n int, to []float32)
+
+// turnHalfBlocks is turnBlocks for blocks of pairs of bfloat16.
+//
+//go:noescape
+func turnHalfBlocks(tiles []uint16, stride, n int, to []uint16)

@@ -30,3 +30,13 @@
 #define FCVTL2(n, d)    TWO(0x4E617800, n, d)      // the upper two
 #define FCVTN(n, d)     TWO(0x0E616800, n, d)      // to the lower two of d, the upper become 0
 #define FCVTN2(n, d)    TWO(0x4E616800, n, d)      // to the upper two of d
+
+#define ZERO8(s0, s1, s2, s3, s4, s5, s6, s7) \
+	VMOVI $0, s0.B16; \
+	VMOVI $0, s1.B16; \
+	VMOVI $0, s2.B16; \
+	VMOVI $0, s3.B16; \
+	VMOVI $0, s4.B16; \
+	VMOVI $0, s5.B16; \
+	VMOVI $0, s6.B16; \
+	VMOVI $0, s7.B16
