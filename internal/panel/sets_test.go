@@ -290,15 +290,24 @@ func kernelSets() []set {
 			return []float32{largest(draw(r, n)), largest(draw(r, Lanes)), largest(wild(r, n))}
 		}},
 	}
-	for _, add := range []bool{false, true} {
-		mixed := func(mix func(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int, add bool)) func(r *rand.Rand) []float32 {
-			return func(r *rand.Rand) []float32 {
-				c, offsets := draw(r, 16*20), [3]int{0, rows * Lanes, 3 * rows * Lanes}
-				mix(3, &offsets[0], &draw(r, n)[0], &draw(r, 48*24)[0], 24, &c[0], 20, add)
-				return c
+	for _, many := range []struct {
+		name  string
+		count int
+	}{{"", 3}, {" of 35 panels", 35}} {
+		for _, add := range []bool{false, true} {
+			mixed := func(mix func(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int, add bool)) func(r *rand.Rand) []float32 {
+				return func(r *rand.Rand) []float32 {
+					c, offsets := draw(r, 16*20), make([]int, many.count)
+					for i := range offsets {
+						offsets[i] = i * (i + 1) / 2 % panels * rows * Lanes
+					}
+					mix(many.count, &offsets[0], &draw(r, n)[0], &draw(r, many.count*Lanes*24)[0], 24, &c[0], 20, add)
+					return c
+				}
 			}
+			name := fmt.Sprintf("%s, add=%t", many.name, add)
+			kernels = append(kernels, set{"mix16" + name, mixed(mix16)}, set{"mix8" + name, mixed(mix8)})
 		}
-		kernels = append(kernels, set{fmt.Sprintf("mix16, add=%t", add), mixed(mix16)}, set{fmt.Sprintf("mix8, add=%t", add), mixed(mix8)})
 	}
 	return kernels
 }
