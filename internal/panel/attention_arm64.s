@@ -145,7 +145,10 @@ TEXT ·dot4x4(SB), NOSPLIT, $0-56
 	LSL  $2, R6
 	MOVD $2, R7
 
-rows: // two of A, with two of B at a time: 16 sums, for which a panel's lines are read twice; they may all fall on each other in the cache
+// Two rows of A with two of B are 16 sums, and read every row twice. Parts of all rows with each other would load half as
+// much a product, but read every row four times, and panels lie powers of two apart that push each other out of a cache.
+
+rows:
 	MOVD R3, R8
 	MOVD R5, R9
 	MOVD $2, R10

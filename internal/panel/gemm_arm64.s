@@ -5,7 +5,7 @@
 // parts: 12 of either panel, 24 sums, then the last 4 of both, 16. The four multipliers of the fastest processors need 16 sums
 // to be busy, each being ready again after 4 cycles; only with more is there nothing lost when one is late.
 
-// Row r of the tile's n-th register times 12 columns of the panel.
+// Element i of a register of the tile, which is one of its rows, times 12 columns of the panel.
 #define ROW12(tile, i, s) \
 	FMLAE4(tile, i, 26, s);     \
 	FMLAE4(tile, i, 27, (s+1)); \
@@ -176,10 +176,10 @@ stretch: // of the contraction, whose rows of both panels stay in a first-level 
 
 // The product of 8 rows, R6 bytes apart, from a on with the columns from and from + 4 of the panel, whose sums are at c.
 #define EIGHT(a, from) \
-	MOVD a, R0;                \
-	ADD  $(4*from), R13, R1;   \
+	MOVD a, R0;                  \
+	ADD  $(4*from), R13, R1;     \
 	ADD  $(4*from+16), R13, R10; \
-	ADD  $(4*from), R14, R3;   \
+	ADD  $(4*from), R14, R3;     \
 	ADD  $(4*from+16), R14, R11; \
 	CALL part8<>(SB)
 

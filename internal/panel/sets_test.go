@@ -251,8 +251,8 @@ func kernelSets() []set {
 	const n = rows * Lanes * panels
 	kernels := []set{
 		{"scores16", func(r *rand.Rand) []float32 {
-			c := make([]float32, Lanes*Lanes)
-			scores16(rows, &draw(r, n)[0], &draw(r, n)[0], &c[0])
+			a, b, c := draw(r, n), draw(r, n), draw(r, Lanes*Lanes)
+			scores16(rows, &a[0], &b[0], &c[0])
 			return c
 		}},
 		{"dot4x4", func(r *rand.Rand) []float32 {
