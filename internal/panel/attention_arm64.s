@@ -28,8 +28,8 @@ TEXT ·mix8(SB), NOSPLIT, $0-57
 	MOVD $1, R25
 	B    mix<>(SB)
 
-// mix is mix8 and mix16 for R25 times 8 rows. These and 8 columns are 16 sums, which leaves registers for four steps of all
-// rows: 76 instructions for 64 products.
+// mix is mix8 and mix16, R25 times 8 rows. These and 8 columns are 16 registers of sums; 8 of the others hold four steps
+// of the rows: 79 instructions for 64 multiply-adds.
 TEXT mix<>(SB), NOSPLIT, $0-57
 	MOVD  n+0(FP), R12
 	MOVD  offsets+8(FP), R10
@@ -145,8 +145,9 @@ TEXT ·dot4x4(SB), NOSPLIT, $0-56
 	LSL  $2, R6
 	MOVD $2, R7
 
-// Two rows of A with two of B are 16 sums, and read every row twice. Parts of all rows with each other would load half as
-// much a product, but read every row four times, and panels lie powers of two apart that push each other out of a cache.
+// Two rows of A with two of B are 16 registers of sums, and read every row twice. A quarter of the lanes of all rows would be
+// 16 as well and load half as much, but read every row four times, and panels often lie powers of two apart, where they push
+// each other out of a cache.
 
 rows:
 	MOVD R3, R8
@@ -160,7 +161,7 @@ columns:
 	ZERO8(V0, V1, V2, V3, V4, V5, V6, V7)
 	ZERO8(V8, V9, V10, V11, V12, V13, V14, V15)
 
-step: // 28 instructions for 16 products
+step: // 28 instructions for 16 multiply-adds
 	FLDPQ 0(R12), (F16, F17)
 	FLDPQ 32(R12), (F18, F19)
 	FLDPQ 0(R13), (F24, F25)

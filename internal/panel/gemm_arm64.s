@@ -2,8 +2,8 @@
 #include "neon_arm64.h"
 
 // Products of a tile with panels. The 32 registers hold no 8 rows of 32 sums, nor even of 16, so that the columns go by in
-// parts: 12 of either panel, 24 sums, then the last 4 of both, 16. The four multipliers of the fastest processors need 16 sums
-// to be busy, each being ready again after 4 cycles; only with more is there nothing lost when one is late.
+// parts: 12 of either panel, 24 registers of sums, then the last 4 of both, 16. Four multipliers need 16 to be busy, since a
+// sum is ready again after 4 cycles; with 24 nothing is lost when some are late.
 
 // Element i of a register of the tile, which is one of its rows, times 12 columns of the panel.
 #define ROW12(tile, i, s) \
@@ -26,7 +26,8 @@
 // The parts below take R2 steps of the contraction: tile R0, panel R1, sums R3, which count for nothing at first if R8 is 0.
 // They leave R0 and R1 behind what they read. An odd step is the second half of the first turn.
 
-// part12 is 8 rows with 12 columns of a panel, 26 instructions for 24 products; half of the tile at R9 is asked for on the way.
+// part12 is 8 rows with 12 columns of a panel, 56 instructions for 48 multiply-adds; half of the tile at R9 is asked for on
+// the way.
 TEXT part12<>(SB), NOSPLIT, $0
 	MOVD $64, R5
 	MOVD R3, R4
@@ -109,8 +110,8 @@ odd:
 	FMOVQ s6, 384(at); \
 	FMOVQ s7, 448(at)
 
-// part8 is 8 rows, R6 bytes from those of the next step, with 4 columns at R1 and 4 at R10, whose sums are at R3 and R11:
-// 19 instructions for 16 products.
+// part8 is 8 rows, R6 bytes from those of the next step, with 4 columns at R1 and 4 at R10, whose sums are at R3 and R11: 40
+// instructions for 32 multiply-adds.
 TEXT part8<>(SB), NOSPLIT, $0
 	CBNZ R8, load
 	ZERO8(V0, V1, V2, V3, V4, V5, V6, V7)
