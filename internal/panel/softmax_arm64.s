@@ -2,8 +2,8 @@
 #include "elementwise_arm64.h"
 
 // Kernels with exponentials, a row of 16 lanes at a time: four chains of operations side by side, and the processor begins the
-// next row while they wait. Of the 84 instructions of EXPONENTIAL and RAISE for 16 elements 28 are multiply-adds and 20 copy
-// constants that a multiply-add will overwrite.
+// next row while they wait. Of the 84 instructions of EXPONENTIAL and RAISE, for 16 elements, 32 are multiply-adds, 20 copy a
+// constant that a multiply-add will overwrite, and 8 look for a far n.
 //
 // V24 holds log2(e), ln 2 in two parts and exp7, V25 a factor of the scores, V26-V30 exp6 to exp2, V31 ones. R10 is the place of
 // far in the table, R11 the bits of near². V0-V3 are the row, V4-V15 are overwritten, V16-V23 belong to the kernel.
