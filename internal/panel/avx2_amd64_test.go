@@ -24,9 +24,8 @@ func TestMain(m *testing.M) {
 
 // TestWithoutAVX512 runs the tests on an emulated processor that has AVX2 and FMA and refuses everything of AVX-512.
 func TestWithoutAVX512(t *testing.T) {
-	const marker = "PANEL_TEST_EMULATED"
 	emulator, err := exec.LookPath("qemu-x86_64")
-	if err != nil || testing.Short() || !avx512 || os.Getenv(marker) != "" {
+	if err != nil || testing.Short() || !avx512 || os.Getenv(emulated) != "" {
 		t.Skip("needs qemu-x86_64, and a processor with AVX-512 that is not itself the test; not in -short")
 	}
 	self, err := os.Executable()
@@ -34,7 +33,7 @@ func TestWithoutAVX512(t *testing.T) {
 		t.Fatal(err)
 	}
 	child := exec.Command(emulator, "-cpu", "Haswell", self, "-test.v")
-	child.Env = append(os.Environ(), marker+"=1")
+	child.Env = append(os.Environ(), emulated+"=1")
 	out, err := child.CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte("--- PASS: TestMultiply")) {
 		t.Errorf("%v:\n%s", err, out)

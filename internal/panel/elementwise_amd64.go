@@ -37,15 +37,6 @@ func widen(v vec) (lo, hi vec8)   { return v.GetLo().ConvertToFloat64(), v.GetHi
 func narrow(lo, hi vec8) (v vec)  { return v.SetLo(lo.ConvertToFloat32()).SetHi(hi.ConvertToFloat32()) }
 func seen(v vec, bits uint16) vec { return v.Masked(archsimd.Mask32x16FromBits(bits)) }
 
-// e to the x is 2 to the n times e to the r, x = n ln 2 + r with |r| <= ln(2)/2. The first has ln 2 in two parts, the second
-// is a polynomial of degree 7 (Cephes, Moshier 1989).
-const (
-	ln2Upper, ln2Lower = 0.693359375, -2.12194440e-4
-
-	exp2, exp3, exp4 = 5.0000001201e-1, 1.6666665459e-1, 4.1665795894e-2
-	exp5, exp6, exp7 = 8.3334519073e-3, 1.3981999507e-3, 1.9875691500e-4
-)
-
 // exponential is e to the x within 2 units in the last place.
 func exponential(x vec) vec {
 	n := x.Mul(all(math.Log2E)).RoundToEvenScaled(0)

@@ -29,9 +29,6 @@ func narrow64(lo, hi y64) (v y32) {
 	return v.SetLo(lo.ConvertToFloat32()).SetHi(hi.ConvertToFloat32())
 }
 
-// laneBits are the bits of a Sight in the order of the lanes.
-var laneBits = [Lanes]int32{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768}
-
 // masks32 are the lanes whose bits are set.
 func masks32(bits uint16) (low, high archsimd.Mask32x8) {
 	all := archsimd.BroadcastInt32x8(int32(bits))
@@ -59,8 +56,7 @@ func exponential32(x0, x1 y32) (y0, y1 y32) {
 	p0, p1 = p0.MulAdd(r0, c), p1.MulAdd(r1, c)
 	c = all32(1)
 	p0, p1 = p0.MulAdd(r0.Mul(r0), r0.Add(c)), p1.MulAdd(r1.Mul(r1), r1.Add(c))
-	// Where p times 2 to the n can be neither below nor above the normal numbers, n is added to the exponent.
-	c = all32(124 * 124)
+	c = all32(near * near)
 	if n0.Mul(n0).LessEqual(c).And(n1.Mul(n1).LessEqual(c)).ToBits() != 1<<yLanes-1 {
 		return scale32(p0, n0), scale32(p1, n1)
 	}
@@ -71,7 +67,6 @@ func exponential32(x0, x1 y32) (y0, y1 y32) {
 // scale32 is p times 2 to the n, rounded once, as VSCALEFPS of AVX-512 has it. The power is the product of four, since one
 // alone would be neither zero nor infinite before p times it is, and all products but the last are exact.
 func scale32(p, n y32) y32 {
-	const far = 400
 	whole := n.Max(all32(-far)).Min(all32(far)).ConvertToInt32()
 	quarter := whole.ShiftAllRight(2)
 	power := func(n archsimd.Int32x8) y32 {

@@ -12,13 +12,21 @@
 #define FCMEQ4(m, n, d) THREE(0x4E20E400, m, n, d)
 #define FCMGE4(m, n, d) THREE(0x6E20E400, m, n, d) // n >= m
 #define FCMGT4(m, n, d) THREE(0x6EA0E400, m, n, d) // n > m
+#define FMAX4(m, n, d)  THREE(0x4E20F400, m, n, d)
+#define FMIN4(m, n, d)  THREE(0x4EA0F400, m, n, d)
+#define FMAXV4(n, d)    TWO(0x6E30F800, n, d)      // the largest of four
+#define FACGE4(m, n, d) THREE(0x6E20EC00, m, n, d) // |n| >= |m|
 #define FNEG4(n, d)     TWO(0x6EA0F800, n, d)
 #define FRINTN4(n, d)   TWO(0x4E218800, n, d)      // to the nearest whole number, to even ones from between
 #define FCVTNS4(n, d)   TWO(0x4E21A800, n, d)      // to int32
 #define SCVTF4(n, d)    TWO(0x4E21D800, n, d)      // from int32
 
+#define FCVTZS4X23(n, d) TWO(0x4F29FC00, n, d)     // n times 2 to the 23 to int32
+
 // FMLAE4 is d += n times element i of m.
 #define FMLAE4(m, i, n, d) WORD $(0x4F801000 | ((i)&1)<<21 | ((i)>>1)<<11 | (m)<<16 | (n)<<5 | (d))
+#define FMLSE4(m, i, n, d) WORD $(0x4F805000 | ((i)&1)<<21 | ((i)>>1)<<11 | (m)<<16 | (n)<<5 | (d)) // d -= n times it
+#define FMULE4(m, i, n, d) WORD $(0x4F809000 | ((i)&1)<<21 | ((i)>>1)<<11 | (m)<<16 | (n)<<5 | (d)) // d = n times it
 
 // Two elements in float64, and from and to float32.
 #define FADD2(m, n, d)  THREE(0x4E60D400, m, n, d)

@@ -242,6 +242,13 @@ func exponentialSets() []set {
 		}
 		exponentials(x, 0, 1)
 		return x
+	}}, {"exponentials, one in a row far from 1", func(r *rand.Rand) []float32 {
+		x := draw(r, 2*Lanes*Lanes)
+		for i := range Lanes {
+			x[i*Lanes+i], x[(Lanes+i)*Lanes+i] = 90, -90
+		}
+		exponentials(x, 0, 1)
+		return x
 	}}}
 }
 
@@ -290,6 +297,16 @@ func kernelSets() []set {
 			return []float32{largest(draw(r, n)), largest(draw(r, Lanes)), largest(wild(r, n))}
 		}},
 	}
+	kernels = append(kernels, set{"largest of zeros", func(r *rand.Rand) (all []float32) {
+		for range 40 {
+			x := draw(r, 2*Lanes)
+			for i := range x {
+				x[i] = float32(math.Copysign(0, float64(x[i])))
+			}
+			all = append(all, largest(x))
+		}
+		return all
+	}})
 	for _, many := range []struct {
 		name  string
 		count int
@@ -355,7 +372,7 @@ func codeSets() (all []set) {
 	return all
 }
 
-// attentionSets are a head with hidden keys and its gradients, and the softmax of no numbers.
+// attentionSets are a head with hidden keys and its gradients, and the softmax of numbers without a head.
 func attentionSets() (all []set) {
 	for _, dim := range []int{8, 16, 24, 64} {
 		all = append(all, set{fmt.Sprintf("attention, dim %d", dim), func(*rand.Rand) []float32 {
@@ -364,13 +381,20 @@ func attentionSets() (all []set) {
 			return slices.Concat(z.Data, dq.Data, dk, dv, a.Maximum, a.Inverse)
 		}})
 	}
-	return append(all, set{"softmax of wild numbers", func(r *rand.Rand) []float32 {
-		masks := newAttending(8, false).Sight.Bits
-		n := len(masks) * Lanes * Lanes
-		scores, dp, maximum, inverse := wild(r, n), wild(r, n), make([]float32, Lanes), make([]float32, Lanes)
-		again := slices.Clone(scores)
-		softmax(scores, masks, 0.3, maximum, inverse)
-		softmaxGradient(again, dp, masks, 0.3, maximum, inverse)
-		return slices.Concat(scores, maximum, inverse, again, dp)
-	}})
+	for _, wilder := range []bool{true, false} {
+		kind, values := "normal", draw
+		if wilder {
+			kind, values = "wild", wild
+		}
+		all = append(all, set{"softmax of " + kind + " numbers", func(r *rand.Rand) []float32 {
+			masks := newAttending(8, false).Sight.Bits
+			n := len(masks) * Lanes * Lanes
+			scores, dp, maximum, inverse := values(r, n), values(r, n), make([]float32, Lanes), make([]float32, Lanes)
+			again := slices.Clone(scores)
+			softmax(scores, masks, 0.3, maximum, inverse)
+			softmaxGradient(again, dp, masks, 0.3, maximum, inverse)
+			return slices.Concat(scores, maximum, inverse, again, dp)
+		}})
+	}
+	return all
 }
