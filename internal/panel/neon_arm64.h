@@ -16,6 +16,7 @@
 #define FRINTN4(n, d)   TWO(0x4E218800, n, d)      // to the nearest whole number, to even ones from between
 #define FCVTNS4(n, d)   TWO(0x4E21A800, n, d)      // to int32
 #define SCVTF4(n, d)    TWO(0x4E21D800, n, d)      // from int32
+#define SCVTF4TOP(n, d) TWO(0x4F28E400, n, d)      // from int32 / 2^24, exact where that is whole
 
 // FMLAE4 is d += n times element i of m.
 #define FMLAE4(m, i, n, d) WORD $(0x4F801000 | ((i)&1)<<21 | ((i)>>1)<<11 | (m)<<16 | (n)<<5 | (d))
