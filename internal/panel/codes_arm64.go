@@ -45,7 +45,7 @@ func fromNibbles(to []float32, codes []byte, table *[16]float32, scales *[tileRo
 }
 
 // toHalfTile writes what codes of n rows of a tile stand for, rounded to bfloat16: [n/2][8][2]. Such codes are for products in
-// bfloat16, which this processor is not asked for, so that nothing here is quick.
+// bfloat16, of which there are none here (see HalfAvailable), so that plain Go will do.
 func (c Coding) toHalfTile(to []uint16, codes []byte, n int, scales *[tileRows]float32) {
 	rows := make([]float32, pairs(n)*2*tileRows)
 	c.toTile(rows, codes[:c.width(n)*tileRows], scales)
