@@ -94,6 +94,57 @@ func TestCodes(t *testing.T) {
 	}
 }
 
+// TestDecodingStaysInPlace: what one to nine rows of codes or of bfloat16 stand for is written, and nothing behind it.
+func TestDecodingStaysInPlace(t *testing.T) {
+	need(t)
+	const behind = 12345
+	r := rand.New(rand.NewPCG(11, 2))
+	for name, coding := range codings() {
+		for n := 1; n <= 9; n++ {
+			name := fmt.Sprintf("%s: %d rows", name, n)
+			codes, scales := make([]byte, coding.width(n)*tileRows), [tileRows]float32(draw(r, tileRows))
+			for i := range codes {
+				codes[i] = byte(r.Uint32())
+			}
+			rows := n
+			if coding.Table != nil {
+				rows = pairs(n) * 2
+			}
+			want, rounded := make([]float32, 12*tileRows), make([]float32, 12*tileRows)
+			halves, got := make([]uint16, len(want)), make([]float32, len(want))
+			for i := range want {
+				want[i], rounded[i], halves[i], got[i] = behind, fromBits(behind), behind, behind
+				switch k, o := i/tileRows, i%tileRows; {
+				case k < rows:
+					want[i] = coding.number(codes, k, o) * scales[o]
+					rounded[i] = fromBits(toBits(want[i]))
+				case k < pairs(n)*2:
+					rounded[i] = 0
+				}
+			}
+			coding.toTile(got, codes, &scales)
+			sameBits(t, name, got, want)
+			coding.toHalfTile(halves, codes, n, &scales)
+			fromHalves(got, halves)
+			sameBits(t, name+" in bfloat16", got, rounded)
+			for i := range got {
+				got[i] = behind
+			}
+			fromHalves(got, halves[:pairs(n)*2*tileRows])
+			copy(rounded[pairs(n)*2*tileRows:], want[pairs(n)*2*tileRows:])
+			sameBits(t, name+" of bfloat16", got, rounded)
+		}
+	}
+}
+
+// number is what the code of row k and output o of a tile stands for.
+func (c Coding) number(codes []byte, k, o int) float32 {
+	if c.Table == nil {
+		return float32(int8(codes[k*tileRows+o]))
+	}
+	return c.Table[codes[k/2*tileRows+o]>>(k%2*4)&15]
+}
+
 // sameRows compares what two weights say of their rows.
 func sameRows(t *testing.T, name string, coded, plain *Weight) {
 	t.Helper()

@@ -20,6 +20,7 @@
 #define FRINTN4(n, d)   TWO(0x4E218800, n, d)      // to the nearest whole number, to even ones from between
 #define FCVTNS4(n, d)   TWO(0x4E21A800, n, d)      // to int32
 #define SCVTF4(n, d)    TWO(0x4E21D800, n, d)      // from int32
+#define SCVTF4TOP(n, d) TWO(0x4F28E400, n, d)      // from int32 / 2^24, exact where that is whole
 
 #define FCVTZS4X23(n, d) TWO(0x4F29FC00, n, d)     // n times 2 to the 23 to int32
 

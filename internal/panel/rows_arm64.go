@@ -1,18 +1,27 @@
 package panel
 
-func fromHalves([]float32, []uint16)                                      { panic(missing) }
-func fromInt8([]float32, []byte, *[tileRows]float32)                      { panic(missing) }
-func fromNibbles([]float32, []byte, *[16]float32, *[tileRows]float32)     { panic(missing) }
-func (Coding) toHalfTile([]uint16, []byte, int, *[tileRows]float32)       { panic(missing) }
-func row1x4Int8(int, *byte, int, *float32, *float32, *float32, int, bool) { panic(missing) }
-func row1x4Nibbles(int, *byte, int, *float32, *float32, *float32, int, bool, *[16]float32) {
-	panic(missing)
-}
-func row1x4(int, *float32, int, *float32, *float32, bool)              { panic(missing) }
-func row1x1(int, *float32, int, *float32, *float32, bool)              { panic(missing) }
-func row4x4(int, *float32, int, *float32, int, *float32, int, bool)    { panic(missing) }
-func row4x1(int, *float32, int, *float32, int, *float32, int, bool)    { panic(missing) }
-func row1x4Half(int, *uint16, int, *float32, *float32, bool)           { panic(missing) }
-func row1x1Half(int, *uint16, int, *float32, *float32, bool)           { panic(missing) }
-func row4x4Half(int, *uint16, int, *float32, int, *float32, int, bool) { panic(missing) }
-func row4x1Half(int, *uint16, int, *float32, int, *float32, int, bool) { panic(missing) }
+// What these do is said in rows_amd64.go.
+
+//go:noescape
+func row1x4(k int, a *float32, aStride int, x, c *float32, add bool)
+
+//go:noescape
+func row1x1(k int, a *float32, aStride int, x, c *float32, add bool)
+
+//go:noescape
+func row4x4(k int, a *float32, aStride int, x *float32, xStride int, c *float32, cStride int, add bool)
+
+//go:noescape
+func row4x1(k int, a *float32, aStride int, x *float32, xStride int, c *float32, cStride int, add bool)
+
+//go:noescape
+func row1x4Half(k int, a *uint16, aStride int, x, c *float32, add bool)
+
+//go:noescape
+func row1x1Half(k int, a *uint16, aStride int, x, c *float32, add bool)
+
+//go:noescape
+func row4x4Half(k int, a *uint16, aStride int, x *float32, xStride int, c *float32, cStride int, add bool)
+
+//go:noescape
+func row4x1Half(k int, a *uint16, aStride int, x *float32, xStride int, c *float32, cStride int, add bool)
