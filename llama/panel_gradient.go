@@ -14,19 +14,19 @@ type lowRankGradient struct{ a, b, gain []float32 }
 func (s *panelStream) linearGradient(layer int, proj string, x func() panel.Operand, dy panel.Operand, dx panel.Matrix, add bool, g gradientsOf) {
 	w, e := s.model.layers[layer].projections[proj], s.extra(layer, proj)
 	if dx.Rows > 0 {
-		w.MultiplyTransposedColumns(&s.scratch, dy, dx, add, s.few(layer, proj))
+		w.MultiplyTransposedColumns(s.scratch, dy, dx, add, s.few(layer, proj))
 	}
 	if e == nil {
 		return
 	}
 	input, sum := x(), s.sums(g, proj, e)
-	panel.AddProduct(&s.scratch, dy.Matrix, s.inner(e, input), sum.b)
+	panel.AddProduct(s.scratch, dy.Matrix, s.inner(e, input), sum.b)
 	du := s.matrix(e.A.Out, dy.Panels)
-	e.B.MultiplyTransposed(&s.scratch, dy, du, false)
+	e.B.MultiplyTransposed(s.scratch, dy, du, false)
 	panel.Scale(du, e.Scale)
-	panel.AddProduct(&s.scratch, du, input.Matrix, sum.a)
+	panel.AddProduct(s.scratch, du, input.Matrix, sum.a)
 	if dx.Rows > 0 {
-		e.A.MultiplyTransposed(&s.scratch, s.operand(du), dx, true)
+		e.A.MultiplyTransposed(s.scratch, s.operand(du), dx, true)
 	}
 }
 
@@ -65,11 +65,12 @@ func (s *panelStream) values(layer int, g gradientsOf) [][]float32 {
 }
 
 // backward goes back through a layer: s.dy, the gradient of the stream after it, becomes that before it, if toInput.
-// returned is the gradient of what was exported, or nil. The gradients of what was moved in and of the prefix are returned,
-// if there are any.
+// returned is the gradient of what was exported, or nil, and given back. The gradients of what was moved in and of the
+// prefix are returned, if there are any.
 func (s *panelStream) backward(layer int, returned *panelKV, toInput bool) (values [][]float32, others othersGradient) {
 	l, g := &s.layers[layer], gradientsOf{}
 	defer func() {
+		returned.giveBack(&s.engine.memory)
 		s.release(layer)
 		s.settle(nil)
 	}()
@@ -136,7 +137,7 @@ func (s *panelStream) attendGradient(layer int, l *panelLayer, dz panel.Matrix) 
 	behind := s.own + s.before.panels // where the panels of moved keys begin
 	n := behind                       // panels of keys a sequence
 	if l.moved != nil {
-		others.moved = &panelKV{newMatrix(l.k.Rows, l.moved.k.Panels), newMatrix(l.v.Rows, l.moved.k.Panels)}
+		others.moved = s.leaving(l.k.Rows, l.moved.k.Panels)
 		n += s.moved
 	}
 	size := n * panel.Lanes * panel.Padded(dim)
@@ -171,7 +172,7 @@ func (s *panelStream) attendGradient(layer int, l *panelLayer, dz panel.Matrix) 
 func (s *panelStream) prefixGradient(dk, dv []float32, size int) *panelKV {
 	cfg, prefix := s.engine.Weights.Config, s.options.Prefix.panels
 	groups, column := cfg.NumKeyValueHeads, panel.Lanes*panel.Padded(cfg.HeadDim)
-	sum := panelKV{newMatrix(groups*cfg.HeadDim, s.before.panels), newMatrix(groups*cfg.HeadDim, s.before.panels)}
+	sum := s.leaving(groups*cfg.HeadDim, s.before.panels)
 	add := func(all []float32, to panel.Matrix, group int) {
 		of := func(b int) []float32 { return all[(b*groups+group)*size:][s.own*column:][:s.before.panels*column] }
 		for b := 1; b < s.rows; b++ {
@@ -184,7 +185,7 @@ func (s *panelStream) prefixGradient(dk, dv []float32, size int) *panelKV {
 		add(dv, sum.v, group)
 	}
 	panel.Rotate(sum.k, prefix.cos, prefix.sin, cfg.HeadDim, true)
-	return &sum
+	return sum
 }
 
 // attendGroupGradient goes back through the attention of one sequence's heads that share their keys and values. Of to, Q is
@@ -192,10 +193,11 @@ func (s *panelStream) prefixGradient(dk, dv []float32, size int) *panelKV {
 func (s *panelStream) attendGroupGradient(scratch *panel.Scratch, layer int, l *panelLayer, b, group int, dz, dq panel.Matrix, to panel.Cotangents) {
 	cfg := s.engine.Weights.Config
 	dim, shared, perSequence := cfg.HeadDim, cfg.NumAttentionHeads/cfg.NumKeyValueHeads, l.q.Panels/s.rows
+	keys := s.keys(layer, l, b)
 	for h := group * shared; h < (group+1)*shared; h++ {
 		for p := b * perSequence; p < (b+1)*perSequence; p++ {
 			to.Q = head(dq, p, h, dim)
-			s.attention(layer, l, p, h).Gradient(scratch, head(l.q, p, h, dim), head(dz, p, h, dim), to)
+			s.attention(layer, l, keys, p, h).Gradient(scratch, head(l.q, p, h, dim), head(dz, p, h, dim), to)
 		}
 	}
 }
@@ -293,4 +295,6 @@ func (s *panelStream) close() {
 		s.release(layer)
 	}
 	s.lent.giveBack(&s.engine.memory)
+	s.engine.memory.scratch.Put(s.scratch)
+	s.scratch = nil
 }

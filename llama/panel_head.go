@@ -36,7 +36,7 @@ func (s *panelStream) logits(columns []int) (x panel.Wide, inverse []float64, lo
 	}
 	normed, inverse := s.norm(x, s.model.finalNorm)
 	logits = s.matrix(s.model.head.Out, x.Panels)
-	s.model.head.MultiplyColumns(&s.scratch, normed, logits, false, firsts(len(columns)))
+	s.model.head.MultiplyColumns(s.scratch, normed, logits, false, firsts(len(columns)))
 	return x, inverse, logits
 }
 
@@ -54,7 +54,7 @@ func (s *panelStream) score(t Targets, gradient bool) Scores {
 	columns := s.final()
 	x, inverse, logits := s.logits(columns)
 	var out Scores
-	column, p := make([]float32, logits.Rows), make([]float64, logits.Rows)
+	column, p := s.lend(logits.Rows), s.lendWide(logits.Rows)
 	for i := range columns {
 		logits.Column(i, column)
 		logSum := softmaxColumn(column, p)
@@ -100,7 +100,7 @@ func softmaxColumn(logits []float32, p []float64) (logSum float64) {
 
 func (s *panelStream) scoreGradient(columns []int, x panel.Wide, inverse []float64, dLogits panel.Matrix) {
 	dNormed := s.matrix(x.Rows, x.Panels)
-	s.model.head.MultiplyTransposedColumns(&s.scratch, s.operand(dLogits), dNormed, false, firsts(len(columns)))
+	s.model.head.MultiplyTransposedColumns(s.scratch, s.operand(dLogits), dNormed, false, firsts(len(columns)))
 	dx := s.wideZeros(x.Rows, x.Panels)
 	panel.NormalizeGradient(dNormed, s.model.finalNorm, x, inverse, dx)
 	s.dy = s.wideZeros(s.x.Rows, s.x.Panels)

@@ -13,6 +13,15 @@ type panelMemory struct {
 	wide    sync.Map // by capacity, of *sync.Pool of []float64
 	narrow  sync.Map // of []float32
 	rounded sync.Map // of []uint16
+
+	scratch sync.Pool // of *panel.Scratch
+}
+
+func (m *panelMemory) borrowScratch() *panel.Scratch {
+	if s, ok := m.scratch.Get().(*panel.Scratch); ok {
+		return s
+	}
+	return &panel.Scratch{}
 }
 
 // capacity rounds n up to one of eight sizes in every octave, so that slices for lengths that differ a little are the same.
@@ -90,11 +99,41 @@ func (l *loans) part(to *loans, keep func(first any) bool) {
 	*l = rest
 }
 
+// lend and lendWide borrow n elements that hold anything, as matrix does.
+func (s *panelStream) lend(n int) []float32 {
+	values := borrow[float32](&s.engine.memory.narrow, n)
+	s.lent.narrow = append(s.lent.narrow, values)
+	return values
+}
+
+func (s *panelStream) lendWide(n int) []float64 {
+	values := borrow[float64](&s.engine.memory.wide, n)
+	s.lent.wide = append(s.lent.wide, values)
+	return values
+}
+
 // matrix borrows a matrix that holds anything; it is given back at the end of the stream's call unless it is kept.
 func (s *panelStream) matrix(rows, panels int) panel.Matrix {
-	m := panel.Matrix{Rows: rows, Panels: panels, Data: borrow[float32](&s.engine.memory.narrow, rows*panels*panel.Lanes)}
-	s.lent.narrow = append(s.lent.narrow, m.Data)
-	return m
+	return panel.Matrix{Rows: rows, Panels: panels, Data: s.lend(rows * panels * panel.Lanes)}
+}
+
+// leaving borrows keys and values that hold anything, for gradients that leave the stream. Whoever reads them last gives
+// them back.
+func (s *panelStream) leaving(rows, panels int) *panelKV {
+	of := func() panel.Matrix {
+		return panel.Matrix{Rows: rows, Panels: panels, Data: borrow[float32](&s.engine.memory.narrow, rows*panels*panel.Lanes)}
+	}
+	return &panelKV{of(), of()}
+}
+
+// giveBack returns what leaving lent, or nothing.
+func (kv *panelKV) giveBack(m *panelMemory) {
+	if kv == nil {
+		return
+	}
+	giveBack(&m.narrow, kv.k.Data)
+	giveBack(&m.narrow, kv.v.Data)
+	*kv = panelKV{}
 }
 
 // zeros is matrix with zeros in it.
@@ -106,9 +145,7 @@ func (s *panelStream) zeros(rows, panels int) panel.Matrix {
 
 // wide and wideZeros are matrix and zeros in float64.
 func (s *panelStream) wide(rows, panels int) panel.Wide {
-	m := panel.Wide{Rows: rows, Panels: panels, Data: borrow[float64](&s.engine.memory.wide, rows*panels*panel.Lanes)}
-	s.lent.wide = append(s.lent.wide, m.Data)
-	return m
+	return panel.Wide{Rows: rows, Panels: panels, Data: s.lendWide(rows * panels * panel.Lanes)}
 }
 
 func (s *panelStream) wideZeros(rows, panels int) panel.Wide {

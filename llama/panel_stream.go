@@ -39,7 +39,7 @@ type panelStream struct {
 	layers             []panelLayer
 	lent               loans // since the last settle, and x and dy
 	layersDone         bool
-	scratch            panel.Scratch
+	scratch            *panel.Scratch
 	capture            *panelCapture // nil: no states are read
 }
 
@@ -79,6 +79,7 @@ func (e *Engine) newPanelStream(seq Sequences, o StreamOptions) *panelStream {
 		}
 	}
 	s.own = panelsOf(longest)
+	s.scratch = e.memory.borrowScratch()
 	s.scratch.Share(e.cores)
 	s.x = s.wideZeros(e.Weights.Config.HiddenSize, s.rows*s.own)
 	row := make([]float32, s.x.Rows)
@@ -243,9 +244,9 @@ func (s *panelStream) linear(layer int, proj string, x panel.Operand) panel.Matr
 func (s *panelStream) sum(layer int, proj string, x panel.Operand) panel.Matrix {
 	w := s.model.layers[layer].projections[proj]
 	y := s.matrix(w.Out, x.Panels)
-	w.MultiplyColumns(&s.scratch, x, y, false, s.few(layer, proj))
+	w.MultiplyColumns(s.scratch, x, y, false, s.few(layer, proj))
 	if e := s.extra(layer, proj); e != nil {
-		e.B.Multiply(&s.scratch, s.operand(s.inner(e, x)), y, true)
+		e.B.Multiply(s.scratch, s.operand(s.inner(e, x)), y, true)
 	}
 	return y
 }
@@ -253,7 +254,7 @@ func (s *panelStream) sum(layer int, proj string, x panel.Operand) panel.Matrix 
 // inner is Scale A x: [r].
 func (s *panelStream) inner(e *LowRank, x panel.Operand) panel.Matrix {
 	u := s.matrix(e.A.Out, x.Panels)
-	e.A.Multiply(&s.scratch, x, u, false)
+	e.A.Multiply(s.scratch, x, u, false)
 	panel.Scale(u, e.Scale)
 	return u
 }
@@ -397,19 +398,23 @@ func (s *panelStream) attend(layer int, l *panelLayer) {
 	s.round(layer, l)
 	defer func() { l.half = nil }() // its memory is given back
 	s.scratch.Each(l.q.Panels*heads, func(scratch *panel.Scratch, from, to int) {
-		for i := from; i < to; i++ {
+		var keys []panel.Keys
+		for of, i := -1, from; i < to; i++ {
 			p, h := i/heads, i%heads
-			s.attention(layer, l, p, h).Attend(scratch, head(l.q, p, h, dim), head(l.z, p, h, dim))
+			if b := s.sequence(layer, p); b != of {
+				keys, of = s.keys(layer, l, b), b
+			}
+			s.attention(layer, l, keys, p, h).Attend(scratch, head(l.q, p, h, dim), head(l.z, p, h, dim))
 		}
 	})
 }
 
-// attention is what the h-th head does for the p-th panel of queries.
-func (s *panelStream) attention(layer int, l *panelLayer, p, h int) panel.Head {
+// attention is what the h-th head does for the p-th panel of queries, whose sequence's keys are given.
+func (s *panelStream) attention(layer int, l *panelLayer, keys []panel.Keys, p, h int) panel.Head {
 	cfg := s.engine.Weights.Config
 	from := (h*l.q.Panels + p) * panel.Lanes
 	return panel.Head{Dim: cfg.HeadDim, Group: h / (cfg.NumAttentionHeads / cfg.NumKeyValueHeads) * cfg.HeadDim,
-		Keys: s.keys(layer, l, s.sequence(layer, p)), Sight: s.sight(layer, l, p), Scale: float32(1 / math.Sqrt(float64(cfg.HeadDim))),
+		Keys: keys, Sight: s.sight(layer, l, p), Scale: float32(1 / math.Sqrt(float64(cfg.HeadDim))),
 		Maximum: l.maximum[from : from+panel.Lanes], Inverse: l.inverse[from : from+panel.Lanes]}
 }
 

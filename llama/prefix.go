@@ -24,7 +24,8 @@ type Prefix struct {
 type prefixOnPanels struct {
 	places   panelPlaces
 	cos, sin panel.Matrix // [D/2]
-	rotated  []panelKV    // by layer
+	rotated  []panelKV    // by layer; the keys are lent by memory
+	memory   *panelMemory
 }
 
 // NewPrefix makes a prefix of what a stream of one row, length positions of which the first tokens count, has left in its
@@ -41,15 +42,28 @@ func (e *Engine) NewPrefix(states []KV, length, tokens int) (*Prefix, error) {
 	for i := range tokens {
 		places.position[i], places.branch[i] = int32(i), 0
 	}
-	p.panels = &prefixOnPanels{places: places}
+	p.panels = &prefixOnPanels{places: places, memory: &e.memory}
 	p.panels.cos, p.panels.sin = e.panels.rotary(places.position)
 	for _, kv := range states {
-		turned := panelKV{newMatrix(kv.panels.k.Rows, kv.panels.k.Panels), kv.panels.v}
-		copy(turned.k.Data, kv.panels.k.Data)
+		k := kv.panels.k
+		turned := panelKV{panel.Matrix{Rows: k.Rows, Panels: k.Panels, Data: borrow[float32](&e.memory.narrow, len(k.Data))}, kv.panels.v}
+		copy(turned.k.Data, k.Data)
 		panel.Rotate(turned.k, p.panels.cos, p.panels.sin, e.Weights.Config.HeadDim, false)
 		p.panels.rotated = append(p.panels.rotated, turned)
 	}
 	return p, nil
+}
+
+// Close gives back what the prefix has beside the states, which stay with the stream that made them. The streams of rows
+// behind the prefix must be done.
+func (p *Prefix) Close() {
+	if p == nil || p.panels == nil {
+		return
+	}
+	for _, kv := range p.panels.rotated {
+		giveBack(&p.panels.memory.narrow, kv.k.Data)
+	}
+	p.panels.rotated = nil
 }
 
 // size is P; a nil prefix has none.
@@ -130,6 +144,7 @@ func (e *Engine) AddStates(name string, sum *KV, d KV) error {
 	if e.panels != nil {
 		panel.AddTo(sum.panels.k, d.panels.k)
 		panel.AddTo(sum.panels.v, d.panels.v)
+		d.panels.giveBack(&e.memory)
 		return nil
 	}
 	defer free(d.K, d.V)

@@ -242,3 +242,56 @@ func TestNothingIsHeldInTheEnd(t *testing.T) {
 		})
 	}
 }
+
+// TestLaterStepsAllocateLittle: what a step on panels holds is lent to the next one, so that only the first takes fresh
+// memory, which costs page faults.
+func TestLaterStepsAllocateLittle(t *testing.T) {
+	if !panel.Available() {
+		t.Skip("no kernels for this processor, or built without GOEXPERIMENT=simd")
+	}
+	config := model.Config{VocabSize: 300, HiddenSize: 256, IntermediateSize: 688, NumHiddenLayers: 4, NumAttentionHeads: 8,
+		NumKeyValueHeads: 8, HeadDim: 32, MaxPositionEmbeddings: 4096, RMSNormEps: 1e-5, RopeTheta: 10000}
+	m, rows := invented(t, config, llama.Options{Compute: dtypes.Float32, Residual: dtypes.Float64, Panels: true}, 700, 60, 620, 2)
+	beginAlike(rows, 600)
+	m.Prefix = SharedPrefix(rows)
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // a collection empties the pools
+	step := func() uint64 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		stepOfTwo(t, m, rows)
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	first := step()
+	step()
+	later := min(step(), step(), step())
+	t.Logf("allocated: first %.2f MB, later %.2f MB", float64(first)/1e6, float64(later)/1e6)
+	if later > first/20 {
+		t.Errorf("a later step allocated %d bytes, want less than a twentieth of the first one's %d", later, first)
+	}
+}
+
+// stepOfTwo computes the gradients of two micro-batches behind one prefix, and forgets them.
+func stepOfTwo(t *testing.T, m *Method, rows []Case) {
+	t.Helper()
+	m, err := m.share(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.shared.close()
+	recycle := func(s Sweep, err error) Sweep {
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Engine.Recycle(s.Arguer)
+		m.Engine.Recycle(s.Chooser)
+		return s
+	}
+	for i := range rows {
+		s := recycle(m.pass(m.group(rows[i:i+1], nil, 1), true, 1))
+		if err := m.shared.add(m.Engine, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	recycle(m.backward())
+}

@@ -244,6 +244,7 @@ func (o *opening) close() {
 		return
 	}
 	release(tensorsOf(o.returned)...)
+	o.prefix.Close()
 	if o.stream != nil {
 		o.stream.Close()
 	}
