@@ -38,13 +38,13 @@ func TestWithoutAVX512(t *testing.T) {
 		t.Fatal(err)
 	}
 	child := exec.Command(self, "-test.v", "-test.run", "^(TestWithoutAVX512|TestStoredTypes|TestDecodeStories|"+
-		"TestDecodeEqualsRecomputing|TestRowsDoNotMeetInLargeProducts|TestQuantizedPanels|TestGainGradientByFiniteDifferences)$/(panels|Float32)")
+		"TestDecodeEqualsRecomputing|TestRowsDoNotMeetInLargeProducts|TestQuantizedPanels|TestGainGradientByFiniteDifferences)$/(panels|Float32|BFloat16)")
 	child.Env = append(os.Environ(), "GODEBUG=cpu.avx512f=off", marker+"="+file)
 	out, err := child.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v:\n%s", err, out)
 	}
-	for _, name := range []string{"TestStoredTypes/panels", "TestQuantizedPanels/nf4_small_Float32"} {
+	for _, name := range []string{"TestStoredTypes/panels", "TestQuantizedPanels/nf4_small_Float32", "TestQuantizedPanels/nf4_small_BFloat16"} {
 		if !bytes.Contains(out, []byte("--- PASS: "+name)) {
 			t.Errorf("%s did not pass:\n%s", name, out)
 		}

@@ -336,7 +336,7 @@ func TestDeferred(t *testing.T) {
 				name := fmt.Sprintf("%s as %s, computed in %s", stored, as, compute)
 				c, before := loaded(t, goBackend(t), dir, as)
 				deferred := Deferred(goBackend(t), c, as)
-				if o.Panels = panel.Available() && (compute == dtypes.Float32 || panel.HalfAvailable()); o.Panels {
+				if o.Panels = panel.Available(); o.Panels {
 					samePanels(t, name, deferred, before, o)
 				}
 				graphs := Deferred(goBackend(t), c, as)

@@ -29,6 +29,7 @@ type panelDecoder struct {
 	gate, up, h              panel.Rows
 	inner                    map[string]panel.Rows // [r] of an addition, by projection
 	halves                   map[string][]uint16   // operands rounded to bfloat16, by projection or ""
+	rounded                  map[string][]float32  // the same where products are in float32
 	cos, sin                 panel.Rows            // [D/2]
 	logits                   panel.Rows            // [V]
 	scratch                  []panel.CacheScratch  // by worker
@@ -37,7 +38,7 @@ type panelDecoder struct {
 
 func newPanelDecoder(e *Engine, overlay Overlay) *panelDecoder {
 	return &panelDecoder{engine: e, overlay: overlay, model: e.panels,
-		rows: make(map[int][]panel.Cache), halves: make(map[string][]uint16),
+		rows: make(map[int][]panel.Cache), halves: make(map[string][]uint16), rounded: make(map[string][]float32),
 		scratch: make([]panel.CacheScratch, runtime.GOMAXPROCS(0)), tiles: make([]panel.Scratch, runtime.GOMAXPROCS(0))}
 }
 
@@ -313,6 +314,12 @@ func (d *panelDecoder) project(layer int, x panel.Rows, all ...projection) {
 func (d *panelDecoder) operand(name string, x panel.Rows) panel.RowOperand {
 	if d.engine.Options.Compute != dtypes.BFloat16 {
 		return panel.ExactRows(x)
+	}
+	if !panel.HalfAvailable() {
+		if len(d.rounded[name]) < len(x.Data) {
+			d.rounded[name] = make([]float32, len(x.Data))
+		}
+		return panel.RoundedRowsIn32(x.First(d.width), d.rounded[name])
 	}
 	if len(d.halves[name]) < len(x.Data) {
 		d.halves[name] = make([]uint16, len(x.Data))

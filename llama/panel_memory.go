@@ -52,10 +52,13 @@ func (e *Engine) PanelNeeds(p PanelShape) PanelNeeds {
 	narrow := func(height, columns int) int64 { return 4 * int64(capacity(height*columns)) }
 	wide := func(height, columns int) int64 { return 8 * int64(capacity(height*columns)) }
 	operand := func(height, columns int) int64 { // that a product reads, beside the matrix itself
-		if e.Options.Compute == dtypes.BFloat16 {
+		switch {
+		case e.Options.Compute != dtypes.BFloat16:
+			return 0
+		case panel.HalfAvailable():
 			return 2 * int64(capacity(height*columns))
 		}
-		return 0
+		return narrow(height, columns)
 	}
 	width, feed := c.HiddenSize, c.IntermediateSize
 	queries, keys := c.NumAttentionHeads*c.HeadDim, c.NumKeyValueHeads*c.HeadDim
@@ -67,7 +70,10 @@ func (e *Engine) PanelNeeds(p PanelShape) PanelNeeds {
 	reader := func(n int) int64 { // mid, q, z, gate, up, and the softmax's maximum and inverse
 		return wide(width, n) + 2*narrow(queries, n) + 2*narrow(feed, n) + 2*narrow(c.NumAttentionHeads, n)
 	}
-	rounded := 4 * operand(keys, own+before+in) // what attention in bfloat16 reads
+	rounded := int64(0)
+	if panel.CanRound(c.HeadDim) {
+		rounded = 4 * operand(keys, own+before+in) // what attention in bfloat16 reads
+	}
 	run := norm(own) + operand(queries, own) + rounded + narrow(width, own) + norm(own) + narrow(feed, own) + operand(feed, own)
 	spread := int64(0)
 	if p.MovedOut > 0 {

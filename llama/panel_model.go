@@ -45,8 +45,6 @@ func PanelsCan(w *Weights, o Options) error {
 		return fmt.Errorf("the base is trained")
 	case o.Residual != dtypes.Float64:
 		return fmt.Errorf("their residual stream is float64, not %s", o.Residual)
-	case o.Compute == dtypes.BFloat16 && !panel.HalfAvailable():
-		return fmt.Errorf("this processor lacks AVX512_BF16: compute in float32")
 	case w.Config.HeadDim%8 != 0:
 		return fmt.Errorf("the head dimension %d is not a multiple of 8", w.Config.HeadDim)
 	}

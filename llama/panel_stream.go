@@ -225,10 +225,13 @@ func (s *panelStream) extra(layer int, proj string) *LowRank {
 
 // operand is m as the engine multiplies it.
 func (s *panelStream) operand(m panel.Matrix) panel.Operand {
-	if s.engine.Options.Compute == dtypes.BFloat16 {
+	switch {
+	case s.engine.Options.Compute != dtypes.BFloat16:
+		return panel.Exact(m)
+	case panel.HalfAvailable():
 		return panel.Rounded(m, s.halves(m))
 	}
-	return panel.Exact(m)
+	return panel.RoundedIn32(m, s.lend(len(m.Data)))
 }
 
 // linear is the named projection of x: [out].

@@ -39,16 +39,18 @@ func TestWithoutAVX512(t *testing.T) {
 		t.Fatal(err)
 	}
 	child := exec.Command(self, "-test.v", "-test.run",
-		"^(TestWithoutAVX512|TestGoldenLogProbabilities|TestGoldenGradients|TestGoldenTrajectory|TestFastEqualsPlain)$/./panels")
+		"^(TestWithoutAVX512|TestGoldenLogProbabilities|TestGoldenGradients|TestGoldenTrajectory|TestFastEqualsPlain|TestQuantizedOnPanels)$/./panels")
 	child.Env = append(os.Environ(), "GODEBUG=cpu.avx512f=off", marker+"="+file)
 	out, err := child.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v:\n%s", err, out)
 	}
-	for _, name := range []string{"TestGoldenLogProbabilities/golden-small_Float32", "TestGoldenGradients/golden-small",
-		"TestGoldenTrajectory/golden-small_micro-batch_4", "TestFastEqualsPlain/all_layers"} {
-		if !bytes.Contains(out, []byte("--- PASS: "+name+"/panels")) {
-			t.Errorf("%s on panels did not pass:\n%s", name, out)
+	for _, name := range []string{"TestGoldenLogProbabilities/golden-small_Float32/panels",
+		"TestGoldenLogProbabilities/golden-small_BFloat16/panels", "TestGoldenGradients/golden-small/panels",
+		"TestGoldenTrajectory/golden-small_micro-batch_4/panels", "TestFastEqualsPlain/all_layers/panels",
+		"TestQuantizedOnPanels/golden-small_int8"} {
+		if !bytes.Contains(out, []byte("--- PASS: "+name)) {
+			t.Errorf("%s did not pass:\n%s", name, out)
 		}
 	}
 	got, err := os.ReadFile(file)

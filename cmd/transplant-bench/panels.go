@@ -19,7 +19,10 @@ func panelCeiling(dtype string) float64 {
 	copy(x.Data, values)
 	weight, operand := panel.NewWeight(out, in, values), panel.Exact(x)
 	if dtype == "bfloat16" {
-		weight, operand = panel.NewRoundedWeight(out, in, values), panel.Rounded(x, make([]uint16, panel.Halves(x)))
+		weight, operand = panel.NewRoundedWeight(out, in, values), panel.RoundedIn32(x, make([]float32, len(x.Data)))
+		if panel.HalfAvailable() {
+			operand = panel.Rounded(x, make([]uint16, panel.Halves(x)))
+		}
 	}
 	cores := runtime.GOMAXPROCS(0)
 	var best time.Duration

@@ -85,6 +85,10 @@ func TestCodes(t *testing.T) {
 				sameRows(t, name, coded, plain)
 				x, y := random(r, c.in, c.panels*Lanes).packed(), random(r, c.out, c.panels*Lanes).packed()
 				sameProducts(t, name, [2]*Weight{coded, plain}, Exact(x), Exact(y))
+				if rounded {
+					in32 := func(m Matrix) Operand { return RoundedIn32(m, make([]float32, len(m.Data))) }
+					sameProducts(t, name+", operands rounded in float32", [2]*Weight{coded, plain}, in32(x), in32(y))
+				}
 				if rounded && HalfAvailable() {
 					half := func(m Matrix) Operand { return Rounded(m, make([]uint16, Halves(m))) }
 					sameProducts(t, name+", operands too", [2]*Weight{coded, plain}, half(x), half(y))

@@ -315,6 +315,18 @@ func toHalves(to []uint16, from []float32) {
 	}
 }
 
+// roundTo rounds elements to bfloat16, of two the even one, in AVX2 alone. Their number is a multiple of 8.
+func roundTo(to, from []float32) {
+	half, one, upper := archsimd.BroadcastUint32x8(0x7fff), archsimd.BroadcastUint32x8(1), archsimd.BroadcastUint32x8(0xffff0000)
+	sixteen := archsimd.BroadcastUint32x8(16) // see fromNibbles
+	for i := 0; i < len(from); i += 8 {
+		bits := archsimd.LoadFloat32x8((*[8]float32)(from[i:])).AsUint32x8()
+		bits = bits.Add(half).Add(bits.ShiftRight(sixteen).And(one)).And(upper)
+		bits.AsFloat32x8().Store((*[8]float32)(to[i:]))
+	}
+	archsimd.ClearAVXUpperBits()
+}
+
 // upperHalves are the upper halves of the elements of two vectors, one after the other.
 var upperHalves = func() (lanes [32]uint16) {
 	for i := range lanes {

@@ -95,6 +95,11 @@ func addToNEON(x, y []float32)
 
 func addTo(x, y []float32) { addToNEON(x, fit(y, len(x))) }
 
+//go:noescape
+func roundToNEON(to, from []float32)
+
+func roundTo(to, from []float32) { roundToNEON(fit(to, len(from)), from) }
+
 // exponentials replaces scores by e to the power of (score - maximum) * scale. Their number is a multiple of Lanes.
 //
 //go:noescape

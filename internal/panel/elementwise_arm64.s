@@ -389,6 +389,41 @@ next:
 done:
 	RET
 
+// ROUND rounds x to bfloat16, of two the even one: V16 holds 0x7fff, V17 1, V18 the bits that are left.
+#define ROUND(x, t) \
+	VUSHR $16, x.S4, t.S4;      \
+	VAND  V17.B16, t.B16, t.B16; \
+	VADD  V16.S4, x.S4, x.S4;   \
+	VADD  t.S4, x.S4, x.S4;     \
+	VAND  V18.B16, x.B16, x.B16
+
+// func roundToNEON(to, from []float32)
+TEXT ·roundToNEON(SB), NOSPLIT, $0-48
+	MOVD to_base+0(FP), R0
+	MOVD from_base+24(FP), R1
+	MOVD from_len+32(FP), R2
+	MOVD $0x7fff, R3
+	VDUP R3, V16.S4
+	MOVD $1, R3
+	VDUP R3, V17.S4
+	MOVD $0xffff0000, R3
+	VDUP R3, V18.S4
+	LSR  $4, R2
+	CBZ  R2, done
+
+next:
+	NEXT0(R1)
+	ROUND(V0, V4)
+	ROUND(V1, V5)
+	ROUND(V2, V6)
+	ROUND(V3, V7)
+	STORE0(R0)
+	SUBS $1, R2
+	BNE  next
+
+done:
+	RET
+
 // func addProductsNEON(a, b, sums []float32)
 TEXT ·addProductsNEON(SB), NOSPLIT, $0-72
 	MOVD a_base+0(FP), R1

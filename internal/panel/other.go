@@ -19,6 +19,7 @@ func turn16(*float32, int, *float32, int, *[8][16]uint32)                       
 func normalize([]float64, []float32, float64, []float32, []float64)                 { panic(missing) }
 func normalizeGradient(_, _ []float32, _, _, _ []float64)                           { panic(missing) }
 func addWide([]float64, []float32)                                                  { panic(missing) }
+func roundTo(_, _ []float32)                                                        { panic(missing) }
 func narrowTo([]float32, []float64)                                                 { panic(missing) }
 func rotate(_, _, _ []float32, _ bool)                                              { panic(missing) }
 func swiglu(_, _, _ []float32)                                                      { panic(missing) }

@@ -86,6 +86,18 @@ func (a dense) packed() Matrix {
 	return m
 }
 
+// roundings are the ways to round an operand to bfloat16 that this processor has.
+func roundings() map[string]func(a dense) Operand {
+	all := map[string]func(a dense) Operand{"rounded in float32": func(a dense) Operand {
+		m := a.packed()
+		return RoundedIn32(m, make([]float32, len(m.Data)))
+	}}
+	if HalfAvailable() {
+		all["in bfloat16"] = rounding
+	}
+	return all
+}
+
 func rounding(a dense) Operand {
 	m := a.packed()
 	to := make([]uint16, Halves(m))
@@ -184,30 +196,36 @@ func TestMultiply(t *testing.T) {
 				t.Errorf("%s %s: a transposed copy gives other bits", name, kind.name)
 			}
 		}
-		if !HalfAvailable() {
-			continue
+		for how, rounding := range roundings() {
+			checkRounded(t, name+" "+how, rounded, x, y, rounding)
 		}
-		var s Scratch
-		weight := NewRoundedWeight(c.out, c.in, rounded.flat())
-		got := newMatrix(c.out, c.panels)
-		weight.Multiply(&s, rounding(x), got, false)
-		weight.Multiply(&s, rounding(x), got, true)
-		want := rounded.times(x.halved())
-		for i := range want {
-			for j := range want[i] {
-				want[i][j] *= 2
-			}
+	}
+}
+
+// checkRounded compares products of a weight [out, in] of bfloat16 with operands rounded to it with those in float64.
+func checkRounded(t *testing.T, name string, values, x, y dense, rounding func(dense) Operand) {
+	t.Helper()
+	out, in, panels := len(values), len(values[0]), len(x[0])/Lanes
+	var s Scratch
+	weight := NewRoundedWeight(out, in, values.flat())
+	got := newMatrix(out, panels)
+	weight.Multiply(&s, rounding(x), got, false)
+	weight.Multiply(&s, rounding(x), got, true)
+	want := values.times(x.halved())
+	for i := range want {
+		for j := range want[i] {
+			want[i][j] *= 2
 		}
-		check(t, name+" in bfloat16, twice", got, want, 1e-5)
-		got = newMatrix(c.in, c.panels)
-		weight.MultiplyTransposed(&s, rounding(y), got, false)
-		check(t, name+" in bfloat16, transposed", got, rounded.transposed().times(y.halved()), 1e-5)
-		turned := newMatrix(c.in, c.panels)
-		weight.KeepTransposed()
-		weight.MultiplyTransposed(&s, rounding(y), turned, false)
-		if !slices.Equal(got.Data, turned.Data) {
-			t.Errorf("%s in bfloat16: a transposed copy gives other bits", name)
-		}
+	}
+	check(t, name+", twice", got, want, 1e-5)
+	got = newMatrix(in, panels)
+	weight.MultiplyTransposed(&s, rounding(y), got, false)
+	check(t, name+", transposed", got, values.transposed().times(y.halved()), 1e-5)
+	turned := newMatrix(in, panels)
+	weight.KeepTransposed()
+	weight.MultiplyTransposed(&s, rounding(y), turned, false)
+	if !slices.Equal(got.Data, turned.Data) {
+		t.Errorf("%s: a transposed copy gives other bits", name)
 	}
 }
 

@@ -43,6 +43,13 @@ type RowOperand struct {
 // ExactRows are rows as an operand in float32.
 func ExactRows(r Rows) RowOperand { return RowOperand{Rows: r} }
 
+// RoundedRowsIn32 are rows rounded to bfloat16 as RoundedIn32 rounds a matrix, held in to, of the size of r.Data.
+func RoundedRowsIn32(r Rows, to []float32) RowOperand {
+	to = to[:len(r.Data)]
+	roundTo(to, r.Data)
+	return ExactRows(Rows{r.Size, r.Stride, to})
+}
+
 // RoundedRows are rows as an operand in bfloat16, held in to, which has as many elements as they have.
 func RoundedRows(r Rows, to []uint16) RowOperand {
 	for i := range r.Count() {
@@ -98,8 +105,12 @@ func (w *Weight) MultiplyColumns(s *Scratch, x Operand, y Matrix, add bool, colu
 	}
 	w.check(x, w.In, y, w.Out)
 	in, out := NewRows(len(columns), w.In), NewRows(len(columns), w.Out)
+	factors := Matrix{x.Rows, x.Panels, x.factors}
+	if x.halves != nil {
+		factors = x.Matrix
+	}
 	for i, c := range columns {
-		x.Column(c, in.Row(i))
+		factors.Column(c, in.Row(i))
 		if add {
 			y.Column(c, out.Row(i))
 		}

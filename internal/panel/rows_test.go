@@ -48,30 +48,34 @@ func TestMultiplyRows(t *testing.T) {
 		for _, v := range w.flat() {
 			half = append(half, uint16(math.Float32bits(v)>>16))
 		}
-		for _, k := range []struct {
+		exact, rows := x.packed(), x.laid(c.rows)
+		kinds := []struct {
 			name    string
 			weight  *Weight
-			rounded bool
+			columns Operand
+			rows    RowOperand
 		}{
-			{"float32", NewWeight(c.out, c.in, w.flat()), false},
-			{"bfloat16 weight", NewHalfWeight(c.out, c.in, half), false},
-			{"bfloat16", NewHalfWeight(c.out, c.in, half), true},
-		} {
-			if k.rounded && !HalfAvailable() {
-				continue
-			}
-			columns, rows := Exact(x.packed()), ExactRows(x.laid(c.rows))
-			if k.rounded {
-				columns = Rounded(columns.Matrix, make([]uint16, Halves(columns.Matrix)))
-				rows = RoundedRows(rows.Rows, slices.Repeat([]uint16{toBits(float32(math.NaN()))}, len(rows.Data)))
+			{"float32", NewWeight(c.out, c.in, w.flat()), Exact(exact), ExactRows(rows)},
+			{"bfloat16 weight", NewHalfWeight(c.out, c.in, half), Exact(exact), ExactRows(rows)},
+			{"rounded in float32", NewHalfWeight(c.out, c.in, half), RoundedIn32(exact, make([]float32, len(exact.Data))),
+				RoundedRowsIn32(rows, make([]float32, len(rows.Data)))},
+			{"bfloat16", NewHalfWeight(c.out, c.in, half), Operand{}, RowOperand{}},
+		}
+		for _, k := range kinds {
+			if k.columns.Rows == 0 {
+				if !HalfAvailable() {
+					continue
+				}
+				k.columns = Rounded(exact, make([]uint16, Halves(exact)))
+				k.rows = RoundedRows(rows, slices.Repeat([]uint16{toBits(float32(math.NaN()))}, len(rows.Data)))
 			}
 			var s Scratch
 			want, got := newMatrix(c.out, 1), NewRows(c.rows, c.out)
 			for _, add := range []bool{false, true} {
-				k.weight.Multiply(&s, columns, want, add)
+				k.weight.Multiply(&s, k.columns, want, add)
 				middle := k.weight.Tiles() / 3
-				k.weight.MultiplyRows(&s, rows, got, add, 0, middle)
-				k.weight.MultiplyRows(&s, rows, got, add, middle, k.weight.Tiles())
+				k.weight.MultiplyRows(&s, k.rows, got, add, 0, middle)
+				k.weight.MultiplyRows(&s, k.rows, got, add, middle, k.weight.Tiles())
 				same(t, fmt.Sprintf("%d x %d, %d rows, %s, add=%t", c.out, c.in, c.rows, k.name, add), got, want)
 			}
 		}

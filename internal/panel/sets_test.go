@@ -203,6 +203,11 @@ func elementSets(kind string, values func(r *rand.Rand, n int) []float32) []set 
 			addTo(x, values(r, n))
 			return x
 		}},
+		{kind + " roundTo", func(r *rand.Rand) []float32 {
+			to := make([]float32, n)
+			roundTo(to, values(r, n))
+			return to
+		}},
 		{kind + " scaleBy", func(r *rand.Rand) []float32 {
 			x := values(r, n)
 			scaleBy(x, 0.3)

@@ -235,22 +235,30 @@ func (w *Weight) Row(o int, to []float32) {
 	}
 }
 
-// Operand is a matrix that weights multiply: as it is or, where it has halves, rounded to bfloat16, which weights kept so
-// multiply twice as fast, with sums in float32.
+// Operand is a matrix that weights multiply: as it is or rounded to bfloat16, with sums in float32. Where it has halves,
+// weights kept in bfloat16 multiply it twice as fast.
 type Operand struct {
 	Matrix
-	halves []uint16 // [Panels][Rows/2][Lanes][2]
+	factors []float32 // laid out as Data, which they are unless they were rounded
+	halves  []uint16  // [Panels][Rows/2][Lanes][2]
 }
 
 // Exact is m as an operand in float32.
-func Exact(m Matrix) Operand { return Operand{Matrix: m} }
+func Exact(m Matrix) Operand { return Operand{Matrix: m, factors: m.Data} }
+
+// RoundedIn32 is m rounded to bfloat16 for processors that multiply no such numbers (HalfAvailable): a product of two, which
+// float32 holds exactly, is one of float32. The factors are held in to, of the size of m.Data.
+func RoundedIn32(m Matrix, to []float32) Operand {
+	roundTo(to, m.Data)
+	return Operand{Matrix: m, factors: to}
+}
 
 // Halves is the number of elements that Rounded needs for m.
 func Halves(m Matrix) int { return m.Panels * pairs(m.Rows) * Lanes * 2 }
 
 // Rounded is m as an operand in bfloat16, held in to. m is not to be changed as long as the operand is used.
 func Rounded(m Matrix, to []uint16) Operand {
-	o := Operand{m, to}
+	o := Operand{Matrix: m, halves: to}
 	n := pairs(m.Rows) * Lanes * 2
 	for p := range m.Panels {
 		toHalves(o.halves[p*n:(p+1)*n], m.Panel(p))
@@ -373,10 +381,10 @@ func (p piece) multiplyTile(s *Scratch, tile, next []float32, x Operand, y Matri
 	for ; whole && i+1 < p.to; i += 2 {
 		x0, x1 := (i*x.Rows+p.k)*Lanes, ((i+1)*x.Rows+p.k)*Lanes
 		y0, y1 := (i*y.Rows+r)*Lanes, ((i+1)*y.Rows+r)*Lanes
-		gemm8x2(p.n, &tile[0], &x.Data[x0], &x.Data[x1], &y.Data[y0], &y.Data[y1], p.add, soon(tile, next, i == p.from))
+		gemm8x2(p.n, &tile[0], &x.factors[x0], &x.factors[x1], &y.Data[y0], &y.Data[y1], p.add, soon(tile, next, i == p.from))
 	}
 	for ; i < p.to; i++ {
-		at := &x.Data[(i*x.Rows+p.k)*Lanes]
+		at := &x.factors[(i*x.Rows+p.k)*Lanes]
 		s.part(y, i, r, func(c *float32) { gemm8x1(p.n, &tile[0], at, c, p.add) })
 	}
 }

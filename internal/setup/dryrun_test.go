@@ -37,7 +37,7 @@ func TestOutlinePlansTheSame(t *testing.T) {
 			s := Embedded()
 			s.Kernels, s.DType, s.Weights = kernels, c.dtype, c.weights
 			quantized := c.weights == "int8" || c.weights == "nf4"
-			if kernels == transplant.Panels && (!panel.Available() || c.dtype == "bfloat16" && !panel.HalfAvailable()) {
+			if kernels == transplant.Panels && !panel.Available() {
 				continue
 			}
 			t.Run(fmt.Sprint(kernels, " ", c), func(t *testing.T) {
