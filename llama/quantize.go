@@ -100,9 +100,9 @@ var nf4Format = format{
 				codes[i] = nf4Zero | nf4Zero<<4 // behind the end of the row
 				switch {
 				case 2*i+1 < len(block):
-					codes[i] = nf4Code(block[2*i]*inverse) | nf4Code(block[2*i+1]*inverse)<<4
+					codes[i] = nf4Code(float32(block[2*i]*inverse)) | nf4Code(float32(block[2*i+1]*inverse))<<4
 				case 2*i < len(block):
-					codes[i] = nf4Code(block[2*i]*inverse) | nf4Zero<<4
+					codes[i] = nf4Code(float32(block[2*i]*inverse)) | nf4Zero<<4
 				}
 			}
 		}

@@ -135,14 +135,14 @@ func (c changedRows) square(o int, own float64, mixed []float64) float64 {
 	for k, v := range b {
 		inner := 0.0
 		for l, u := range b {
-			inner += float64(u) * c.gram[k*c.Rank+l]
+			inner += float64(float64(u) * c.gram[k*c.Rank+l]) // rounded, or some processors would give other bits
 		}
-		cross += float64(v) * mixed[k]
-		change += float64(v) * inner
+		cross += float64(float64(v) * mixed[k])
+		change += float64(float64(v) * inner)
 	}
-	change *= c.Scale * c.Scale
+	change = float64(change * (c.Scale * c.Scale))
 	const left = 1e-2 // of the larger of the two
-	if sum := own + 2*c.Scale*cross + change; sum > left*max(own, change) || math.IsNaN(sum) {
+	if sum := own + float64(2*c.Scale*cross) + change; sum > left*max(own, change) || math.IsNaN(sum) {
 		return sum
 	}
 	row, sum := make([]float32, c.w.In), 0.0
@@ -152,8 +152,8 @@ func (c changedRows) square(o int, own float64, mixed []float64) float64 {
 		for k, v := range b {
 			delta += float64(v) * float64(c.A[k*c.w.In+i])
 		}
-		v := float64(w) + c.Scale*delta
-		sum += v * v
+		v := float64(w) + float64(c.Scale*delta)
+		sum += float64(v * v)
 	}
 	return sum
 }

@@ -94,16 +94,18 @@ func (w *AdamW) Step(tensors []Tensor, lr float64) error {
 	}
 	w.step++
 	o := w.options
+	kept := 1 - float64(lr*o.WeightDecay)
 	correct1 := 1 - math.Pow(o.Beta1, float64(w.step))
 	correct2 := math.Sqrt(1 - math.Pow(o.Beta2, float64(w.step)))
 	overChunks(tensors, func(c chunk) {
 		t, m, v := tensors[c.tensor], w.m[c.tensor], w.v[c.tensor]
 		for i := c.start; i < c.end; i++ {
 			g := float64(t.Grad[i])
-			mi := o.Beta1*float64(m[i]) + (1-o.Beta1)*g
-			vi := o.Beta2*float64(v[i]) + (1-o.Beta2)*g*g
+			// Products are rounded before they are added, so that the bits are the same where the compiler could fuse both.
+			mi := float64(o.Beta1*float64(m[i])) + float64((1-o.Beta1)*g)
+			vi := float64(o.Beta2*float64(v[i])) + float64((1-o.Beta2)*g*g)
 			m[i], v[i] = float32(mi), float32(vi)
-			p := float64(t.Value[i]) * (1 - lr*o.WeightDecay)
+			p := float64(float64(t.Value[i]) * kept)
 			if mi != 0 { // with Eps 0, a gradient that has always been zero would give 0/0
 				p -= lr / correct1 * mi / (math.Sqrt(vi)/correct2 + o.Eps)
 			}

@@ -48,7 +48,7 @@ func (p pair) toMagnitude(row []float64, o int) error {
 	}
 	var square float64
 	for _, v := range row {
-		square += v * v
+		square += float64(v * v)
 	}
 	if square == 0 {
 		return fmt.Errorf("row %d is zero, which has no direction for DoRA to keep", o)

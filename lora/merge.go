@@ -33,12 +33,12 @@ func (m merger) rows(rows []float64, first int) error {
 		for k, b := range m.pair.b.Value[(first+r)*rank : (first+r+1)*rank] {
 			factor := float64(b)
 			for i, a := range m.a[k*in : (k+1)*in] {
-				sum[i] += factor * a
+				sum[i] += float64(factor * a) // rounded, or some processors would give other bits
 			}
 		}
 		row := rows[r*in : (r+1)*in]
 		for i, s := range sum {
-			row[i] += m.pair.scale * s
+			row[i] += float64(m.pair.scale * s)
 		}
 		if err := m.pair.toMagnitude(row, first+r); err != nil {
 			return fmt.Errorf("merge %s: %w", m.module, err)

@@ -149,7 +149,7 @@ func (s *RopeScaling) apply(frequency float64) float64 {
 	waves := float64(s.OriginalMaxPositionEmbeddings) * frequency / (2 * math.Pi)
 	kept := (waves - s.LowFreqFactor) / (s.HighFreqFactor - s.LowFreqFactor)
 	kept = min(max(kept, 0), 1)
-	return (1-kept)*scaled + kept*frequency
+	return float64((1-kept)*scaled) + float64(kept*frequency) // rounded, or some processors would give other bits
 }
 
 // Specs lists the tensors of a checkpoint with this config under their Hugging Face names, in the order of the

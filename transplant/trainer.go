@@ -270,7 +270,7 @@ func (t *Trainer) update(ctx context.Context, r Recorder) (StepMetrics, error) {
 		return m, err
 	}
 	for _, loss := range losses {
-		m.Loss += loss * weight
+		m.Loss += float64(loss * weight)
 	}
 	m.FractionCorrect = float64(correct) / float64(len(cases))
 	m.LearningRate = t.Options.Schedule.LR(m.Step)

@@ -549,7 +549,7 @@ func dotPart(a, b Matrix, i, j int, c []float32) {
 			for p := range a.Panels {
 				x, y := a.rows(p, r, r+1), b.rows(p, q, q+1)
 				for l, v := range x {
-					sum += v * y[l]
+					sum += float32(v * y[l]) // not fused, on any processor
 				}
 			}
 			c[r*b.Rows+q] += sum
