@@ -13,6 +13,12 @@ import (
 // Panels says whether the engine computes with the kernels of internal/panel.
 func (e *Engine) Panels() bool { return e.panels != nil }
 
+// RoundsFactors says whether the engine is to compute in bfloat16 with kernels that have no products of it, so that it
+// multiplies rounded factors in float32.
+func (e *Engine) RoundsFactors() bool {
+	return e.Panels() && e.Options.Compute == dtypes.BFloat16 && !panel.HalfAvailable()
+}
+
 // Upload puts float32 values on the engine's device.
 func (e *Engine) Upload(values []float32, dims ...int) (*tensors.Tensor, error) {
 	return FromFloat32(e.backend, values, dims...)

@@ -38,7 +38,7 @@ type panelBlock struct {
 func PanelsCan(w *Weights, o Options) error {
 	switch {
 	case !panel.Available():
-		return fmt.Errorf("this processor has neither AVX-512 nor AVX2 with FMA, or this build does not use them (build with GOEXPERIMENT=simd)")
+		return fmt.Errorf("this processor has neither NEON nor AVX-512 nor AVX2 with FMA, or this build does not use them (on amd64 build with GOEXPERIMENT=simd)")
 	case w.backend.String() != "go":
 		return fmt.Errorf("the backend is %s", w.backend)
 	case o.TrainBase:

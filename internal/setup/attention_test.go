@@ -1,9 +1,12 @@
 package setup
 
 import (
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
+	"gotransplant/internal/panel"
 	"gotransplant/llama"
 	"gotransplant/transplant"
 
@@ -79,5 +82,36 @@ func TestUnaskedGraphsAreTold(t *testing.T) {
 		if reason := llama.PanelsCan(o.Method.Engine.Weights, o.Method.Engine.Options); c.want && !strings.Contains(got, reason.Error()) {
 			t.Errorf("residual %s: described as %q, want %q", c.residual, got, reason)
 		}
+	}
+}
+
+// TestRoundedFactorsAreTold: where panels compute in bfloat16 without products of it a line says so, here or in a process that
+// is not to use those of this processor.
+func TestRoundedFactorsAreTold(t *testing.T) {
+	const marker = "SETUP_TEST_WITHOUT_PRODUCTS"
+	backend, err := compute.NewWithConfig("go:parallelism=-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := goldenSettings()
+	s.DType = "bfloat16"
+	o, err := Open(s, backend)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := panel.Available() && !panel.HalfAvailable()
+	if got := strings.Contains(o.Describe(), "\nkernels  factors are rounded"); got != want {
+		t.Errorf("described as %q: told %t, want %t", o.Describe(), got, want)
+	}
+	if os.Getenv(marker) != "" && !want {
+		t.Skip("this build cannot do without AVX512_BF16")
+	}
+	if !panel.HalfAvailable() || os.Getenv(marker) != "" {
+		return
+	}
+	child := exec.Command(os.Args[0], "-test.v", "-test.run", "^TestRoundedFactorsAreTold$")
+	child.Env = append(os.Environ(), "GODEBUG=cpu.avx512bf16=off", marker+"=1")
+	if out, err := child.CombinedOutput(); err != nil {
+		t.Errorf("%v:\n%s", err, out)
 	}
 }

@@ -138,12 +138,16 @@ func (s Settings) notPanels(m *transplant.Method) error {
 	return llama.PanelsCan(m.Engine.Weights, m.Engine.Options)
 }
 
-// describeKernels is a line where the processor computes on graphs, which are many times slower, unasked.
+// describeKernels is a line where the processor computes on graphs, which are many times slower, unasked, and where it has no
+// products of what it was asked to compute in.
 func (o *Session) describeKernels() string {
-	if o.notPanels == nil {
-		return ""
+	switch {
+	case o.notPanels != nil:
+		return fmt.Sprintf("kernels  graphs, which are slower, since panels cannot: %v\n", o.notPanels)
+	case o.Method.Engine.RoundsFactors():
+		return "kernels  factors are rounded to bfloat16 and multiplied in float32: this processor has no products of bfloat16\n"
 	}
-	return fmt.Sprintf("kernels  graphs, which are slower, since panels cannot: %v\n", o.notPanels)
+	return ""
 }
 
 // adapters opens the adapters named; in a training run those not named are made new.
