@@ -5,6 +5,11 @@ package panel
 //go:noescape
 func halvesToRows(n int, from *uint16, to *float32)
 
+// rowsToHalves rounds n pairs of rows to bfloat16: it is the inverse of halvesToRows.
+//
+//go:noescape
+func rowsToHalves(n int, from *float32, to *uint16)
+
 // int8ToRows writes what codes [n][8] stand for: [n][8].
 //
 //go:noescape
@@ -44,12 +49,13 @@ func fromNibbles(to []float32, codes []byte, table *[16]float32, scales *[tileRo
 	}
 }
 
-// toHalfTile writes what codes of n rows of a tile stand for, rounded to bfloat16: [n/2][8][2]. Such codes are for products in
-// bfloat16, of which there are none here (see HalfAvailable), so that plain Go will do.
+// toHalfTile writes what codes of n rows of a tile stand for, rounded to bfloat16: [n/2][8][2].
 func (c Coding) toHalfTile(to []uint16, codes []byte, n int, scales *[tileRows]float32) {
-	rows := make([]float32, pairs(n)*2*tileRows)
-	c.toTile(rows, codes[:c.width(n)*tileRows], scales)
-	for i, v := range rows {
-		to[(i/tileRows/2*tileRows+i%tileRows)*2+i/tileRows%2] = toBits(v)
+	const most = 32
+	for done := 0; done < n; done += most {
+		var rows [most * tileRows]float32
+		m := min(most, n-done)
+		c.toTile(rows[:], codes[c.width(done)*tileRows:][:c.width(m)*tileRows], scales)
+		rowsToHalves(pairs(m), &rows[0], &to[done*tileRows:][:pairs(m)*2*tileRows][0])
 	}
 }

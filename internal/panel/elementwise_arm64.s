@@ -389,23 +389,30 @@ next:
 done:
 	RET
 
-// ROUND rounds x to bfloat16, of two the even one: V16 holds 0x7fff, V17 1, V18 the bits that are left.
-#define ROUND(x, t) \
-	VUSHR $16, x.S4, t.S4;      \
+// UPPER makes the upper half of x the nearest bfloat16, of two the even one, with t's help. V16 holds 0x7fff, V17 1.
+#define UPPER(x, t) \
+	VUSHR $16, x.S4, t.S4;       \
 	VAND  V17.B16, t.B16, t.B16; \
-	VADD  V16.S4, x.S4, x.S4;   \
-	VADD  t.S4, x.S4, x.S4;     \
-	VAND  V18.B16, x.B16, x.B16
+	VADD  V16.S4, x.S4, x.S4;    \
+	VADD  t.S4, x.S4, x.S4
+
+#define UPPERCONSTANTS \
+	MOVD $0x7fff, R3;  \
+	VDUP R3, V16.S4;   \
+	MOVD $1, R3;       \
+	VDUP R3, V17.S4
+
+// ROUND is UPPER with zeros below: V18 masks them.
+#define ROUND(x, t) \
+	UPPER(x, t);                \
+	VAND V18.B16, x.B16, x.B16
 
 // func roundToNEON(to, from []float32)
 TEXT ·roundToNEON(SB), NOSPLIT, $0-48
 	MOVD to_base+0(FP), R0
 	MOVD from_base+24(FP), R1
 	MOVD from_len+32(FP), R2
-	MOVD $0x7fff, R3
-	VDUP R3, V16.S4
-	MOVD $1, R3
-	VDUP R3, V17.S4
+	UPPERCONSTANTS
 	MOVD $0xffff0000, R3
 	VDUP R3, V18.S4
 	LSR  $4, R2
@@ -422,6 +429,26 @@ next:
 	BNE  next
 
 done:
+	RET
+
+// func rowsToHalves(n int, from *float32, to *uint16)
+TEXT ·rowsToHalves(SB), NOSPLIT, $0-24
+	MOVD n+0(FP), R0
+	MOVD from+8(FP), R1
+	MOVD to+16(FP), R2
+	UPPERCONSTANTS
+
+next:
+	NEXT0(R1)
+	UPPER(V0, V4)
+	UPPER(V1, V5)
+	UPPER(V2, V6)
+	UPPER(V3, V7)
+	VSRI    $16, V0.S4, V2.S4 // the lower half is that of the row before
+	VSRI    $16, V1.S4, V3.S4
+	FSTPQ.P (F2, F3), 32(R2)
+	SUBS    $1, R0
+	BNE     next
 	RET
 
 // func addProductsNEON(a, b, sums []float32)

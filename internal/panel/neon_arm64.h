@@ -9,8 +9,6 @@
 #define FMUL4(m, n, d)  THREE(0x6E20DC00, m, n, d)
 #define FDIV4(m, n, d)  THREE(0x6E20FC00, m, n, d) // d = n / m
 #define FADDP4(m, n, d) THREE(0x6E20D400, m, n, d) // sums of neighbours: n's, then m's
-#define FCMEQ4(m, n, d) THREE(0x4E20E400, m, n, d)
-#define FCMGE4(m, n, d) THREE(0x6E20E400, m, n, d) // n >= m
 #define FCMGT4(m, n, d) THREE(0x6EA0E400, m, n, d) // n > m
 #define FMAX4(m, n, d)  THREE(0x4E20F400, m, n, d)
 #define FMIN4(m, n, d)  THREE(0x4EA0F400, m, n, d)
@@ -19,7 +17,6 @@
 #define FNEG4(n, d)     TWO(0x6EA0F800, n, d)
 #define FRINTN4(n, d)   TWO(0x4E218800, n, d)      // to the nearest whole number, to even ones from between
 #define FCVTNS4(n, d)   TWO(0x4E21A800, n, d)      // to int32
-#define SCVTF4(n, d)    TWO(0x4E21D800, n, d)      // from int32
 #define SCVTF4TOP(n, d) TWO(0x4F28E400, n, d)      // from int32 / 2^24, exact where that is whole
 
 #define FCVTZS4X23(n, d) TWO(0x4F29FC00, n, d)     // n times 2 to the 23 to int32
