@@ -34,11 +34,15 @@ func (c *Cores) take(n int) int {
 	}
 }
 
+// turns is the number of parts for every processor: one that is slower than the others, as half of a laptop's are, or disturbed,
+// takes fewer of them.
+const turns = 4
+
 // Share lets the functions that are given s, and Each, use spare processors.
 func (s *Scratch) Share(c *Cores) { s.cores = c }
 
 // Each does work for 0 to n-1, in parts on as many processors as are spare, each with a scratch of its own. What work
-// does for one number must not depend on the others.
+// does for one number must not depend on the others, since who does it is left to chance.
 func (s *Scratch) Each(n int, work func(s *Scratch, from, to int)) {
 	helpers := 0
 	if s.cores != nil {
@@ -51,12 +55,19 @@ func (s *Scratch) Each(n int, work func(s *Scratch, from, to int)) {
 	for len(s.others) < helpers {
 		s.others = append(s.others, &Scratch{})
 	}
-	var group sync.WaitGroup
-	share := func(i int) int { return i * n / (helpers + 1) }
-	for i, other := range s.others[:helpers] {
-		group.Go(func() { work(other, share(i+1), share(i+2)) })
+	parts := min(n, turns*(helpers+1))
+	var taken atomic.Int32
+	taken.Store(int32(helpers + 1))
+	some := func(s *Scratch, part int) {
+		for ; part < parts; part = int(taken.Add(1)) - 1 {
+			work(s, part*n/parts, (part+1)*n/parts)
+		}
 	}
-	work(s, 0, share(1))
+	var group sync.WaitGroup
+	for i, other := range s.others[:helpers] {
+		group.Go(func() { some(other, i+1) })
+	}
+	some(s, 0)
 	group.Wait()
 	s.cores.spare.Add(int32(helpers))
 }

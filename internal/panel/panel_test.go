@@ -6,7 +6,9 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // need skips where the kernels cannot run.
@@ -539,4 +541,26 @@ func TestEach(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestEachWaitsForNobody: while one processor is at its first part, the others do all the rest.
+func TestEachWaitsForNobody(t *testing.T) {
+	const n = 8
+	var s Scratch
+	s.Share(NewCores(1))
+	var done atomic.Int32
+	rest := make(chan struct{})
+	s.Each(n, func(by *Scratch, from, to int) {
+		if by != &s {
+			select {
+			case <-rest:
+			case <-time.After(5 * time.Second):
+				t.Errorf("%d of %d numbers are done while a processor is at its first, want %d", done.Load(), n, n-1)
+			}
+			return
+		}
+		if done.Add(int32(to-from)) == n-1 {
+			close(rest)
+		}
+	})
 }

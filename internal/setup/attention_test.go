@@ -109,7 +109,11 @@ func TestRoundedFactorsAreTold(t *testing.T) {
 	if !panel.HalfAvailable() || os.Getenv(marker) != "" {
 		return
 	}
-	child := exec.Command(os.Args[0], "-test.v", "-test.run", "^TestRoundedFactorsAreTold$")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := exec.Command(self, "-test.v", "-test.run", "^TestRoundedFactorsAreTold$")
 	child.Env = append(os.Environ(), "GODEBUG=cpu.avx512bf16=off", marker+"=1")
 	if out, err := child.CombinedOutput(); err != nil {
 		t.Errorf("%v:\n%s", err, out)
