@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
-	"strconv"
 	"strings"
 
 	"gotransplant/internal/guard"
@@ -98,15 +97,7 @@ func limitMemory() {
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
-	text, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return
-	}
-	for line := range strings.Lines(string(text)) {
-		if fields := strings.Fields(line); len(fields) >= 2 && fields[0] == "MemTotal:" {
-			if kib, err := strconv.ParseInt(fields[1], 10, 64); err == nil {
-				debug.SetMemoryLimit(kib * 1024 / 10 * 9)
-			}
-		}
+	if all := machineMemory(); all > 0 {
+		debug.SetMemoryLimit(all / 10 * 9)
 	}
 }
