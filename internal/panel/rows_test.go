@@ -95,6 +95,14 @@ func TestMultiplyColumns(t *testing.T) {
 	for _, columns := range [][]int{{0}, {16}, {0, 16, 32}, {5, 6, 21, 47}, {0, 1, 2, 3, 4, 5, 6, 7, 8}} {
 		for _, add := range []bool{false, true} {
 			name := fmt.Sprintf("columns %v, add=%t", columns, add)
+			in32 := roundings()["rounded in float32"](x)
+			compareColumns(t, name+", rounded", columns, add, newMatrix(out, panels), func(y Matrix, some bool) {
+				if some {
+					full.MultiplyColumns(&Scratch{}, in32, y, add, columns)
+				} else {
+					full.Multiply(&Scratch{}, in32, y, add)
+				}
+			})
 			compareColumns(t, name, columns, add, newMatrix(out, panels), func(y Matrix, some bool) {
 				if some {
 					full.MultiplyColumns(&Scratch{}, Exact(x.packed()), y, add, columns)
