@@ -109,10 +109,7 @@ func (c Coding) toHalfTile(to []uint16, codes []byte, n int, scales *[tileRows]f
 func roundTile(to []uint16, from []float32) {
 	half, one, odd := archsimd.BroadcastUint32x8(0x7fff), archsimd.BroadcastUint32x8(1), archsimd.BroadcastUint32x8(0xffff0000)
 	sixteen := archsimd.BroadcastUint32x8(16) // see fromNibbles
-	round := func(row []float32) archsimd.Uint32x8 {
-		bits := archsimd.LoadFloat32x8((*[8]float32)(row)).AsUint32x8()
-		return bits.Add(half).Add(bits.ShiftRight(sixteen).And(one))
-	}
+	round := func(row []float32) archsimd.Uint32x8 { return upper(load32(row).AsUint32x8(), half, one, sixteen) }
 	for i := 0; i < len(to); i += 2 * tileRows {
 		rows := (*[2 * tileRows]float32)(from[i:])
 		even, next := round(rows[:tileRows]), round(rows[tileRows:])

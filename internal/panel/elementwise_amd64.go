@@ -315,14 +315,17 @@ func toHalves(to []uint16, from []float32) {
 	}
 }
 
+// upper makes the upper halves of bits of float32 the nearest bfloat16. The others hold 0x7fff, 1 and 16.
+func upper(bits, half, one, sixteen archsimd.Uint32x8) archsimd.Uint32x8 {
+	return bits.Add(half).Add(bits.ShiftRight(sixteen).And(one))
+}
+
 // roundTo rounds elements to bfloat16, of two the even one, in AVX2 alone. Their number is a multiple of 8.
 func roundTo(to, from []float32) {
-	half, one, upper := archsimd.BroadcastUint32x8(0x7fff), archsimd.BroadcastUint32x8(1), archsimd.BroadcastUint32x8(0xffff0000)
+	half, one, mask := archsimd.BroadcastUint32x8(0x7fff), archsimd.BroadcastUint32x8(1), archsimd.BroadcastUint32x8(0xffff0000)
 	sixteen := archsimd.BroadcastUint32x8(16) // see fromNibbles
 	for i := 0; i < len(from); i += 8 {
-		bits := archsimd.LoadFloat32x8((*[8]float32)(from[i:])).AsUint32x8()
-		bits = bits.Add(half).Add(bits.ShiftRight(sixteen).And(one)).And(upper)
-		bits.AsFloat32x8().Store((*[8]float32)(to[i:]))
+		store32(to[i:], upper(load32(from[i:]).AsUint32x8(), half, one, sixteen).And(mask).AsFloat32x8())
 	}
 	archsimd.ClearAVXUpperBits()
 }

@@ -43,7 +43,7 @@ type RowOperand struct {
 // ExactRows are rows as an operand in float32.
 func ExactRows(r Rows) RowOperand { return RowOperand{Rows: r} }
 
-// RoundedRowsIn32 are rows rounded to bfloat16 as RoundedIn32 rounds a matrix, held in to, of the size of r.Data.
+// RoundedRowsIn32 are rows rounded to bfloat16 as RoundedIn32 rounds a matrix, held in to, which has no fewer elements than r.Data.
 func RoundedRowsIn32(r Rows, to []float32) RowOperand {
 	to = to[:len(r.Data)]
 	roundTo(to, r.Data)
@@ -106,9 +106,6 @@ func (w *Weight) MultiplyColumns(s *Scratch, x Operand, y Matrix, add bool, colu
 	w.check(x, w.In, y, w.Out)
 	in, out := NewRows(len(columns), w.In), NewRows(len(columns), w.Out)
 	factors := Matrix{x.Rows, x.Panels, x.factors}
-	if x.halves != nil {
-		factors = x.Matrix
-	}
 	for i, c := range columns {
 		factors.Column(c, in.Row(i))
 		if add {

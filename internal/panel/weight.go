@@ -239,7 +239,7 @@ func (w *Weight) Row(o int, to []float32) {
 // weights kept in bfloat16 multiply it twice as fast.
 type Operand struct {
 	Matrix
-	factors []float32 // laid out as Data, which they are unless they were rounded
+	factors []float32 // laid out as Data, which they are unless they were rounded in float32
 	halves  []uint16  // [Panels][Rows/2][Lanes][2]
 }
 
@@ -258,7 +258,7 @@ func Halves(m Matrix) int { return m.Panels * pairs(m.Rows) * Lanes * 2 }
 
 // Rounded is m as an operand in bfloat16, held in to. m is not to be changed as long as the operand is used.
 func Rounded(m Matrix, to []uint16) Operand {
-	o := Operand{Matrix: m, halves: to}
+	o := Operand{Matrix: m, factors: m.Data, halves: to}
 	n := pairs(m.Rows) * Lanes * 2
 	for p := range m.Panels {
 		toHalves(o.halves[p*n:(p+1)*n], m.Panel(p))
