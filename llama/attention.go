@@ -3,6 +3,8 @@ package llama
 import (
 	"math"
 
+	"gotransplant/internal/matmul"
+
 	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph"
 )
@@ -107,12 +109,12 @@ func takePositions(states, source *Node) *Node {
 
 // batchDot multiplies l and r, both [B, G, ...], contracting the last axis of l with the given one of r.
 func batchDot(l, r *Node, axis int) *Node {
-	return settled(Dot(l, r).General([]int{3}, []int{0, 1}, []int{axis}, []int{0, 1}))
+	return settled(matmul.Of(l, r).General([]int{3}, []int{0, 1}, []int{axis}, []int{0, 1}))
 }
 
 // weights are the softmax of the scaled scores, float32 [B, G, R*Q, K].
 func (a attention) weights(qr, kr *Node) *Node {
-	scores := Dot(qr, kr).WithOutputDType(dtypes.Float32).General([]int{3}, []int{0, 1}, []int{3}, []int{0, 1})
+	scores := matmul.Of(qr, kr).WithOutputDType(dtypes.Float32).General([]int{3}, []int{0, 1}, []int{3}, []int{0, 1})
 	scores = MulScalar(settled(scores), 1/math.Sqrt(float64(qr.Shape().Dim(3)))) // [B, G, R*Q, K]
 	dims := scores.Shape().Dimensions
 	mask := a.mask // [B, S, K]

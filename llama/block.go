@@ -3,6 +3,7 @@ package llama
 import (
 	"slices"
 
+	"gotransplant/internal/matmul"
 	"gotransplant/model"
 
 	"github.com/gomlx/compute/dtypes"
@@ -62,9 +63,9 @@ func (e extra) over(x, y, output *Node) *Node {
 // linear is xWᵀ of the named projection, x being [N, in], plus what the overlay adds: [N, out].
 func (b *block) linear(proj string, x *Node) *Node {
 	w, scale := b.matrix(proj, x.Shape().Dim(1)) // [out, in], nil or [out]
-	product, contract := differentiable(settledBackward(x), w), 1
+	product, contract := matmul.Differentiable(settledBackward(x), w), 1
 	if b.forwardOnly && x.Shape().Size()*w.Shape().Dim(0) < smallProduct {
-		product, contract = Dot(x, Transpose(w, 0, 1)), 0
+		product, contract = matmul.Of(x, Transpose(w, 0, 1)), 0
 	}
 	intoStream := b.forwardOnly && (proj == "o_proj" || proj == "down_proj")
 	if intoStream || b.forwardOnly && scale != nil {

@@ -3,6 +3,8 @@ package llama
 import (
 	"math"
 
+	"gotransplant/internal/matmul"
+
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph"
@@ -102,8 +104,8 @@ func (q *queue) finish(left ...*Node) { q.done = append(q.done, left) }
 
 // wideDot is batchDot in float32.
 func wideDot(l, r *Node, axis int) *Node {
-	dot := Dot(l, r).WithOutputDType(dtypes.Float32)
-	return settled(dot.General([]int{3}, []int{0, 1}, []int{axis}, []int{0, 1}))
+	product := matmul.Of(l, r).WithOutputDType(dtypes.Float32)
+	return settled(product.General([]int{3}, []int{0, 1}, []int{axis}, []int{0, 1}))
 }
 
 // headed are the queries, keys and values as arrange leaves them, cut into blocks. The scale of the scores is in the

@@ -3,6 +3,8 @@ package llama
 import (
 	"slices"
 
+	"gotransplant/internal/matmul"
+
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph"
@@ -123,11 +125,11 @@ func (u use) weightGradient(w, dy *Node) *Node {
 	switch {
 	case w.Rank() == 1:
 		product := Mul(dy, u.x)
-		dw = Reshape(Dot(Ones(w.Graph(), shapes.Make(dy.DType(), 1, dy.Shape().Dim(0))), product).Product(), -1)
+		dw = Reshape(matmul.Of(Ones(w.Graph(), shapes.Make(dy.DType(), 1, dy.Shape().Dim(0))), product).Product(), -1)
 	case u.x.Shape().Dim(1) <= dy.Shape().Dim(1):
-		dw = Transpose(Dot(Transpose(u.x, 0, 1), dy).Product(), 0, 1)
+		dw = Transpose(matmul.Of(Transpose(u.x, 0, 1), dy).Product(), 0, 1)
 	default:
-		dw = Dot(Transpose(dy, 0, 1), u.x).Product()
+		dw = matmul.Of(Transpose(dy, 0, 1), u.x).Product()
 	}
 	return ConvertDType(settled(dw), w.DType())
 }

@@ -3,6 +3,8 @@ package llama
 import (
 	"fmt"
 
+	"gotransplant/internal/matmul"
+
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph"
@@ -34,7 +36,7 @@ func (e *Engine) logits(x, gain, head *Node) *Node {
 // headUses are the two products in the logits: with the output matrix, and with the gain.
 func (e *Engine) headUses(x, gain, head *Node) (output, norm use) {
 	y, normed := rmsNorm(flat(x), gain, e.Weights.Config.RMSNormEps, e.Options.Compute)
-	product := differentiable(settledBackward(y), ConvertDType(head, e.Options.Compute)).WithOutputDType(dtypes.Float32)
+	product := matmul.Differentiable(settledBackward(y), ConvertDType(head, e.Options.Compute)).WithOutputDType(dtypes.Float32)
 	out := settled(product.General([]int{1}, nil, []int{1}, nil)) // bfloat16 has too few digits for a log-probability
 	return use{y, out, y}, use{normed, y, x}
 }

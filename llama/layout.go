@@ -1,6 +1,8 @@
 package llama
 
 import (
+	"gotransplant/internal/matmul"
+
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph"
 )
@@ -63,7 +65,7 @@ func widen(x *Node, n int) *Node {
 	}
 	dims := append([]int(nil), x.Shape().Dimensions...)
 	dims[len(dims)-1] = n
-	return Reshape(settled(Dot(Reshape(x, -1, 1), Ones(x.Graph(), shapes.Make(x.DType(), 1, n))).Product()), dims...)
+	return Reshape(settled(matmul.Of(Reshape(x, -1, 1), Ones(x.Graph(), shapes.Make(x.DType(), 1, n))).Product()), dims...)
 }
 
 // stack repeats x [M] as n rows: [n, M], or [1, M] where a broadcast is as good.
@@ -72,7 +74,7 @@ func stack(x *Node, n int) *Node {
 	if !interpreted(x) {
 		return row
 	}
-	return settled(Dot(Ones(x.Graph(), shapes.Make(x.DType(), n, 1)), row).Product())
+	return settled(matmul.Of(Ones(x.Graph(), shapes.Make(x.DType(), n, 1)), row).Product())
 }
 
 // settled is x, the outcome of a product, once the thread that waited for it has left the state in which the AVX-512
@@ -90,17 +92,6 @@ func settled(x *Node) *Node {
 		little = SliceAxis(little, axis, AxisRange(0, min(size, (enough+rest-1)/rest)))
 	}
 	return SchedulingBarrier(x, Concatenate([]*Node{little, little}, 0))
-}
-
-// differentiable is Dot for products that GoMLX differentiates. GoMLX (v0.28) takes the type in which sums are kept,
-// float32 for bfloat16, for the type of the gradient's products, and converts both factors to it, whole weights among them.
-// XLA keeps the sums of half-precision products in float32 whatever is asked for, so there the type is left as it is.
-func differentiable(l, r *Node) *DotBuilder {
-	product := Dot(l, r)
-	if !interpreted(l) && l.DType().IsHalfPrecision() {
-		product = product.WithAccumulatorDType(l.DType())
-	}
-	return product
 }
 
 // settledBackward is x, whose gradient is the outcome of a product.

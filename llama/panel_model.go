@@ -51,15 +51,6 @@ func PanelsCan(w *Weights, o Options) error {
 	return nil
 }
 
-// GraphsCan says why graphs cannot run a model with these options on this processor, or nil: GoMLX v0.28's Go backend has wrong
-// products of bfloat16 in AVX2 (TestGoldenLogProbabilities on graphs, without AVX-512).
-func GraphsCan(w *Weights, o Options) error {
-	if w.backend.String() == "go" && o.Compute == dtypes.BFloat16 && panel.Instructions() == "AVX2" {
-		return fmt.Errorf("GoMLX's products of bfloat16 are wrong on processors with AVX2 and no AVX-512: compute in float32, or on panels")
-	}
-	return nil
-}
-
 // pack moves the weights to panels: from the files, or from their tensors, which are freed one by one.
 func (w *Weights) pack(compute dtypes.DType) (*panelModel, error) {
 	p := packer{w, compute, make(map[string]*panel.Weight), make(map[string][]float32)}

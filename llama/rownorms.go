@@ -5,6 +5,7 @@ import (
 	"math"
 	"runtime"
 
+	"gotransplant/internal/matmul"
 	"gotransplant/internal/panel"
 
 	"github.com/gomlx/compute/dtypes"
@@ -59,7 +60,7 @@ func (e *Engine) buildRowNorms(proj string, in int, scale float64) func(in *inpu
 			w = Mul(w, InsertAxes(wide(perRow), -1)) // [out, in] by [out, 1]
 		}
 		down, up := wide(args.next()), wide(args.next())
-		change := Dot(up, down).Product() // [out, r] . [r, in] -> [out, in]
+		change := matmul.Of(up, down).Product() // [out, r] . [r, in] -> [out, in]
 		squares := ReduceSum(Square(Add(w, MulScalar(change, scale))), 1)
 		return []*Node{ConvertDType(Sqrt(squares), dtypes.Float32)} // [out]
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/gomlx/compute/dtypes"
 )
 
-// TestWithoutAVX512 runs tests of panels in a process that is not to use AVX-512, and compares log-probabilities, losses and
+// TestWithoutAVX512 runs tests in a process that is not to use AVX-512, and compares log-probabilities, losses and
 // gradients with those of this process, bit for bit. The marker names a file for these bits and keeps that process from
 // starting another.
 func TestWithoutAVX512(t *testing.T) {
@@ -39,14 +39,15 @@ func TestWithoutAVX512(t *testing.T) {
 		t.Fatal(err)
 	}
 	child := exec.Command(self, "-test.v", "-test.run",
-		"^(TestWithoutAVX512|TestGoldenLogProbabilities|TestGoldenGradients|TestGoldenTrajectory|TestFastEqualsPlain|TestQuantizedOnPanels)$/./panels")
+		"^(TestWithoutAVX512|TestGoldenLogProbabilities|TestGoldenGradients|TestGoldenTrajectory|TestFastEqualsPlain|TestQuantizedOnPanels)$/./(graphs|panels)")
 	child.Env = append(os.Environ(), "GODEBUG=cpu.avx512f=off", marker+"="+file)
 	out, err := child.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v:\n%s", err, out)
 	}
 	for _, name := range []string{"TestGoldenLogProbabilities/golden-small_Float32/panels",
-		"TestGoldenLogProbabilities/golden-small_BFloat16/panels", "TestGoldenGradients/golden-small/panels",
+		"TestGoldenLogProbabilities/golden-small_BFloat16/panels", "TestGoldenLogProbabilities/golden-small_BFloat16/graphs",
+		"TestGoldenGradients/golden-small/panels",
 		"TestGoldenTrajectory/golden-small_micro-batch_4/panels", "TestFastEqualsPlain/all_layers/panels",
 		"TestQuantizedOnPanels/golden-small_int8"} {
 		if !bytes.Contains(out, []byte("--- PASS: "+name)) {

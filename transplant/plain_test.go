@@ -223,15 +223,15 @@ func TestFastEqualsPlain(t *testing.T) {
 				whole.Prefix = Prefix{}
 				for _, row := range g.cases[:2] {
 					wantLogProb, wantGrads := plainRun(t, shares, filepath.Join(g.dir, "model"), row)
-					for m, tolerance := range map[*Method]float64{&whole: 1e-5, shares: 2e-5} {
+					for _, m := range []*Method{&whole, shares} {
 						s, err := m.Train([]Case{row}, 1)
 						if err != nil {
 							t.Fatal(err)
 						}
 						within(t, "logprob_1", s.Outcomes[0].LogProb[0], wantLogProb[0], 1e-5)
 						within(t, "logprob_2", s.Outcomes[0].LogProb[1], wantLogProb[1], 1e-5)
-						checkGrads(t, "arguer.", m.Arguer.Adapter, s.Arguer, wantGrads, tolerance)
-						checkGrads(t, "chooser.", m.Chooser.Adapter, s.Chooser, wantGrads, tolerance)
+						checkGrads(t, "arguer.", m.Arguer.Adapter, s.Arguer, wantGrads)
+						checkGrads(t, "chooser.", m.Chooser.Adapter, s.Chooser, wantGrads)
 					}
 				}
 			})
@@ -239,8 +239,9 @@ func TestFastEqualsPlain(t *testing.T) {
 	}
 }
 
-func checkGrads(t *testing.T, prefix string, a *lora.Adapter, grads Grads, want map[string][]float32, tolerance float64) {
+func checkGrads(t *testing.T, prefix string, a *lora.Adapter, grads Grads, want map[string][]float32) {
 	t.Helper()
+	const tolerance = 2e-5 // the rounding of float32, which is more where sums are kept in fewer lanes
 	for i, p := range a.Params() {
 		w := want[prefix+p.Name()]
 		got := make([]float32, len(w))

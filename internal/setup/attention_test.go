@@ -119,36 +119,3 @@ func TestRoundedFactorsAreTold(t *testing.T) {
 		t.Errorf("%v:\n%s", err, out)
 	}
 }
-
-// TestWrongProductsAreRefused: with AVX2 and no AVX-512 graphs in bfloat16 are refused, here or in a process that is not to use
-// AVX-512; panels are not, nor is float32.
-func TestWrongProductsAreRefused(t *testing.T) {
-	const marker = "SETUP_TEST_WITHOUT_AVX512"
-	backend, err := compute.NewWithConfig("go:parallelism=-1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	avx2 := panel.Instructions() == "AVX2"
-	for _, c := range []struct {
-		kernels, dtype string
-		refused        bool
-	}{{transplant.Graphs, "bfloat16", avx2}, {transplant.Graphs, "float32", false}, {"auto", "bfloat16", false}} {
-		s := goldenSettings()
-		s.Kernels, s.DType = c.kernels, c.dtype
-		if _, err := Open(s, backend); (err != nil) != c.refused {
-			t.Errorf("--kernels %s --dtype %s with %q: got error %v, want one: %t", c.kernels, c.dtype, panel.Instructions(), err, c.refused)
-		}
-	}
-	if panel.Instructions() != "AVX-512" || os.Getenv(marker) != "" {
-		return
-	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	child := exec.Command(self, "-test.v", "-test.run", "^TestWrongProductsAreRefused$")
-	child.Env = append(os.Environ(), "GODEBUG=cpu.avx512f=off", marker+"=1")
-	if out, err := child.CombinedOutput(); err != nil {
-		t.Errorf("%v:\n%s", err, out)
-	}
-}

@@ -115,11 +115,6 @@ func (s Settings) method(weights *llama.Weights) (*transplant.Method, error) {
 	case transplant.Panels:
 		options.Panels = true
 	}
-	if !options.Panels {
-		if err := llama.GraphsCan(weights, options); err != nil {
-			return nil, fmt.Errorf("--kernels %s, --dtype %s: %w", s.Kernels, s.DType, err)
-		}
-	}
 	engine, err := llama.NewEngine(weights, options)
 	if err != nil {
 		return nil, fmt.Errorf("--kernels %s: %w", s.Kernels, err)
