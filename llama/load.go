@@ -191,10 +191,11 @@ func (c content) decode(dst []float32, raw []byte) error {
 	return safetensors.Decode(dst[done:], c.dtype, raw[done*c.dtype.Bits()/8:])
 }
 
-// Chunks of work on a tensor: long enough that the disk reads on without a pause, and short enough that several fit
-// into a processor's cache.
+// Chunks of work on a tensor: long enough that the disk reads on without a pause, and, where they are read to be worked on,
+// short enough that several fit into a processor's cache.
 const (
-	readSize   = 4 << 20 // bytes
+	readSize   = 4 << 20   // bytes
+	packSize   = 256 << 10 // bytes
 	valueCount = 1 << 18
 )
 

@@ -3,6 +3,7 @@ package llama
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -53,6 +54,7 @@ func PanelsCan(w *Weights, o Options) error {
 
 // pack moves the weights to panels: from the files, or from their tensors, which are freed one by one.
 func (w *Weights) pack(compute dtypes.DType) (*panelModel, error) {
+	runtime.GC() // of a model that nobody holds any more, panels are given back by a collection, which does not see how large they are
 	p := packer{w, compute, make(map[string]*panel.Weight), make(map[string][]float32)}
 	if err := p.packAll(); err != nil {
 		return nil, err
@@ -209,7 +211,7 @@ func (p packer) read(c content) error {
 	in, width := c.shape[1], c.dtype.Bits()/8
 	w := panel.NewZeros(c.shape[0], in, c.dtype == safetensors.BF16 || p.compute == dtypes.BFloat16)
 	p.matrices[c.name] = w
-	rows := max(8, readSize/(in*width)/8*8) // at a time
+	rows := max(8, packSize/(in*width)/8*8) // at a time
 	p.count(shapes.Make(kind, c.shape...))
 	return inChunks(c.shape[0], rows, 0, func() func(from, to int) error {
 		bits, values := make([]uint16, rows*in*width/2), make([]float32, 0)

@@ -35,13 +35,16 @@ func (c Coding) block(in int) int {
 // NewCoded is a weight kept as codes, for SetCodes.
 func NewCoded(out, in int, c Coding) *Weight {
 	rows := tileCount(out) * tileRows
-	return &Weight{Out: out, In: in, coded: &coded{c, make([]byte, rows*c.width(in)), make([]float32, rows*c.blocks(in))}}
+	w := &Weight{Out: out, In: in}
+	w.coded = &coded{c, roomFor[byte](w, rows*c.width(in)), roomFor[float32](w, rows*c.blocks(in))}
+	return w
 }
 
 // SetCodes sets rows from the first-th on, a multiple of 8, which end at a multiple of 8 or at the last. Rows of codes
 // may be longer than the weight's, and where codes of four bits have an odd number, the one behind the last stands for
 // zero. Calls for different rows may run at once.
 func (w *Weight) SetCodes(first int, codes []byte, scales []float32) {
+	defer w.alive()
 	width, blocks := w.coded.width(w.In), w.coded.blocks(w.In)
 	rows := len(scales) / blocks
 	if stride := len(codes) / rows; stride != width {

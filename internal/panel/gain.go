@@ -25,6 +25,7 @@ func Difference(a, b []float64, y []float32) { difference(a, b, y) }
 
 // RowSquares are the sums of the squares of the weight's rows [Out].
 func (w *Weight) RowSquares(s *Scratch) []float64 {
+	defer w.alive()
 	sums := make([]float64, tileCount(w.Out)*tileRows)
 	s.Each(tileCount(w.Out), func(s *Scratch, first, end int) {
 		for t := first; t < end; t++ {

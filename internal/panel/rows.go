@@ -75,6 +75,7 @@ func (x RowOperand) from(k int) RowOperand {
 // MultiplyRows is y = W x for every row x [In] and y [Out], or y += W x with add, as far as tiles from..to of W say it:
 // elements 8*from to 8*to of y.
 func (w *Weight) MultiplyRows(s *Scratch, x RowOperand, y Rows, add bool, from, to int) {
+	defer w.alive()
 	if x.Size != w.In || y.Size != w.Out || x.Count() < y.Count() || to > w.Tiles() || x.halves != nil && !w.isHalf() {
 		panic(fmt.Sprintf("panel: weight of %d x %d, float32 %t: tiles %d to %d of %d rows of %d, rounded %t, give %d rows of %d",
 			w.Out, w.In, !w.isHalf(), from, to, x.Count(), x.Size, x.halves != nil, y.Count(), y.Size))

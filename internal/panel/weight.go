@@ -47,7 +47,9 @@ func NewZeros(out, in int, half bool) *Weight {
 	if half {
 		return newHalf(out, in)
 	}
-	return &Weight{Out: out, In: in, tiles: make([]float32, tileCount(out)*tileRows*in)}
+	w := &Weight{Out: out, In: in}
+	w.tiles = roomFor[float32](w, tileCount(out)*tileRows*in)
+	return w
 }
 
 // Bytes is the memory that the values take.
@@ -79,6 +81,7 @@ func inTiles(rows int, work func(from, to int)) {
 // SetHalfRows replaces rows from the first-th on, a multiple of 8, by bfloat16 bits [rows, In]: rows that end at a multiple of
 // 8 or at the last. The weight is kept as bfloat16 and has no transposed copy. Calls for different rows may run at once.
 func (w *Weight) SetHalfRows(first int, bits []uint16) {
+	defer w.alive()
 	if w.In%2 == 0 {
 		both := func(s []uint16) []uint32 { return unsafe.Slice((*uint32)(unsafe.Pointer(&s[0])), len(s)/2) }
 		packTiles(both(w.half[w.place(first, 0):]), both(bits), w.In/2)
@@ -93,6 +96,7 @@ func (w *Weight) SetHalfRows(first int, bits []uint16) {
 
 // SetRows is SetHalfRows for values [rows, In], which a weight kept as bfloat16 rounds.
 func (w *Weight) SetRows(first int, values []float32) {
+	defer w.alive()
 	if w.tiles != nil {
 		packTiles(w.tiles[w.place(first, 0):], values, w.In)
 		return
@@ -173,7 +177,9 @@ func NewRoundedWeight(out, in int, values []float32) *Weight {
 }
 
 func newHalf(out, in int) *Weight {
-	return &Weight{Out: out, In: in, half: make([]uint16, tileCount(out)*tileRows*pairs(in)*2)}
+	w := &Weight{Out: out, In: in}
+	w.half = roomFor[uint16](w, tileCount(out)*tileRows*pairs(in)*2)
+	return w
 }
 
 // Set replaces all values.
@@ -188,15 +194,11 @@ func (w *Weight) Set(values []float32) {
 // KeepTransposed keeps a transposed copy as well, for MultiplyTransposed: twice the memory, and a tenth less time for some
 // 300 columns. A weight kept as codes, which is to be small, gets none.
 func (w *Weight) KeepTransposed() {
+	defer w.alive()
 	if w.coded != nil {
 		return
 	}
-	t := &Weight{Out: w.In, In: w.Out}
-	if w.tiles != nil {
-		t.tiles = make([]float32, tileCount(t.Out)*tileRows*t.In)
-	} else {
-		t = newHalf(t.Out, t.In)
-	}
+	t := NewZeros(w.In, w.Out, w.tiles == nil)
 	var s Scratch
 	s.Share(NewCores(runtime.GOMAXPROCS(0) - 1))
 	s.Each(tileCount(w.In), func(s *Scratch, first, end int) {
@@ -220,6 +222,7 @@ func toBits(v float32) uint16 {
 
 // Row copies row o to a slice of In elements.
 func (w *Weight) Row(o int, to []float32) {
+	defer w.alive()
 	if w.coded != nil {
 		for i, tile := 0, w.tile(&Scratch{}, o/tileRows, 0, w.In); i < len(to); i++ {
 			to[i] = tile[i*tileRows+o%tileRows]
@@ -293,6 +296,7 @@ type Scratch struct {
 
 // Multiply is y = W x, or y += W x with add: x [In, n], y [Out, n].
 func (w *Weight) Multiply(s *Scratch, x Operand, y Matrix, add bool) {
+	defer w.alive()
 	w.check(x, w.In, y, w.Out)
 	s.Each(tileCount(w.Out), func(s *Scratch, first, end int) { w.multiply(s, x, y, add, first, end) })
 }
@@ -331,6 +335,7 @@ func inPieces(depth, panels int, visit func(piece)) {
 
 // MultiplyTransposed is x = Wᵀ y, or x += Wᵀ y with add: x [In, n], y [Out, n].
 func (w *Weight) MultiplyTransposed(s *Scratch, y Operand, x Matrix, add bool) {
+	defer w.alive()
 	if w.transposed != nil {
 		w.transposed.Multiply(s, y, x, add)
 		return

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"gotransplant/internal/panel"
 	"gotransplant/internal/setup"
 )
 
@@ -21,7 +22,8 @@ func Capacity(s setup.Settings) setup.Capacity {
 		return setup.Capacity{Bytes: int64(s.DeviceMemory * 1e9), Source: "--device-memory"}
 	case strings.HasPrefix(s.Backend, "go"):
 		if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
-			return setup.Capacity{Bytes: limit, Source: "the process's limit: GOMEMLIMIT, or nine tenths of the machine's or its container's memory"}
+			_, withheld := panel.Outside()
+			return setup.Capacity{Bytes: limit + withheld, Source: "the process's limit: GOMEMLIMIT, or nine tenths of the machine's or its container's memory"}
 		}
 	case strings.Contains(s.Backend, "cuda"):
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

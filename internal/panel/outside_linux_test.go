@@ -1,0 +1,131 @@
+package panel
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"testing"
+	"time"
+	"unsafe"
+)
+
+// flagsOf are the VmFlags of the mapping that an address lies in, from /proc/self/smaps.
+func flagsOf(t *testing.T, address unsafe.Pointer) string {
+	t.Helper()
+	f, err := os.Open("/proc/self/smaps")
+	if err != nil {
+		t.Skip(err)
+	}
+	defer f.Close()
+	inside := false
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		var from, to uintptr
+		if n, _ := fmt.Sscanf(lines.Text(), "%x-%x ", &from, &to); n == 2 {
+			inside = from <= uintptr(address) && uintptr(address) < to
+		}
+		if flags, ok := strings.CutPrefix(lines.Text(), "VmFlags:"); ok && inside {
+			return flags + " "
+		}
+	}
+	t.Fatalf("%p is in no mapping", address)
+	return ""
+}
+
+// kinds make a weight of every kind, and tell where its values lie.
+func kinds() map[string]func(out, in int) (*Weight, unsafe.Pointer) {
+	return map[string]func(out, in int) (*Weight, unsafe.Pointer){
+		"float32": func(out, in int) (*Weight, unsafe.Pointer) {
+			w := NewZeros(out, in, false)
+			return w, unsafe.Pointer(&w.tiles[len(w.tiles)/2])
+		},
+		"bfloat16": func(out, in int) (*Weight, unsafe.Pointer) {
+			w := NewZeros(out, in, true)
+			return w, unsafe.Pointer(&w.half[len(w.half)/2])
+		},
+		"codes": func(out, in int) (*Weight, unsafe.Pointer) {
+			w := NewCoded(out, in, Coding{})
+			return w, unsafe.Pointer(&w.coded.codes[len(w.coded.codes)/2])
+		},
+		"scales": func(out, in int) (*Weight, unsafe.Pointer) {
+			w := NewCoded(out, in, Coding{Table: new([16]float32), Block: 4})
+			return w, unsafe.Pointer(&w.coded.scales[len(w.coded.scales)/2])
+		},
+		"a transposed copy": func(out, in int) (*Weight, unsafe.Pointer) {
+			w := NewZeros(out, in, false)
+			w.KeepTransposed()
+			return w, unsafe.Pointer(&w.transposed.tiles[len(w.transposed.tiles)/2])
+		},
+	}
+}
+
+// empty waits until collections have given back whatever lies outside of the heap.
+func empty(t *testing.T) {
+	t.Helper()
+	for range 100 {
+		runtime.GC()
+		if bytes, _ := Outside(); bytes == 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond) // cleanups run beside what follows
+	}
+	bytes, _ := Outside()
+	t.Fatalf("%d bytes lie outside of the heap though nobody holds a weight", bytes)
+}
+
+// TestOutside: large weights of every kind are zeros in huge pages, entered in the books and withheld from the limit of the
+// process's memory until nobody holds them; small ones are neither.
+func TestOutside(t *testing.T) {
+	const limit = 1 << 40
+	empty(t)
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(limit))
+	_, err := os.Stat("/sys/kernel/mm/transparent_hugepage")
+	noHuge := err != nil
+	for name, kind := range kinds() {
+		t.Run(name, func(t *testing.T) {
+			if _, at := kind(8, 16); strings.Contains(flagsOf(t, at), " hg ") {
+				t.Error("a small weight lies in huge pages")
+			}
+			if bytes, withheld := Outside(); bytes != 0 || withheld != 0 || debug.SetMemoryLimit(-1) != limit {
+				t.Errorf("with a small weight %d bytes lie outside of the heap, and the limit is lower by %d", bytes, withheld)
+			}
+			w, at := kind(2048, 2056)
+			if flags := flagsOf(t, at); !noHuge && !strings.Contains(flags, " hg ") {
+				t.Errorf("the flags of its mapping are%s, without hg", flags)
+			}
+			row := make([]float32, w.In)
+			row[7] = 1
+			w.Row(2047, row)
+			for i, v := range row {
+				if v != 0 {
+					t.Fatalf("element %d of a row is %g, want 0", i, v)
+				}
+			}
+			bytes, withheld := Outside()
+			if bytes != w.Bytes() || withheld != bytes || debug.SetMemoryLimit(-1) != limit-bytes {
+				if name != "codes" { // whose few scales lie in the heap
+					t.Errorf("%d bytes lie outside of the heap, of a weight of %d; the limit is lower by %d", bytes, w.Bytes(), withheld)
+				}
+			}
+			runtime.KeepAlive(w)
+			empty(t)
+			if got := debug.SetMemoryLimit(-1); got != limit {
+				t.Errorf("afterwards the limit is %d, want %d again", got, limit)
+			}
+		})
+	}
+}
+
+// TestOutsideWithoutLimit: a process that has no limit of memory gets none.
+func TestOutsideWithoutLimit(t *testing.T) {
+	empty(t)
+	before := debug.SetMemoryLimit(-1)
+	w := NewZeros(1024, 1024, false)
+	if bytes, withheld := Outside(); bytes != w.Bytes() || withheld != 0 || debug.SetMemoryLimit(-1) != before {
+		t.Errorf("%d bytes outside, %d withheld, limit %d; want %d, 0, %d", bytes, withheld, debug.SetMemoryLimit(-1), w.Bytes(), before)
+	}
+	runtime.KeepAlive(w)
+	empty(t)
+}
