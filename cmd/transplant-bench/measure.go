@@ -65,18 +65,17 @@ func open(s setup.Settings, o options, c model.Config, stderr io.Writer) (*bench
 	if err != nil {
 		return nil, fmt.Errorf("--%w", err)
 	}
-	weights, err := llama.MakeWeightsAs(backend, c, o.made(), kept, func(i int, spec safetensors.Spec) ([]byte, error) {
+	weights, err := llama.DeferMade(backend, c, o.made(), kept, func(i int, spec safetensors.Spec) ([]byte, error) {
 		return standin.Fill(spec, s.Seed+uint64(i))
 	})
 	if err != nil {
 		return nil, err
 	}
-	made := time.Since(start)
 	b, err := assemble(s, o, backend, weights)
 	if err != nil {
 		return nil, err
 	}
-	b.made, b.facts.Device = made, device(backend)
+	b.made, b.facts.Device = time.Since(start), device(backend)
 	if b.plan, err = b.session.PlanMemory(program.Capacity(s), setup.Controls{}); err != nil {
 		return nil, err
 	}

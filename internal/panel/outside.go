@@ -16,35 +16,45 @@ import (
 // leastOutside is the size in bytes from which on values lie outside of the heap: that of a huge page.
 const leastOutside = 2 << 20
 
-// outside are books of what lies there.
+// outside are the books of what lies there. Go's runtime keeps its own memory below a limit and does not see this, so that the
+// limit of the process, which is one for both, is lowered by what lies outside.
 var outside struct {
 	sync.Mutex
-	bytes    int64
-	withheld int64 // of them, what the memory limit of the process was lowered by
+	bytes int64
+	limit int64 // that the process was given
+	set   int64 // that Go's runtime has been told instead, if it still goes by that one
 }
 
-// Outside is how much memory weights take outside of Go's heap, in bytes, and by how much the limit of the process's memory
-// (debug.SetMemoryLimit) has been lowered for it.
-func Outside() (bytes, withheld int64) {
+// Outside is how much memory weights take outside of Go's heap, in bytes.
+func Outside() int64 {
 	outside.Lock()
 	defer outside.Unlock()
-	return outside.bytes, outside.withheld
+	return outside.bytes
 }
 
-// count enters n bytes into the books, or takes them out if n is negative. The limit of the process is one for both kinds of
-// memory, but Go's runtime counts its own alone.
+// MemoryLimit is the limit of the process's memory as it was set (debug.SetMemoryLimit, GOMEMLIMIT), in bytes: math.MaxInt64 is none.
+func MemoryLimit() int64 {
+	outside.Lock()
+	defer outside.Unlock()
+	if now := debug.SetMemoryLimit(-1); now != outside.set {
+		return now
+	}
+	return outside.limit
+}
+
+// count enters n bytes into the books, or takes them out if n is negative.
 func count(n int64) {
 	outside.Lock()
 	defer outside.Unlock()
 	outside.bytes += n
-	limit := debug.SetMemoryLimit(-1)
-	if limit == math.MaxInt64 { // there is none
-		outside.withheld = 0
-		return
+	if now := debug.SetMemoryLimit(-1); now != outside.set { // for the first time, or somebody has set another
+		outside.limit = now
 	}
-	change := min(max(n, -outside.withheld), limit)
-	debug.SetMemoryLimit(limit - change)
-	outside.withheld += change
+	outside.set = outside.limit
+	if outside.limit < math.MaxInt64 {
+		outside.set = max(0, outside.limit-outside.bytes)
+		debug.SetMemoryLimit(outside.set)
+	}
 }
 
 // roomFor makes n zeros for w, which live as long as w does.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"os/exec"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -21,9 +20,8 @@ func Capacity(s setup.Settings) setup.Capacity {
 	case s.DeviceMemory > 0:
 		return setup.Capacity{Bytes: int64(s.DeviceMemory * 1e9), Source: "--device-memory"}
 	case strings.HasPrefix(s.Backend, "go"):
-		if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
-			_, withheld := panel.Outside()
-			return setup.Capacity{Bytes: limit + withheld, Source: "the process's limit: GOMEMLIMIT, or nine tenths of the machine's or its container's memory"}
+		if limit := panel.MemoryLimit(); limit < math.MaxInt64 {
+			return setup.Capacity{Bytes: limit, Source: "the process's limit: GOMEMLIMIT, or nine tenths of the machine's or its container's memory"}
 		}
 	case strings.Contains(s.Backend, "cuda"):
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
