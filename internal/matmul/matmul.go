@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"sync"
 
+	"gotransplant/internal/guard"
+
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
-
-	"gotransplant/internal/guard"
 )
 
 // Of is graph.Dot of l and r, whose dtypes are equal. Its outcome has their dtype unless another is asked for.

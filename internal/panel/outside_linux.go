@@ -16,6 +16,7 @@ func pages(size int) (memory []byte, free func()) {
 	}
 	begin := -uintptr(unsafe.Pointer(unsafe.SliceData(whole))) % huge // a huge page begins at a multiple of its size
 	memory = whole[begin:][:size]
-	_ = unix.Madvise(whole[begin:], unix.MADV_HUGEPAGE) // a kernel without them says so, and nothing is lost
+	// The rest is for small pages: a huge one would be resident to its end. A kernel without huge pages says so, and nothing is lost.
+	_ = unix.Madvise(memory[:size/huge*huge], unix.MADV_HUGEPAGE)
 	return memory, func() { _ = unix.Munmap(whole) }
 }
