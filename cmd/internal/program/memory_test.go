@@ -2,9 +2,11 @@ package program
 
 import (
 	"math"
+	"runtime"
 	"runtime/debug"
 	"testing"
 
+	"gotransplant/internal/panel"
 	"gotransplant/internal/setup"
 )
 
@@ -33,6 +35,17 @@ func TestCapacity(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCapacityCountsWeights: what large weights take outside of Go's heap is taken from the limit that Go's runtime goes by, and not
+// from the capacity, of which a plan takes them itself.
+func TestCapacityCountsWeights(t *testing.T) {
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(5e9))
+	w := panel.NewZeros(1024, 4096, false)
+	if got := Capacity(setup.Settings{Backend: "go"}); got.Bytes != 5e9 {
+		t.Errorf("beside a weight of %d bytes, %d of them outside of the heap: got %+v, want 5e9 bytes", w.Bytes(), panel.Outside(), got)
+	}
+	runtime.KeepAlive(w)
 }
 
 // TestSmallestMiB: what nvidia-smi prints, a line for each device.
