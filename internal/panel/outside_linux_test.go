@@ -3,6 +3,7 @@ package panel
 import (
 	"bufio"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -139,11 +140,12 @@ func TestOutside(t *testing.T) {
 
 // TestOutsideWithoutLimit: a process that has no limit of memory gets none.
 func TestOutsideWithoutLimit(t *testing.T) {
+	const none = math.MaxInt64
 	empty(t)
-	before := debug.SetMemoryLimit(-1)
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(none))
 	w := NewZeros(1024, 1024, false)
-	if bytes, now := Outside(), debug.SetMemoryLimit(-1); bytes != w.Bytes() || now != before || MemoryLimit() != before {
-		t.Errorf("%d bytes outside, limit %d, told as %d; want %d, %d, %d", bytes, now, MemoryLimit(), w.Bytes(), before, before)
+	if bytes, now := Outside(), debug.SetMemoryLimit(-1); bytes != w.Bytes() || now != none || MemoryLimit() != none {
+		t.Errorf("%d bytes outside, limit %d, told as %d; want %d and none", bytes, now, MemoryLimit(), w.Bytes())
 	}
 	runtime.KeepAlive(w)
 	empty(t)
