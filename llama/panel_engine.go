@@ -36,20 +36,6 @@ func (l *LowRank) Set(a, b []float32) {
 	l.B.Set(b)
 }
 
-// Host copies the gradients of the layer's trainable tensors to the host and frees them on the device.
-func (g Gradients) Host() ([][]float32, error) {
-	defer free(g.Params...)
-	all := g.Values
-	for _, t := range g.Params {
-		values, err := tensors.CopyFlatData[float32](t)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, values)
-	}
-	return all, nil
-}
-
 // book does work, which keeps a processor busy, and notes the time it takes in the engine's ledger.
 func (s *Stream) book(pass string, work func()) {
 	s.engine.cores.Enter()

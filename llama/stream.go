@@ -405,10 +405,9 @@ func (s *Stream) KeysValues(layer int) (KV, error) {
 
 // Gradients are what one layer's backward pass leaves besides dx.
 type Gradients struct {
-	Moved  KV                // of the states inserted; zero KV without insertion
-	Prefix KV                // of the prefix's states, summed over the rows, in float32; zero KV without a prefix
-	Values [][]float32       // of the overlay's tensors by projection, where the engine computes on panels
-	Params []*tensors.Tensor // otherwise: of the trainable tensors of the layer: by part, the base weight if trained, then the extras
+	Trained
+	Moved  KV // of the states inserted; zero KV without insertion
+	Prefix KV // of the prefix's states, summed over the rows, in float32; zero KV without a prefix
 }
 
 // Backward takes dy, the gradient of the residual stream after the layer (nil after KeysValues), and dKV, the gradient
@@ -454,7 +453,7 @@ func (s *Stream) Backward(layer int, dy *tensors.Tensor, dKV KV, toInput bool) (
 	if toInput {
 		dx, out = out[0], out[1:]
 	}
-	g := Gradients{Params: out}
+	g := Gradients{Trained: Trained{Params: out}}
 	if k.prefix > 0 && k.pass != BackwardKeysValues {
 		g.Prefix, g.Params = KV{K: out[0], V: out[1]}, g.Params[2:]
 	}

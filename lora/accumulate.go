@@ -8,6 +8,7 @@ import "fmt"
 type Accumulator struct {
 	names []string
 	sums  [][]float64
+	added bool // since they were zeros
 }
 
 // NewAccumulator makes an empty sum for gradients of the shapes of tensors' values.
@@ -22,6 +23,10 @@ func NewAccumulator(tensors []Tensor) *Accumulator {
 
 // Reset forgets what was added.
 func (a *Accumulator) Reset() {
+	if !a.added {
+		return
+	}
+	a.added = false
 	for _, s := range a.sums {
 		clear(s)
 	}
@@ -38,6 +43,7 @@ func (a *Accumulator) Add(grads [][]float32) error {
 			return fmt.Errorf("accumulate: gradient of %s has %d values, want %d", a.names[i], len(g), len(a.sums[i]))
 		}
 	}
+	a.added = true
 	for i, g := range grads {
 		for j, v := range g {
 			a.sums[i][j] += float64(v)
@@ -66,5 +72,6 @@ func (a *Accumulator) Take(tensors []Tensor) error {
 		}
 		clear(a.sums[i])
 	}
+	a.added = false
 	return nil
 }

@@ -21,6 +21,10 @@ func TestAccumulator(t *testing.T) {
 		if err := a.Take(tensors); err != nil {
 			t.Fatal(err)
 		}
+		if err := a.Add([][]float32{{7, 7}, {7}}); err != nil { // an update that is given up
+			t.Fatal(err)
+		}
+		a.Reset()
 		// A float32 sum of 1e8 + 1 - 1e8 would be 0.
 		if !slices.Equal(tensors[0].Grad, want) || !slices.Equal(tensors[1].Grad, []float32{1}) {
 			t.Errorf("round %d: got %v and %v, want %v and [1]", round, tensors[0].Grad, tensors[1].Grad, want)

@@ -2,6 +2,7 @@ package transplant
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -24,6 +25,8 @@ func (m *Method) Compile(ctx context.Context, cases []Case, pace Pace, train boo
 		return err
 	}
 	defer training.shared.close()
+	sums, _ := quiet.newSums()
+	defer sums.reset()
 	var works []func() (Sweep, error)
 	for _, g := range groups {
 		works = append(works, func() (Sweep, error) { return scoring.compile(g, false) })
@@ -31,14 +34,25 @@ func (m *Method) Compile(ctx context.Context, cases []Case, pace Pace, train boo
 			works = append(works, func() (Sweep, error) { return training.compile(g, true) })
 		}
 	}
+	add := func(s Sweep) error { return errors.Join(training.shared.add(quiet.Engine, &s), sums.add(&s)) }
 	err = inOrder(ctx, len(works), atOnce,
 		func(i int) (func() (Sweep, error), error) { return works[i], nil }, func(func() (Sweep, error)) {},
 		func(_ int, work func() (Sweep, error)) (Sweep, error) { return work() },
-		func(_ int, s Sweep) error { return training.shared.add(quiet.Engine, s) })
-	if err == nil {
-		_, err = training.backward()
+		func(_ int, s Sweep) error { return add(s) })
+	if err != nil || !train {
+		return err
 	}
-	return err
+	// Once more: with a single bucket nothing has been added to a sum yet.
+	for _, last := range []func() (Sweep, error){func() (Sweep, error) { return training.compile(groups[0], true) }, training.backward} {
+		s, err := last()
+		if err == nil {
+			err = add(s)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return sums.take()
 }
 
 // examples are one micro-batch for each bucket, the largest first: what takes longest to compile begins first.

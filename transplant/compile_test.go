@@ -2,16 +2,22 @@ package transplant
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
 )
 
-// TestCompile: after it a run with buckets compiles nothing more.
+// TestCompile: after it a run with buckets compiles nothing more, not to add up micro-batches of one shape either.
 func TestCompile(t *testing.T) {
-	g := small(t)
+	for _, buckets := range []int{1, 3} {
+		t.Run(fmt.Sprintf("%d buckets", buckets), func(t *testing.T) { compilesAll(t, small(t), buckets) })
+	}
+}
+
+func compilesAll(t *testing.T, g golden, buckets int) {
 	m := g.method(t, dtypes.Float32)
-	m.Buckets = m.PlanBuckets(g.cases, 3)
+	m.Buckets = m.PlanBuckets(g.cases, buckets)
 	pace := Pace{Workers: 1, MicroBatch: 2}
 	if err := m.Compile(context.Background(), g.cases, pace, true, 3); err != nil {
 		t.Fatal(err)

@@ -144,6 +144,7 @@ func mergedMethod(t *testing.T, g golden, a *lora.Adapter) *Method {
 func TestSharedAdapterGetsBothGradients(t *testing.T) {
 	onBoth(t, smallDir(), func(t *testing.T, g golden) {
 		apart := g.method(t, dtypes.Float32)
+		apart.Prefix = Prefix{} // what comes through it would be one more term
 		for i, p := range apart.Arguer.Adapter.Params() {
 			copy(p.Value, apart.Chooser.Adapter.Params()[i].Value)
 		}
@@ -157,14 +158,7 @@ func TestSharedAdapterGetsBothGradients(t *testing.T) {
 		shared := *apart
 		shared.Arguer = shared.Chooser
 		trainer := newTrainer(t, &shared, goldenOptions(g, 1), g.cases[:1], nil)
-		got, err := shared.Train(g.cases[:1], 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := trainer.accumulate(got); err != nil {
-			t.Fatal(err)
-		}
-		if err := trainer.sums.Take(trainer.tensors); err != nil {
+		if _, err := trainer.update(t.Context(), &memory{}); err != nil {
 			t.Fatal(err)
 		}
 		if n := len(shared.Chooser.Adapter.Params()); len(trainer.tensors) != n {

@@ -44,7 +44,9 @@ func TestInterpreted(t *testing.T) {
 	t.Run("half precision", func(t *testing.T) { interpretedHalf(t, g, cuda) })
 	t.Run("plan", func(t *testing.T) { interpretedPlan(t, g, plugin) })
 	t.Run("size of 7b", func(t *testing.T) { interpretedSize(t, cuda) })
-	t.Run("books", func(t *testing.T) { interpretedBooks(t, g, plugin) })
+	for _, buckets := range []int{1, 2} {
+		t.Run(fmt.Sprintf("books of %d buckets", buckets), func(t *testing.T) { interpretedBooks(t, g, plugin, buckets) })
+	}
 	t.Run("out of memory", func(t *testing.T) { interpretedOutOfMemory(t, g, plugin) })
 }
 
@@ -200,10 +202,10 @@ func interpretedHalf(t *testing.T, g golden, cuda string) {
 }
 
 // interpretedBooks: a step leaves no buffers and compiles nothing that was not compiled before.
-func interpretedBooks(t *testing.T, g golden, plugin string) {
+func interpretedBooks(t *testing.T, g golden, plugin string, buckets int) {
 	backend := openInterpreter(t, plugin)
 	m := g.methodOn(t, backend, dtypes.Float32, llama.AsStored)
-	m.Buckets = m.PlanBuckets(g.cases, 2)
+	m.Buckets = m.PlanBuckets(g.cases, buckets)
 	pace := Pace{Workers: 1, MicroBatch: 4}
 	if err := m.Compile(t.Context(), g.cases, pace, true, 2); err != nil {
 		t.Fatal(err)
@@ -227,9 +229,25 @@ func interpretedBooks(t *testing.T, g golden, plugin string) {
 		}
 		before = after
 	}
+	few, many := readsOfUpdate(t, g, backend, m, len(g.cases)), readsOfUpdate(t, g, backend, m, 1)
+	const ofScores = 2 // log-probabilities and losses
+	if want := few + ofScores*(len(g.cases)-1); many > want {
+		t.Errorf("an update of %d micro-batches reads %d buffers, one of a single micro-batch %d; want at most %d, since gradients come once",
+			len(g.cases), many, few, want)
+	}
 	if before.Unordered != 0 {
 		t.Errorf("%d elements depend on the order in which a GPU adds up what is scattered", before.Unordered)
 	}
+}
+
+// readsOfUpdate is how many buffers come to the host.
+func readsOfUpdate(t *testing.T, g golden, backend compute.Backend, m *Method, micro int) int {
+	t.Helper()
+	plain := *m
+	plain.Buckets = nil
+	before := counts(t, backend).Reads
+	gradients(t, g, &plain, micro)
+	return counts(t, backend).Reads - before
 }
 
 // interpretedPlan: what is held between calls is what was rehearsed.
@@ -252,9 +270,11 @@ func interpretedPlan(t *testing.T, g golden, plugin string) {
 		if got := counts(t, backend).Bytes - resident; got != begun.Bytes() {
 			t.Errorf("remat %t: %d bytes when a micro-batch has begun, %d planned", remat, got, begun.Bytes())
 		}
-		if _, err := p.fit(1); err != nil {
+		sweep, err := p.fit(1)
+		if err != nil {
 			t.Fatal(err)
 		}
+		sweep.discard() // the gradients
 		after := counts(t, backend)
 		if after.Bytes != resident {
 			t.Errorf("remat %t: %d bytes are left", remat, after.Bytes-resident)

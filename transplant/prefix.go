@@ -3,6 +3,7 @@ package transplant
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"gotransplant/llama"
@@ -86,8 +87,8 @@ type opening struct {
 	keep     bool          // it is to go back
 	stream   *llama.Stream // nil where no layer needs states
 	prefix   *llama.Prefix
-	returned []llama.KV // by layer, where it is to go back
-	grads    Grads      // of the role's adapter, when it has gone back
+	returned []llama.KV      // by layer, where it is to go back
+	trained  []llama.Trained // by layer, gradients of the role's adapter, when it has gone back
 }
 
 // share computes the prefixes, and returns the method that has them. They are to be closed.
@@ -218,10 +219,10 @@ func (o *opening) add(e *llama.Engine, said []llama.KV) error {
 
 // backward goes back through the prefix with all that was added.
 func (o *opening) backward() error {
-	o.grads = newGrads(o.role)
 	if len(o.returned) == 0 || o.returned[0].None() {
 		return nil
 	}
+	o.trained = make([]llama.Trained, o.depth)
 	var dy *tensors.Tensor
 	for layer := o.depth - 1; layer >= 0; layer-- {
 		returned := o.returned[layer]
@@ -231,10 +232,7 @@ func (o *opening) backward() error {
 		if dy, g, err = o.stream.Backward(layer, dy, returned, layer > 0); err != nil {
 			return err
 		}
-		if err := o.role.collect(o.grads, layer, g); err != nil {
-			release(dy)
-			return err
-		}
+		o.trained[layer] = g.Trained
 	}
 	return nil
 }
@@ -258,41 +256,31 @@ func tensorsOf(states []llama.KV) (all []*tensors.Tensor) {
 	return all
 }
 
-// add takes what sweeps say about the prefixes, in the order of the sweeps.
-func (s *shared) add(e *llama.Engine, sweeps ...Sweep) error {
-	for i, sweep := range sweeps {
-		err := s.arguer.add(e, sweep.arguerPrefix)
-		if err != nil {
-			release(tensorsOf(sweep.chooserPrefix)...)
-		} else {
-			err = s.chooser.add(e, sweep.chooserPrefix)
-		}
-		if err != nil {
-			for _, rest := range sweeps[i+1:] {
-				rest.discard()
-			}
-			return err
-		}
+// add takes what a sweep says about the prefixes. It is to be called in the order of the sweeps.
+func (s *shared) add(e *llama.Engine, sweep *Sweep) error {
+	arguer, chooser := sweep.arguerPrefix, sweep.chooserPrefix
+	sweep.arguerPrefix, sweep.chooserPrefix = nil, nil
+	if err := s.arguer.add(e, arguer); err != nil {
+		release(tensorsOf(chooser)...)
+		return err
 	}
-	return nil
+	return s.chooser.add(e, chooser)
 }
 
 // backward is the part of a batch's gradients that comes through the prefixes, as a sweep without cases.
-func (m *Method) backward() (Sweep, error) {
-	if err := m.shared.each(m, (*opening).backward); err != nil {
+func (m *Method) backward() (s Sweep, err error) {
+	err = m.shared.each(m, (*opening).backward)
+	if o := m.shared.chooser; o != nil {
+		s.chooser, o.trained = o.trained, nil
+	}
+	if o := m.shared.arguer; o != nil {
+		s.arguer, o.trained = o.trained, nil
+	}
+	if err != nil {
+		s.discard()
 		return Sweep{}, err
 	}
-	sweep := Sweep{Chooser: newGrads(m.Chooser)}
-	if o := m.shared.chooser; o != nil {
-		sweep.Chooser = o.grads
-	}
-	if m.TrainsArguer() {
-		sweep.Arguer = newGrads(m.Arguer)
-		if o := m.shared.arguer; o != nil {
-			sweep.Arguer = o.grads
-		}
-	}
-	return sweep, nil
+	return s, nil
 }
 
 // tokens are those of both prefixes.
@@ -303,10 +291,13 @@ func (s *shared) close() {
 	s.chooser.close()
 }
 
-// discard frees what a sweep says about the prefixes, when nobody will add it.
+// discard frees the gradients of a sweep that nobody will add.
 func (s Sweep) discard() {
 	release(tensorsOf(s.arguerPrefix)...)
 	release(tensorsOf(s.chooserPrefix)...)
+	for _, t := range slices.Concat(s.arguer, s.chooser) {
+		t.Free()
+	}
 }
 
 // before are the prefixes for the streams of a layout.

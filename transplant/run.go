@@ -355,10 +355,8 @@ func (t *Trainer) restore(path string) error {
 	for i, p := range t.tensors {
 		copy(p.Value, values[i])
 	}
-	for _, r := range t.roles {
-		if err := r.Upload(); err != nil {
-			return err
-		}
+	if err := t.upload(); err != nil {
+		return err
 	}
 	t.step, t.samples, t.scored, t.points = state.Step, state.Samples, state.Scored, state.Points
 	t.Method.Limits.restore(state.Limits)

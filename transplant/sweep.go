@@ -81,9 +81,12 @@ type Grads [][]float32
 // the sum of the cases' losses times their weight.
 type Sweep struct {
 	Outcomes        []Outcome
-	Arguer, Chooser Grads // nil unless trained
+	Arguer, Chooser Grads // Train's; nil unless trained
 
-	arguerPrefix, chooserPrefix []llama.KV // by layer, gradients of the states of prefixes, which are shared.add's
+	// By layer, of a sweep that is one of several: gradients of adapters, which are sums.add's, and of the states of
+	// prefixes, which are shared.add's.
+	arguer, chooser             []llama.Trained
+	arguerPrefix, chooserPrefix []llama.KV
 }
 
 // transplants says whether states are moved in a layer.
@@ -136,12 +139,35 @@ func (m *Method) alone(g group, train bool, weight float64) (Sweep, error) {
 	if err != nil || !train {
 		return s, err
 	}
-	if err := m.shared.add(m.Engine, s); err != nil {
+	defer s.discard()
+	if err := m.shared.add(m.Engine, &s); err != nil {
 		return Sweep{}, err
 	}
 	rest, err := m.backward()
-	s.Arguer, s.Chooser = s.Arguer.plus(rest.Arguer), s.Chooser.plus(rest.Chooser)
-	return s, err
+	if err != nil {
+		return Sweep{}, err
+	}
+	return m.toHost(s, rest)
+}
+
+// toHost brings the gradients of a sweep, and of what came through the prefixes, to the host.
+func (m *Method) toHost(s, rest Sweep) (Sweep, error) {
+	defer rest.discard()
+	for _, of := range []struct {
+		role       *Role
+		rows, rest *[]llama.Trained
+		sum        *Grads
+	}{{m.Arguer, &s.arguer, &rest.arguer, &s.Arguer}, {m.Chooser, &s.chooser, &rest.chooser, &s.Chooser}} {
+		for _, part := range []*[]llama.Trained{of.rows, of.rest} {
+			grads, err := of.role.collect(*part)
+			*part = nil
+			if err != nil {
+				return Sweep{}, err
+			}
+			*of.sum = of.sum.plus(grads)
+		}
+	}
+	return s, nil
 }
 
 // pass runs a micro-batch of a method that has its prefixes.
@@ -158,6 +184,9 @@ func (m *Method) pass(g group, train bool, weight float64) (s Sweep, err error) 
 
 // plus adds other, if there is any, to the gradients.
 func (g Grads) plus(other Grads) Grads {
+	if g == nil {
+		return other
+	}
 	for i, values := range other {
 		if g[i] == nil {
 			g[i] = values
@@ -193,11 +222,9 @@ func (p *pair) fit(weight float64) (Sweep, error) {
 	if err := p.backward(dx); err != nil {
 		return Sweep{}, err
 	}
-	s := Sweep{Outcomes: outcomes, Chooser: p.chooserGrads, arguerPrefix: p.arguerPrefix, chooserPrefix: p.chooserPrefix}
-	p.arguerPrefix, p.chooserPrefix = nil, nil
-	if p.TrainsArguer() {
-		s.Arguer = p.arguerGrads
-	}
+	s := p.left
+	p.left = Sweep{}
+	s.Outcomes = outcomes
 	return s, nil
 }
 
@@ -205,13 +232,11 @@ func (p *pair) fit(weight float64) (Sweep, error) {
 type pair struct {
 	*Method
 	group
-	arguer, chooser           *llama.Stream // arguer is nil when nothing is moved
-	tokens                    []int         // per case
-	train                     bool
-	lastMoved                 int
-	arguerGrads, chooserGrads Grads
-	// by layer, what there is to say about the prefixes' states
-	arguerPrefix, chooserPrefix []llama.KV
+	arguer, chooser *llama.Stream // arguer is nil when nothing is moved
+	tokens          []int         // per case
+	train           bool
+	lastMoved       int
+	left            Sweep // what backward has made of its gradients
 }
 
 // begin lays out the cases of a micro-batch and embeds both streams. It reads no adapter.
@@ -250,8 +275,7 @@ func padReplaced(rows []row, length int) []bool {
 }
 
 func (p *pair) close() {
-	release(tensorsOf(p.arguerPrefix)...)
-	release(tensorsOf(p.chooserPrefix)...)
+	p.left.discard()
 	if p.arguer != nil {
 		p.arguer.Close()
 	}
@@ -313,8 +337,11 @@ func (p *pair) score(weight float64) ([]Outcome, *tensors.Tensor, error) {
 
 // backward carries dy back through the chooser and, with what it says about the moved states, through the arguer.
 func (p *pair) backward(dy *tensors.Tensor) error {
-	p.chooserGrads, p.arguerGrads = newGrads(p.Chooser), newGrads(p.Arguer)
-	p.chooserPrefix, p.arguerPrefix = make([]llama.KV, p.layers()), make([]llama.KV, max(p.lastMoved, 0))
+	left := &p.left
+	left.chooser, left.chooserPrefix = make([]llama.Trained, p.layers()), make([]llama.KV, p.layers())
+	if p.TrainsArguer() {
+		left.arguer, left.arguerPrefix = make([]llama.Trained, p.lastMoved+1), make([]llama.KV, p.lastMoved)
+	}
 	var arguerDY *tensors.Tensor
 	for layer := p.layers() - 1; layer >= 0; layer-- {
 		var g llama.Gradients
@@ -323,11 +350,7 @@ func (p *pair) backward(dy *tensors.Tensor) error {
 			release(arguerDY)
 			return fmt.Errorf("chooser: %w", err)
 		}
-		p.chooserPrefix[layer] = g.Prefix
-		if err := p.Chooser.collect(p.chooserGrads, layer, g); err != nil {
-			release(dy, arguerDY, g.Moved.K, g.Moved.V)
-			return err
-		}
+		left.chooser[layer], left.chooserPrefix[layer] = g.Trained, g.Prefix
 		if layer > p.lastMoved {
 			continue
 		}
@@ -340,12 +363,9 @@ func (p *pair) backward(dy *tensors.Tensor) error {
 			release(dy)
 			return fmt.Errorf("arguer: %w", err)
 		}
+		left.arguer[layer] = g.Trained
 		if layer < p.lastMoved {
-			p.arguerPrefix[layer] = g.Prefix
-		}
-		if err := p.Arguer.collect(p.arguerGrads, layer, g); err != nil {
-			release(dy, arguerDY)
-			return err
+			left.arguerPrefix[layer] = g.Prefix
 		}
 	}
 	return nil
@@ -357,33 +377,4 @@ func release(ts ...*tensors.Tensor) {
 			t.MustFinalizeAll()
 		}
 	}
-}
-
-func newGrads(r *Role) Grads {
-	if r == nil {
-		return nil
-	}
-	return make(Grads, len(r.Adapter.Params()))
-}
-
-// collect brings one layer's gradients to the host, into their places in grads, and frees them whatever happens.
-func (r *Role) collect(grads Grads, layer int, g llama.Gradients) error {
-	if r == nil {
-		return nil
-	}
-	values, err := g.Host()
-	if err != nil {
-		return fmt.Errorf("gradients of layer %d: %w", layer, err)
-	}
-	next := 0
-	for i, p := range r.Adapter.Params() {
-		if p.Layer == layer && next < len(values) {
-			grads[i] = values[next]
-			next++
-		}
-	}
-	if next != len(values) {
-		return fmt.Errorf("layer %d: %d gradients for %d matrices", layer, len(values), next)
-	}
-	return nil
 }

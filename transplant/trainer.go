@@ -32,10 +32,9 @@ type Trainer struct {
 	Train, Test []Case
 	Order       func(epoch int) []int // indices into Train, a permutation for every epoch
 
-	roles   []*Role // trained, each once
 	tensors []lora.Tensor
 	adam    *lora.AdamW
-	sums    *lora.Accumulator
+	sums    *sums
 	step    int           // updates done
 	samples int           // rows trained on
 	scored  int           // the step after which rows were last scored, -1 for never
@@ -89,28 +88,16 @@ func NewTrainer(m *Method, o TrainOptions, train, test []Case) (*Trainer, error)
 	if err := t.Options.Schedule.Validate(); err != nil {
 		return nil, err
 	}
-	if m.TrainsArguer() && m.Arguer != m.Chooser {
-		t.roles = append(t.roles, m.Arguer)
-		t.tensors = append(t.tensors, m.Arguer.Adapter.Tensors("arguer.")...)
-	}
-	if m.Chooser != nil {
-		t.roles = append(t.roles, m.Chooser)
-		t.tensors = append(t.tensors, m.Chooser.Adapter.Tensors("chooser.")...)
-	}
+	t.sums, t.tensors = m.newSums()
 	if len(t.tensors) == 0 {
 		return nil, errors.New("no adapter to train")
 	}
-	for _, r := range t.roles {
-		if err := r.Adapter.CheckTrainable(); err != nil {
-			return nil, err
-		}
-	}
-	var err error
-	if t.adam, err = lora.NewAdamW(o.Adam, t.tensors); err != nil {
+	err := t.sums.each(func(r *roleSums) error { return r.role.Adapter.CheckTrainable() })
+	if err != nil {
 		return nil, err
 	}
-	t.sums = lora.NewAccumulator(t.tensors)
-	return t, nil
+	t.adam, err = lora.NewAdamW(o.Adam, t.tensors)
+	return t, err
 }
 
 // stepsPerEpoch counts the batches of an epoch.
@@ -234,7 +221,7 @@ func (t *Trainer) update(ctx context.Context, r Recorder) (StepMetrics, error) {
 	weight := 1 / float64(len(cases))
 	done, correct := 0, 0
 	losses := make([]float64, len(cases)) // summed in the order of the rows, however they were divided
-	t.sums.Reset()                        // an interrupted step may have left something
+	defer t.sums.reset()                  // an interrupted step may leave something
 	err = inOrder(ctx, len(batches), t.Options.Pace.Workers,
 		func(i int) (*pair, error) { return method.prepare(batches[i], true) }, discard,
 		func(i int, p *pair) ([]Sweep, error) {
@@ -254,19 +241,16 @@ func (t *Trainer) update(ctx context.Context, r Recorder) (StepMetrics, error) {
 			}
 			done += len(batches[i].cases)
 			r.Progress(fmt.Sprintf("step %d of %d", m.Step, t.Total()), t.samples+done, t.Rows())
-			if err := method.shared.add(method.Engine, parts...); err != nil {
-				return err
-			}
-			return t.accumulate(parts...)
+			return t.accumulate(method, parts)
 		})
 	if err != nil {
 		return m, err
 	}
 	rest, err := method.backward()
-	if err != nil {
-		return m, err
+	if err == nil {
+		err = t.sums.add(&rest)
 	}
-	if err := t.accumulate(rest); err != nil {
+	if err != nil {
 		return m, err
 	}
 	for _, loss := range losses {
@@ -282,20 +266,18 @@ func (t *Trainer) update(ctx context.Context, r Recorder) (StepMetrics, error) {
 	return m, nil
 }
 
-// accumulate adds sweeps' gradients; a shared adapter gets the sum of both roles'.
-func (t *Trainer) accumulate(sweeps ...Sweep) error {
-	m := t.Method
-	shared := m.TrainsArguer() && m.Arguer == m.Chooser
-	for _, s := range sweeps {
-		all := []Grads{append(s.Arguer, s.Chooser...)}
-		if shared {
-			all = []Grads{s.Arguer, s.Chooser}
+// accumulate adds what the parts of a micro-batch left, and frees it.
+func (t *Trainer) accumulate(m *Method, parts []Sweep) error {
+	for i := range parts {
+		err := m.shared.add(m.Engine, &parts[i])
+		if err == nil {
+			err = t.sums.add(&parts[i])
 		}
-		for _, grads := range all {
-			if err := t.sums.Add(grads); err != nil {
-				return err
+		if err != nil {
+			for _, rest := range parts[i:] {
+				rest.discard()
 			}
-			m.Engine.Recycle(grads)
+			return err
 		}
 	}
 	return nil
@@ -313,7 +295,7 @@ func outcomes(sweeps []Sweep) (all []Outcome) {
 func (t *Trainer) apply(lr float64) (norm float64, err error) {
 	start := time.Now()
 	defer func() { t.optimizing += time.Since(start) }()
-	if err := t.sums.Take(t.tensors); err != nil {
+	if err := t.sums.take(); err != nil {
 		return 0, err
 	}
 	if norm, err = lora.ClipGlobalNorm(t.tensors, t.Options.ClipNorm); err != nil {
@@ -322,12 +304,12 @@ func (t *Trainer) apply(lr float64) (norm float64, err error) {
 	if err := t.adam.Step(t.tensors, lr); err != nil {
 		return 0, err
 	}
-	for _, r := range t.roles {
-		if err := r.Upload(); err != nil {
-			return 0, err
-		}
-	}
-	return norm, nil
+	return norm, t.upload()
+}
+
+// upload has the engine compute with the adapters' new values.
+func (t *Trainer) upload() error {
+	return t.sums.each(func(r *roleSums) error { return r.role.Upload() })
 }
 
 // score runs the held-out cases and hands the figures over. Without held-out cases there is nothing to do until the end

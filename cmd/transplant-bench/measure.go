@@ -305,6 +305,7 @@ func (b *benchmark) shares(l laps) []share {
 	for _, p := range parts {
 		host -= p.Seconds
 	}
+	host = max(0, host) // on a device gradients are added up beside the next sweep
 	parts = append(parts, share{Name: "host", Seconds: host})
 	for i := range parts {
 		parts[i].Share = parts[i].Seconds / total

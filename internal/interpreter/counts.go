@@ -15,6 +15,7 @@ type Counts struct {
 	TemporariesPeak int64 // the most bytes in buffers and in what calls made on the way, nothing being fused
 	Programs        int   // compiled
 	Calls           int
+	Reads           int // buffers copied to the host
 	Unordered       int // elements that scatters summed up of three numbers or more: a GPU takes them in any order
 }
 
@@ -25,8 +26,8 @@ func CountsOf(backend compute.Backend) (c Counts, err error) {
 	if !found {
 		return c, fmt.Errorf("the backend is not the interpreter: its device is %q", text)
 	}
-	_, err = fmt.Sscanf(books, "buffers %d bytes %d peak %d peak-with-temporaries %d programs %d calls %d unordered %d", &c.Buffers, &c.Bytes,
-		&c.Peak, &c.TemporariesPeak, &c.Programs, &c.Calls, &c.Unordered)
+	_, err = fmt.Sscanf(books, "buffers %d bytes %d peak %d peak-with-temporaries %d programs %d calls %d reads %d unordered %d", &c.Buffers, &c.Bytes,
+		&c.Peak, &c.TemporariesPeak, &c.Programs, &c.Calls, &c.Reads, &c.Unordered)
 	if err != nil {
 		return c, fmt.Errorf("the interpreter's books %q: %w", text, err)
 	}

@@ -37,6 +37,7 @@ func TestPlugin(t *testing.T) {
 	t.Run("unordered", func(t *testing.T) { unordered(t, plugin) })
 	t.Run("dumped", func(t *testing.T) { dumped(t, plugin) })
 	t.Run("limited", func(t *testing.T) { limited(t, plugin) })
+	t.Run("idle", func(t *testing.T) { idle(t, plugin) })
 }
 
 func newClient(t *testing.T, plugin *pjrt.Plugin) *pjrt.Client {
@@ -305,4 +306,25 @@ func limited(t *testing.T, plugin *pjrt.Plugin) {
 		t.Errorf("got error %v, want RESOURCE_EXHAUSTED in it", err)
 	}
 	upload(t, client, make([]float32, 50), 50)
+}
+
+// idle: after the calls that are asked for, programs are checked, counted and not run.
+func idle(t *testing.T, plugin *pjrt.Plugin) {
+	t.Setenv("INTERPRETER_RUNS", "1")
+	client := newClient(t, plugin)
+	program, err := compile(client, module("%x: tensor<2xf32>", "tensor<2xf32>", `%r = "stablehlo.add"(%x, %x) : (tensor<2xf32>, tensor<2xf32>) -> tensor<2xf32>`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := upload(t, client, []float32{1, 2}, 2)
+	for call, want := range [][]float32{{2, 4}, {0, 0}} {
+		out, err := program.Execute(x).Done()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _, err := pjrt.BufferToArray[float32](out[0])
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("call %d: got %v, error %v; want %v", call+1, got, err, want)
+		}
+	}
 }

@@ -44,7 +44,7 @@ Dims rowMajor(const Dims& dims);  // the stride of each dimension, in elements
 // Ledger counts the memory of a client. What is taken beyond the limit is refused as a device would refuse it.
 struct Ledger {
   int64_t limit = 0;  // bytes, 0 for none
-  std::atomic<int64_t> buffers{0}, programs{0}, calls{0};
+  std::atomic<int64_t> buffers{0}, programs{0}, calls{0}, reads{0};
   std::atomic<int64_t> unordered{0};  // elements that scatters made of three numbers or more, whose sum depends on the order
   void take(int64_t bytes);
   void give(int64_t bytes);
