@@ -110,10 +110,17 @@ peer() { # SHAPE ROWS MICRO-BATCH DTYPE
   bench --shape "$1" --rows "$2" --micro-batch "$3" --dtype "$4" --peer --peer-python "$PYTHON" --trials 3
 }
 
+# line PATTERN: the lines of a log that match, in one; what is left of a run that failed is its last line.
+line() { grep -E "$1" <<<"$log" | tr -s ' \n' ' ' || tail -n 1 <<<"$log"; }
+
 # rate FLAGS...: a training step, and its rate in a line.
 rate() {
-  bench --shape "$SHAPE" --dtype bfloat16 --part train --trials 3 "$@" | tee /dev/stderr | grep -E '^train|MFU' | tr -s ' \n' ' '
-  return "${PIPESTATUS[0]}"
+  local log status
+  log=$(bench --shape "$SHAPE" --dtype bfloat16 --part train --trials 3 "$@" 2>&1)
+  status=$?
+  echo "$log"
+  line '^train|MFU'
+  return $status
 }
 
 # planned FLAGS...: bytes of the device that a training run plans to take.
@@ -124,18 +131,18 @@ planned() {
 
 # within PERCENT FLAGS...: the same run on a device that is left PERCENT of its plan.
 within() {
-  local percent=$1 bytes log
+  local percent=$1 bytes log status
   shift
   bytes=$(planned "$@") || return
   bytes=$((bytes / 100 * percent))
   log=$(left "$bytes" --shape "$SHAPE" --dtype bfloat16 --part train --trials 1 "$@" 2>&1)
-  local status=$?
+  status=$?
   echo "$log"
   if grep -q 'out of memory with' <<<"$log"; then
     echo "with $percent % of the plan, $bytes bytes: micro-batches were divided"
     [ "$percent" -lt 100 ]
   else
-    echo "with $percent % of the plan, $bytes bytes: $(grep -E '^train' <<<"$log" || tail -n 1 <<<"$log")"
+    echo "with $percent % of the plan, $bytes bytes: $(line '^train')"
     return $status
   fi
 }
@@ -158,11 +165,13 @@ left() {
 
 # fits GB FLAGS...: training on a card of so many GB, the context's share left out.
 fits() {
-  local gb=$1
+  local gb=$1 log status
   shift
-  left $((gb * 1000000000 - 700000000)) --shape "$SHAPE" --dtype bfloat16 --part train --trials 1 --device-memory "$gb" "$@" |
-    tee /dev/stderr | grep -E '^memory.*: |^train' | sed -E 's/.* = //' | tr -s ' \n' ' '
-  return "${PIPESTATUS[0]}"
+  log=$(left $((gb * 1000000000 - 700000000)) --shape "$SHAPE" --dtype bfloat16 --part train --trials 1 --device-memory "$gb" "$@" 2>&1)
+  status=$?
+  echo "$log"
+  line '^memory.*: |^train' | sed -E 's/.* = //'
+  return $status
 }
 
 # long TOKENS ATTENTION: the most that the device holds while one row of TOKENS passes one layer forward and back, with an
@@ -330,9 +339,9 @@ case $PART in
     step rate-8-nf4 90 rate --rows 32 --micro-batch 8 --weights nf4
     ;;
   memory)
-    step plan-110 90 within 110 --rows 8 --micro-batch 4 --remat none
-    step plan-90 90 within 90 --rows 8 --micro-batch 4 --remat none
-    step plan-110-remat 90 within 110 --rows 8 --micro-batch 4 --remat full
+    step plan-110 90 within 110 --rows 8 --micro-batch 4 --device-memory 78
+    step plan-90 90 within 90 --rows 8 --micro-batch 4 --device-memory 78
+    step plan-110-remat 90 within 110 --rows 8 --micro-batch 4 --device-memory 24 # blocks are computed again
     step fits-24 90 fits 24 --rows 8 --micro-batch 4
     step fits-16-int8 90 fits 16 --rows 8 --micro-batch 4 --weights int8
     for tokens in 2048 4096 8192 16384; do
