@@ -300,6 +300,12 @@ func (s Sweep) discard() {
 	}
 }
 
+func discardAll(sweeps []Sweep) {
+	for _, s := range sweeps {
+		s.discard()
+	}
+}
+
 // before are the prefixes for the streams of a layout.
 func (m *Method) before(l layout) (shared, error) {
 	if l.attention == llama.FusedAttention {

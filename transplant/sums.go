@@ -82,7 +82,7 @@ func (s *sums) add(sweep *Sweep) error {
 }
 
 func (r *roleSums) add(layers []llama.Trained) error {
-	if len(layers) == 0 {
+	if r == nil || len(layers) == 0 { // of the bare base there are no gradients
 		return nil
 	}
 	if r.host != nil {

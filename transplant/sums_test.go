@@ -15,11 +15,12 @@ import (
 // a matrix that nothing arrives for gets zeros.
 func TestSumsOnTheDevice(t *testing.T) {
 	for name, set := range map[string]func(*Method){
-		"two adapters":       func(*Method) {},
-		"first layer":        func(m *Method) { m.Layers = make([]bool, m.layers()); m.Layers[0] = true },
-		"arguer not trained": func(m *Method) { m.StopGradient = true },
-		"one adapter":        func(m *Method) { m.Arguer = m.Chooser },
-		"no prefix":          func(m *Method) { m.Prefix = Prefix{} },
+		"two adapters":        func(*Method) {},
+		"first layer":         func(m *Method) { m.Layers = make([]bool, m.layers()); m.Layers[0] = true },
+		"arguer not trained":  func(m *Method) { m.StopGradient = true },
+		"chooser is the base": func(m *Method) { m.Chooser = nil },
+		"one adapter":         func(m *Method) { m.Arguer = m.Chooser },
+		"no prefix":           func(m *Method) { m.Prefix = Prefix{} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := small(t)

@@ -233,6 +233,7 @@ func (t *Trainer) update(ctx context.Context, r Recorder) (StepMetrics, error) {
 				losses[batches[i].index[j]] = o.Loss
 				m.Tokens += o.Tokens
 				if math.IsNaN(o.Loss) || math.IsInf(o.Loss, 0) {
+					discardAll(parts)
 					return &NotFiniteError{m.Step, []int{c.Row}, fmt.Errorf("the loss is %v", o.Loss)}
 				}
 				if predict(c, o).Correct {
@@ -274,9 +275,7 @@ func (t *Trainer) accumulate(m *Method, parts []Sweep) error {
 			err = t.sums.add(&parts[i])
 		}
 		if err != nil {
-			for _, rest := range parts[i:] {
-				rest.discard()
-			}
+			discardAll(parts[i:])
 			return err
 		}
 	}
