@@ -43,6 +43,14 @@ if [ "$PART" = pack ]; then
   exit
 fi
 
+case $PART in
+  first | speed | memory | start | do) ;;
+  *)
+    sed -n '2,/^set/p' "$self" | sed '$d; s/^# \{0,1\}//' >&2
+    exit 2
+    ;;
+esac
+
 OUT=$(realpath -m "${OUT:-gpu-out}")
 PYTHON=${PYTHON:-python3}
 BUDGET=${BUDGET:-540}
@@ -356,10 +364,6 @@ case $PART in
     step first-step 300 first_step
     step one-bucket 200 first_step --buckets 1
     rm -rf "$OUT/model"
-    ;;
-  *)
-    sed -n '2,/^set/p' "$self" | sed '$d; s/^# \{0,1\}//' >&2
-    exit 2
     ;;
 esac
 
