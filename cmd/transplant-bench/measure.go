@@ -75,6 +75,7 @@ func open(s setup.Settings, o options, c model.Config, stderr io.Writer) (*bench
 	if err != nil {
 		return nil, err
 	}
+	b.watch(stderr)
 	b.made, b.facts.Device = time.Since(start), device(backend)
 	if b.plan, err = b.session.PlanMemory(program.Capacity(s), setup.Controls{}); err != nil {
 		return nil, err
@@ -85,6 +86,14 @@ func open(s setup.Settings, o options, c model.Config, stderr io.Writer) (*bench
 		return nil, err
 	}
 	return b, nil
+}
+
+// watch has attention chosen as in a run, by measured cost where there is a choice, and tells on w what was chosen and which
+// micro-batches did not fit: the time of their parts would else pass for that of whole ones.
+func (b *benchmark) watch(w io.Writer) {
+	tell := func(line string) { fmt.Fprintln(w, line) }
+	b.session.Compete(tell)
+	b.session.Method.Limits.Report = tell
 }
 
 // made is the type of the weights in the checkpoint that they stand for.
