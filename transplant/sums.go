@@ -165,6 +165,20 @@ func (r *Role) collect(layers []llama.Trained) (Grads, error) {
 	return grads, nil
 }
 
+// gather adds parts of a micro-batch's gradients on the host, and empties them.
+func (r *Role) gather(parts ...*[]llama.Trained) (sum Grads, err error) {
+	for _, part := range parts {
+		layers := *part
+		*part = nil
+		grads, err := r.collect(layers)
+		if err != nil {
+			return nil, err
+		}
+		sum = sum.plus(grads)
+	}
+	return sum, nil
+}
+
 // place puts a layer's gradients where its matrices stand among all.
 func (r *Role) place(grads Grads, layer int, values [][]float32) error {
 	next := 0

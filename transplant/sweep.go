@@ -139,7 +139,7 @@ func (m *Method) alone(g group, train bool, weight float64) (Sweep, error) {
 	if err != nil || !train {
 		return s, err
 	}
-	defer s.discard()
+	defer func() { s.discard() }() // what an error leaves
 	if err := m.shared.add(m.Engine, &s); err != nil {
 		return Sweep{}, err
 	}
@@ -147,25 +147,12 @@ func (m *Method) alone(g group, train bool, weight float64) (Sweep, error) {
 	if err != nil {
 		return Sweep{}, err
 	}
-	return m.toHost(s, rest)
-}
-
-// toHost brings the gradients of a sweep, and of what came through the prefixes, to the host.
-func (m *Method) toHost(s, rest Sweep) (Sweep, error) {
-	defer rest.discard()
-	for _, of := range []struct {
-		role       *Role
-		rows, rest *[]llama.Trained
-		sum        *Grads
-	}{{m.Arguer, &s.arguer, &rest.arguer, &s.Arguer}, {m.Chooser, &s.chooser, &rest.chooser, &s.Chooser}} {
-		for _, part := range []*[]llama.Trained{of.rows, of.rest} {
-			grads, err := of.role.collect(*part)
-			*part = nil
-			if err != nil {
-				return Sweep{}, err
-			}
-			*of.sum = of.sum.plus(grads)
-		}
+	defer func() { rest.discard() }()
+	if s.Arguer, err = m.Arguer.gather(&s.arguer, &rest.arguer); err == nil {
+		s.Chooser, err = m.Chooser.gather(&s.chooser, &rest.chooser)
+	}
+	if err != nil {
+		return Sweep{}, err
 	}
 	return s, nil
 }
