@@ -94,25 +94,37 @@ func (w *AdamW) Step(tensors []Tensor, lr float64) error {
 	}
 	w.step++
 	o := w.options
-	kept := 1 - float64(lr*o.WeightDecay)
-	correct1 := 1 - math.Pow(o.Beta1, float64(w.step))
-	correct2 := math.Sqrt(1 - math.Pow(o.Beta2, float64(w.step)))
+	e := elements{
+		beta1: o.Beta1, rest1: 1 - o.Beta1, beta2: o.Beta2, rest2: 1 - o.Beta2, eps: o.Eps,
+		kept:     1 - float64(lr*o.WeightDecay),
+		rate:     lr / (1 - math.Pow(o.Beta1, float64(w.step))),
+		correct2: math.Sqrt(1 - math.Pow(o.Beta2, float64(w.step))),
+	}
 	overChunks(tensors, func(c chunk) {
-		t, m, v := tensors[c.tensor], w.m[c.tensor], w.v[c.tensor]
-		for i := c.start; i < c.end; i++ {
-			g := float64(t.Grad[i])
-			// Products are rounded before they are added, so that the bits are the same where the compiler could fuse both.
-			mi := float64(o.Beta1*float64(m[i])) + float64((1-o.Beta1)*g)
-			vi := float64(o.Beta2*float64(v[i])) + float64((1-o.Beta2)*g*g)
-			m[i], v[i] = float32(mi), float32(vi)
-			p := float64(float64(t.Value[i]) * kept)
-			if mi != 0 { // with Eps 0, a gradient that has always been zero would give 0/0
-				p -= lr / correct1 * mi / (math.Sqrt(vi)/correct2 + o.Eps)
-			}
-			t.Value[i] = float32(p)
-		}
+		t, from, to := tensors[c.tensor], c.start, c.end
+		e.step(t.Value[from:to], t.Grad[from:to], w.m[c.tensor][from:to], w.v[c.tensor][from:to])
 	})
 	return nil
+}
+
+// elements are the numbers of a step of AdamW, the same for every element: both betas and what is left of 1, lr/(1 - beta1^t)
+// and sqrt(1 - beta2^t) for the t-th step.
+type elements struct{ beta1, rest1, beta2, rest2, eps, kept, rate, correct2 float64 }
+
+// step changes elements and their moments.
+func (e elements) step(value, grad, m, v []float32) {
+	for i := e.stepFirst(value, grad, m, v); i < len(value); i++ {
+		g := float64(grad[i])
+		// Products are rounded before they are added, so that the bits are the same where the compiler could fuse both.
+		mi := float64(e.beta1*float64(m[i])) + float64(e.rest1*g)
+		vi := float64(e.beta2*float64(v[i])) + float64(e.rest2*g*g)
+		m[i], v[i] = float32(mi), float32(vi)
+		p := float64(float64(value[i]) * e.kept)
+		if mi != 0 { // with Eps 0, a gradient that has always been zero would give 0/0
+			p -= e.rate * mi / (math.Sqrt(vi)/e.correct2 + e.eps)
+		}
+		value[i] = float32(p)
+	}
 }
 
 // ClipGlobalNorm scales all gradients by limit/(norm + 1e-6) when that is below 1, where norm is the Euclidean norm of

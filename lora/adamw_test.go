@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"testing"
@@ -96,6 +97,42 @@ func TestEpsZeroKeepsUntouchedValues(t *testing.T) {
 	w := mustAdamW(t, AdamWOptions{Beta1: 0.9, Beta2: 0.99}, tensors)
 	if err := w.Step(tensors, 0.5); err != nil || !slices.Equal(tensors[0].Value, []float32{5, 4.5}) {
 		t.Errorf("got %v, %v; want [5 4.5]", tensors[0].Value, err)
+	}
+}
+
+// TestSameBitsInVectors steps over elements that a vector could get wrong: no gradient ever, with and without Eps, infinite and
+// tiny ones, and numbers of elements that no vector divides.
+func TestSameBitsInVectors(t *testing.T) {
+	if !vectors {
+		t.Skip("this processor, or this build, has none")
+	}
+	defer func() { vectors = true }()
+	special := []float32{0, 1, -1, 0, float32(math.Inf(1)), 1e-45, -1e-30, 3e38, float32(math.NaN()), 0, 1e-8}
+	for n := range 2*len(special) + 1 {
+		for _, eps := range []float64{0, 1e-8} {
+			var got [2][3][]uint32
+			for i, with := range []bool{false, true} {
+				vectors = with
+				tensor := Tensor{Name: "p", Value: make([]float32, n), Grad: make([]float32, n)}
+				for j := range n {
+					tensor.Value[j], tensor.Grad[j] = float32(j)-3, special[j%len(special)]
+				}
+				w := mustAdamW(t, AdamWOptions{Beta1: 0.9, Beta2: 0.99, Eps: eps, WeightDecay: 0.1}, []Tensor{tensor})
+				for range 3 {
+					if err := w.Step([]Tensor{tensor}, 0.25); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for k, values := range [][]float32{tensor.Value, w.m[0], w.v[0]} {
+					for _, x := range values {
+						got[i][k] = append(got[i][k], math.Float32bits(x))
+					}
+				}
+			}
+			if !reflect.DeepEqual(got[1], got[0]) {
+				t.Errorf("%d elements, eps %g: got %x with vectors, want %x", n, eps, got[1], got[0])
+			}
+		}
 	}
 }
 

@@ -37,18 +37,31 @@ func widen(v vec) (lo, hi vec8)   { return v.GetLo().ConvertToFloat64(), v.GetHi
 func narrow(lo, hi vec8) (v vec)  { return v.SetLo(lo.ConvertToFloat32()).SetHi(hi.ConvertToFloat32()) }
 func seen(v vec, bits uint16) vec { return v.Masked(archsimd.Mask32x16FromBits(bits)) }
 
+// terms are the constants of exponential, each in all lanes: the compiler would move a number from memory and then spread it,
+// every time.
+var terms = func() (spread [10][Lanes]float32) {
+	for i, c := range [...]float32{math.Log2E, -ln2Upper, -ln2Lower, exp7, exp6, exp5, exp4, exp3, exp2, 1} {
+		for l := range spread[i] {
+			spread[i][l] = c
+		}
+	}
+	return spread
+}()
+
+func term(i int) vec { return archsimd.LoadFloat32x16(&terms[i]) }
+
 // exponential is e to the x within 2 units in the last place.
 func exponential(x vec) vec {
-	n := x.Mul(all(math.Log2E)).RoundToEvenScaled(0)
-	r := n.MulAdd(all(-ln2Upper), x)
-	r = n.MulAdd(all(-ln2Lower), r)
-	p := all(exp7)
-	p = p.MulAdd(r, all(exp6))
-	p = p.MulAdd(r, all(exp5))
-	p = p.MulAdd(r, all(exp4))
-	p = p.MulAdd(r, all(exp3))
-	p = p.MulAdd(r, all(exp2))
-	p = p.MulAdd(r.Mul(r), r.Add(all(1)))
+	n := x.Mul(term(0)).RoundToEvenScaled(0)
+	r := n.MulAdd(term(1), x)
+	r = n.MulAdd(term(2), r)
+	p := term(3)
+	p = p.MulAdd(r, term(4))
+	p = p.MulAdd(r, term(5))
+	p = p.MulAdd(r, term(6))
+	p = p.MulAdd(r, term(7))
+	p = p.MulAdd(r, term(8))
+	p = p.MulAdd(r.Mul(r), r.Add(term(9)))
 	return p.Scale(n)
 }
 
@@ -140,7 +153,7 @@ func rotate(x, cos, sin []float32, inverse bool) {
 	archsimd.ClearAVXUpperBits()
 }
 
-func sigmoid(x vec) vec { return all(1).Div(all(1).Add(exponential(all(0).Sub(x)))) }
+func sigmoid(x vec) vec { return term(9).Div(term(9).Add(exponential(vec{}.Sub(x)))) }
 
 func swiglu(gate, up, h []float32) {
 	if !avx512 {

@@ -28,6 +28,30 @@ TEXT ·gemm8x2(SB), NOSPLIT, $0-64
 	WITHOUT(·gemm8x2AVX2)
 	PRODUCT2
 
+// One step for 8 rows and three panels, the third in Z18, with sums Z24-Z31, and the rows in Z19-Z22.
+#define ROW3(r, offset, row, s0, s1, s2) \
+	VBROADCASTSS (offset+4*r)(AX), row; \
+	VFMADD231PS  Z16, row, s0;          \
+	VFMADD231PS  Z17, row, s1;          \
+	VFMADD231PS  Z18, row, s2
+
+#define STEP3(offset, panel) \
+	VMOVUPS panel(BX), Z16;              \
+	VMOVUPS panel(CX), Z17;              \
+	VMOVUPS panel(R10), Z18;             \
+	ROW3(0, offset, Z19, Z0, Z8, Z24);   \
+	ROW3(1, offset, Z20, Z1, Z9, Z25);   \
+	ROW3(2, offset, Z21, Z2, Z10, Z26);  \
+	ROW3(3, offset, Z22, Z3, Z11, Z27);  \
+	ROW3(4, offset, Z19, Z4, Z12, Z28);  \
+	ROW3(5, offset, Z20, Z5, Z13, Z29);  \
+	ROW3(6, offset, Z21, Z6, Z14, Z30);  \
+	ROW3(7, offset, Z22, Z7, Z15, Z31)
+
+// func gemm8x3(k int, a, b *float32, bStride int, c *float32, cStride int, add bool, next *float32)
+TEXT ·gemm8x3(SB), NOSPLIT, $0-64
+	PRODUCT3($2)
+
 // One step for 8 rows and one panel.
 #define ROW1(r, offset, row, s0) \
 	VBROADCASTSS (offset+4*r)(AX), row; \

@@ -9,6 +9,7 @@ const missing = "panel: this build has no such kernel; ask Available or HalfAvai
 
 func toHalves([]uint16, []float32)                                              { panic(missing) }
 func half8x2(int, *uint16, *uint16, *uint16, *float32, *float32, bool, *uint16) { panic(missing) }
+func half8x3(int, *uint16, *uint16, int, *float32, int, bool, *uint16)          { panic(missing) }
 func half8x1(int, *uint16, *uint16, *float32, bool)                             { panic(missing) }
 func scores16Half(int, *uint16, *uint16, *float32)                              { panic(missing) }
 func mix16Half(int, *int, *uint16, *uint16, int, *float32, int, bool)           { panic(missing) }

@@ -18,6 +18,14 @@ func gemm8x2(k int, a, b0, b1, c0, c1 *float32, add bool, next *float32)
 //go:noescape
 func gemm8x1(k int, a, b, c *float32, add bool)
 
+// threes says whether there are gemm8x3 and half8x3.
+var threes = avx512
+
+// gemm8x3 is gemm8x2 for three panels of b, bStride elements apart, and of c, cStride apart.
+//
+//go:noescape
+func gemm8x3(k int, a, b *float32, bStride int, c *float32, cStride int, add bool, next *float32)
+
 // half8x2 is gemm8x2 in bfloat16: a [k][8][2], b0 and b1 [k][16][2], k counting pairs.
 //
 //go:noescape
@@ -27,6 +35,11 @@ func half8x2(k int, a, b0, b1 *uint16, c0, c1 *float32, add bool, next *uint16)
 //
 //go:noescape
 func half8x1(k int, a, b *uint16, c *float32, add bool)
+
+// half8x3 is half8x2 for three panels of b, bStride elements apart, and of c, cStride apart.
+//
+//go:noescape
+func half8x3(k int, a, b *uint16, bStride int, c *float32, cStride int, add bool, next *uint16)
 
 // scores16 is c = Aᵀ b for panels a [k][16] and b [k][16]: c [16][16], a row for every column of a.
 //

@@ -9,7 +9,11 @@ func Available() bool { return false }
 // Instructions names none.
 func Instructions() string { return "" }
 
+// threes says that there are no gemm8x3 and half8x3 here.
+const threes = false
+
 func gemm8x2(int, *float32, *float32, *float32, *float32, *float32, bool, *float32) { panic(missing) }
+func gemm8x3(int, *float32, *float32, int, *float32, int, bool, *float32)           { panic(missing) }
 func gemm8x1(int, *float32, *float32, *float32, bool)                               { panic(missing) }
 func scores16(int, *float32, *float32, *float32)                                    { panic(missing) }
 func mix16(int, *int, *float32, *float32, int, *float32, int, bool)                 { panic(missing) }

@@ -119,3 +119,64 @@ done: \
 	STORE8(DI, Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7); \
 	VZEROUPPER; \
 	RET
+
+// The product of a tile with three panels, bStride elements of bSize bytes apart, by the file's STEP3: sums Z0-Z15 and
+// Z24-Z31. Of an odd number of panels the last three go this way: one alone has too few sums to keep the multipliers busy.
+#define PRODUCT3(bShift) \
+	MOVQ    k+0(FP), DX; \
+	MOVQ    a+8(FP), AX; \
+	MOVQ    b+16(FP), BX; \
+	MOVQ    bStride+24(FP), R12; \
+	SHLQ    bShift, R12; \
+	LEAQ    (BX)(R12*1), CX; \
+	LEAQ    (CX)(R12*1), R10; \
+	MOVQ    c+32(FP), DI; \
+	MOVQ    cStride+40(FP), R12; \
+	LEAQ    (DI)(R12*4), SI; \
+	LEAQ    (SI)(R12*4), R11; \
+	MOVBLZX add+48(FP), R8; \
+	MOVQ    next+56(FP), R9; \
+	TESTL   R8, R8; \
+	JNZ     load; \
+	ZERO8(Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7); \
+	ZERO8(Z8, Z9, Z10, Z11, Z12, Z13, Z14, Z15); \
+	ZERO8(Z24, Z25, Z26, Z27, Z28, Z29, Z30, Z31); \
+	JMP     start; \
+load: \
+	LOAD8(DI, Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7); \
+	LOAD8(SI, Z8, Z9, Z10, Z11, Z12, Z13, Z14, Z15); \
+	LOAD8(R11, Z24, Z25, Z26, Z27, Z28, Z29, Z30, Z31); \
+start: \
+	SUBQ $4, DX; \
+	JL   rest; \
+four: \
+	PREFETCHT0 0(R9); \
+	PREFETCHT0 64(R9); \
+	STEP3(0, 0); \
+	STEP3(32, 64); \
+	STEP3(64, 128); \
+	STEP3(96, 192); \
+	ADDQ $128, AX; \
+	ADDQ $128, R9; \
+	ADDQ $256, BX; \
+	ADDQ $256, CX; \
+	ADDQ $256, R10; \
+	SUBQ $4, DX; \
+	JGE  four; \
+rest: \
+	ADDQ $4, DX; \
+	JZ   done; \
+one: \
+	STEP3(0, 0); \
+	ADDQ $32, AX; \
+	ADDQ $64, BX; \
+	ADDQ $64, CX; \
+	ADDQ $64, R10; \
+	DECQ DX; \
+	JNZ  one; \
+done: \
+	STORE8(DI, Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7); \
+	STORE8(SI, Z8, Z9, Z10, Z11, Z12, Z13, Z14, Z15); \
+	STORE8(R11, Z24, Z25, Z26, Z27, Z28, Z29, Z30, Z31); \
+	VZEROUPPER; \
+	RET

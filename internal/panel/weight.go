@@ -383,8 +383,12 @@ func soon[T float32 | uint16](tile, next []T, first bool) *T {
 func (p piece) multiplyTile(s *Scratch, tile, next []float32, x Operand, y Matrix, r int) {
 	whole := r+tileRows <= y.Rows
 	i := p.from
-	for ; whole && i+1 < p.to; i += 2 {
+	for ; whole && p.to-i > 1; i += 2 {
 		x0, x1 := (i*x.Rows+p.k)*Lanes, ((i+1)*x.Rows+p.k)*Lanes
+		if threes && p.to-i == 3 {
+			gemm8x3(p.n, &tile[0], &x.factors[x0], x.Rows*Lanes, &y.Data[(i*y.Rows+r)*Lanes], y.Rows*Lanes, p.add, soon(tile, next, i == p.from))
+			return
+		}
 		y0, y1 := (i*y.Rows+r)*Lanes, ((i+1)*y.Rows+r)*Lanes
 		gemm8x2(p.n, &tile[0], &x.factors[x0], &x.factors[x1], &y.Data[y0], &y.Data[y1], p.add, soon(tile, next, i == p.from))
 	}
@@ -399,8 +403,12 @@ func (p piece) multiplyHalves(s *Scratch, tile, next []uint16, x Operand, y Matr
 	whole := r+tileRows <= y.Rows
 	n, k, rows := pairs(p.n), p.k/2, pairs(x.Rows)
 	i := p.from
-	for ; whole && i+1 < p.to; i += 2 {
+	for ; whole && p.to-i > 1; i += 2 {
 		x0, x1 := (i*rows+k)*Lanes*2, ((i+1)*rows+k)*Lanes*2
+		if threes && p.to-i == 3 {
+			half8x3(n, &tile[0], &x.halves[x0], rows*Lanes*2, &y.Data[(i*y.Rows+r)*Lanes], y.Rows*Lanes, p.add, soon(tile, next, i == p.from))
+			return
+		}
 		y0, y1 := (i*y.Rows+r)*Lanes, ((i+1)*y.Rows+r)*Lanes
 		half8x2(n, &tile[0], &x.halves[x0], &x.halves[x1], &y.Data[y0], &y.Data[y1], p.add, soon(tile, next, i == p.from))
 	}
