@@ -75,7 +75,9 @@ func (s *panelStream) backward(layer int, returned *panelKV, toInput bool) (valu
 		s.settle(nil)
 	}()
 	if l.keysValuesOnly {
-		s.backwardKeysValues(layer, s.spread(l.x.Panels, returned), panel.Wide{}, toInput, g)
+		own := panelKV{s.zeros(returned.k.Rows, l.x.Panels), s.zeros(returned.v.Rows, l.x.Panels)}
+		s.addReturned(own, returned)
+		s.backwardKeysValues(layer, own, panel.Wide{}, toInput, g)
 		return s.values(layer, g), othersGradient{}
 	}
 	if s.options.Remat {
@@ -90,9 +92,7 @@ func (s *panelStream) backward(layer int, returned *panelKV, toInput bool) (valu
 	s.linearGradient(layer, "o_proj", attended, s.operand(narrow), dz, false, g)
 	dq, own, others := s.attendGradient(layer, l, dz)
 	if returned != nil {
-		back := s.spread(l.x.Panels, returned)
-		panel.AddTo(own.k, back.k)
-		panel.AddTo(own.v, back.v)
+		s.addReturned(own, returned)
 	}
 	s.backwardIn(layer, l, dMid, dq, own, toInput, g)
 	return s.values(layer, g), others
@@ -271,16 +271,10 @@ func (s *panelStream) backwardKeysValuesAnd(layer int, own panelKV, dq *panel.Ma
 	s.dy = dx
 }
 
-// spread puts the gradients of exported states back to the positions they came from, among panels columns.
-func (s *panelStream) spread(panels int, returned *panelKV) panelKV {
-	own := panelKV{s.zeros(returned.k.Rows, panels), s.zeros(returned.v.Rows, panels)}
-	for i, flat := range s.options.Export.Source {
-		if from, to, ok := s.route(i, flat); ok {
-			own.k.AddColumn(to, returned.k, from)
-			own.v.AddColumn(to, returned.v, from)
-		}
-	}
-	return own
+// addReturned adds the gradients of exported states to those of the positions they came from.
+func (s *panelStream) addReturned(own panelKV, returned *panelKV) {
+	returned.k.AddRunsTo(own.k, s.routes)
+	returned.v.AddRunsTo(own.v, s.routes)
 }
 
 // release gives back what is held of a layer.
@@ -295,6 +289,7 @@ func (s *panelStream) close() {
 		s.release(layer)
 	}
 	s.lent.giveBack(&s.engine.memory)
+	s.tables.giveBack(&s.engine.memory)
 	s.engine.memory.scratch.Put(s.scratch)
 	s.scratch = nil
 }

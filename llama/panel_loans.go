@@ -32,7 +32,10 @@ func capacity(n int) int {
 
 func borrow[T any](shelf *sync.Map, n int) []T {
 	size := capacity(n)
-	pool, _ := shelf.LoadOrStore(size, &sync.Pool{})
+	pool, ok := shelf.Load(size)
+	if !ok {
+		pool, _ = shelf.LoadOrStore(size, &sync.Pool{})
+	}
 	if s, ok := pool.(*sync.Pool).Get().(*[]T); ok {
 		return (*s)[:n]
 	}
@@ -117,6 +120,13 @@ func (s *panelStream) matrix(rows, panels int) panel.Matrix {
 	return panel.Matrix{Rows: rows, Panels: panels, Data: s.lend(rows * panels * panel.Lanes)}
 }
 
+// lasting is matrix until the stream is closed.
+func (s *panelStream) lasting(rows, panels int) panel.Matrix {
+	m := panel.Matrix{Rows: rows, Panels: panels, Data: borrow[float32](&s.engine.memory.narrow, rows*panels*panel.Lanes)}
+	s.tables.narrow = append(s.tables.narrow, m.Data)
+	return m
+}
+
 // leaving borrows keys and values that hold anything, for gradients that leave the stream. Whoever reads them last gives
 // them back.
 func (s *panelStream) leaving(rows, panels int) *panelKV {
@@ -180,6 +190,9 @@ func (s *panelStream) settle(l *panelLayer) {
 			if len(m.Data) > 0 {
 				kept[&m.Data[0]] = true
 			}
+		}
+		if len(l.maximum) > 0 {
+			kept[&l.maximum[0]], kept[&l.inverse[0]] = true, true
 		}
 		s.lent.part(&l.lent, func(first any) bool { return kept[first] })
 	}

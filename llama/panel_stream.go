@@ -32,12 +32,14 @@ type panelStream struct {
 	x                  panel.Wide    // [M] the residual stream before the next layer
 	cos, sin           panel.Matrix  // [D/2]
 	movedCos, movedSin panel.Matrix  // [D/2] of the inserted states
+	routes             []panel.Run   // of exported states
 	sights             []panel.Sight // by panel of queries
 	sightsMoved        []panel.Sight // in layers with insertion
 	last               []int         // columns of the positions read after the last layer, one a sequence
 	dy                 panel.Wide    // on the way back: of the residual stream after the next layer
 	layers             []panelLayer
 	lent               loans // since the last settle, and x and dy
+	tables             loans // until the stream is closed
 	layersDone         bool
 	scratch            *panel.Scratch
 	capture            *panelCapture // nil: no states are read
@@ -79,6 +81,7 @@ func (e *Engine) newPanelStream(seq Sequences, o StreamOptions) *panelStream {
 		}
 	}
 	s.own = panelsOf(longest)
+	s.routes = s.exportRoutes()
 	s.scratch = e.memory.borrowScratch()
 	s.scratch.Share(e.cores)
 	s.x = s.wideZeros(e.Weights.Config.HiddenSize, s.rows*s.own)
@@ -96,7 +99,7 @@ func (e *Engine) newPanelStream(seq Sequences, o StreamOptions) *panelStream {
 		}
 		own.position[c], own.branch[c] = seq.Position[i], seq.Branch[i]
 	}
-	s.cos, s.sin = s.model.rotary(own.position)
+	s.cos, s.sin = s.model.rotary(own.position, s.lasting)
 	if o.Prefix != nil {
 		s.before = o.Prefix.panels.places
 	}
@@ -164,7 +167,7 @@ func (s *panelStream) prepareInsertion(own panelPlaces) {
 			places.position[c], places.branch[c] = in.Position[i], 0
 		}
 	}
-	s.movedCos, s.movedSin = s.model.rotary(places.position)
+	s.movedCos, s.movedSin = s.model.rotary(places.position, s.lasting)
 	visible := panelPlaces{own.panels, own.position, append([]int32(nil), own.branch...)}
 	for i, replaced := range in.Replaced {
 		if c, ok := s.column(i); ok && replaced {
@@ -174,9 +177,9 @@ func (s *panelStream) prepareInsertion(own panelPlaces) {
 	s.sightsMoved = s.see(own, visible, &places)
 }
 
-// rotary are the tables of cosines and sines for positions.
-func (m *panelModel) rotary(position []int32) (cos, sin panel.Matrix) {
-	cos, sin = newMatrix(len(m.frequencies), len(position)/panel.Lanes), newMatrix(len(m.frequencies), len(position)/panel.Lanes)
+// rotary are the tables of cosines and sines for positions, in matrices of which all elements are written.
+func (m *panelModel) rotary(position []int32, matrix func(rows, panels int) panel.Matrix) (cos, sin panel.Matrix) {
+	cos, sin = matrix(len(m.frequencies), len(position)/panel.Lanes), matrix(len(m.frequencies), len(position)/panel.Lanes)
 	for c, p := range position {
 		for i, f := range m.frequencies {
 			angle := float64(p) * f
@@ -264,7 +267,7 @@ func (s *panelStream) inner(e *LowRank, x panel.Operand) panel.Matrix {
 
 // norm is the RMSNorm of x with the given gain: [M], and what its gradient needs.
 func (s *panelStream) norm(x panel.Wide, gain []float32) (y panel.Operand, inverse []float64) {
-	normed, inverse := s.matrix(x.Rows, x.Panels), make([]float64, x.Panels*panel.Lanes)
+	normed, inverse := s.matrix(x.Rows, x.Panels), s.lendWide(x.Panels*panel.Lanes)
 	panel.Normalize(x, gain, s.engine.Weights.Config.RMSNormEps, normed, inverse)
 	return s.operand(normed), inverse
 }
@@ -397,7 +400,7 @@ func (s *panelStream) attend(layer int, l *panelLayer) {
 	heads, dim := s.engine.Weights.Config.NumAttentionHeads, s.engine.Weights.Config.HeadDim
 	l.z = s.matrix(l.q.Rows, l.q.Panels)
 	queries := heads * l.q.Panels * panel.Lanes
-	l.maximum, l.inverse = make([]float32, queries), make([]float32, queries)
+	l.maximum, l.inverse = s.lend(queries), s.lend(queries)
 	s.round(layer, l)
 	defer func() { l.half = nil }() // its memory is given back
 	s.scratch.Each(l.q.Panels*heads, func(scratch *panel.Scratch, from, to int) {
@@ -480,21 +483,21 @@ func (s *panelStream) export(own panelKV) *panelKV {
 	o := s.options.Export
 	panels := panelsOf(o.Count)
 	out := &panelKV{s.zeros(own.k.Rows, s.rows*panels), s.zeros(own.v.Rows, s.rows*panels)}
-	for i, flat := range o.Source {
-		if to, from, ok := s.route(i, flat); ok {
-			out.k.Copy(to, own.k, from)
-			out.v.Copy(to, own.v, from)
-		}
-	}
+	out.k.CopyRuns(own.k, s.routes)
+	out.v.CopyRuns(own.v, s.routes)
 	return out
 }
 
-// route is where the i-th exported state, from token flat, lies among the exported columns and among the own ones, unless
-// it is padding that was left out.
-func (s *panelStream) route(i int, flat int32) (exported, own int, ok bool) {
+// exportRoutes are where exported states lie, among the exported columns and among the own ones. Padding that was left out has
+// none.
+func (s *panelStream) exportRoutes() (routes []panel.Run) {
 	o := s.options.Export
-	own, ok = s.column(int(flat))
-	return i/o.Count*panelsOf(o.Count)*panel.Lanes + i%o.Count, own, ok
+	for i, flat := range o.Source {
+		if own, ok := s.column(int(flat)); ok {
+			routes = panel.Join(routes, i/o.Count*panelsOf(o.Count)*panel.Lanes+i%o.Count, own)
+		}
+	}
+	return routes
 }
 
 // exportKeysValues runs no more of a layer than its keys and values at the exported positions.

@@ -43,7 +43,7 @@ func (e *Engine) NewPrefix(states []KV, length, tokens int) (*Prefix, error) {
 		places.position[i], places.branch[i] = int32(i), 0
 	}
 	p.panels = &prefixOnPanels{places: places, memory: &e.memory}
-	p.panels.cos, p.panels.sin = e.panels.rotary(places.position)
+	p.panels.cos, p.panels.sin = e.panels.rotary(places.position, newMatrix)
 	for _, kv := range states {
 		k := kv.panels.k
 		turned := panelKV{panel.Matrix{Rows: k.Rows, Panels: k.Panels, Data: borrow[float32](&e.memory.narrow, len(k.Data))}, kv.panels.v}

@@ -48,9 +48,9 @@ type halfAttention struct {
 }
 
 // sized is to with n elements, made anew where it has no room for them.
-func sized(to []uint16, n int) []uint16 {
+func sized[T any](to []T, n int) []T {
 	if cap(to) < n {
-		return make([]uint16, n)
+		return make([]T, n)
 	}
 	return to[:n]
 }

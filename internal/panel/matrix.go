@@ -51,9 +51,42 @@ func (m Matrix) Copy(d int, from Matrix, c int) {
 	copyColumn(m.Panel(d / Lanes)[d%Lanes:], from.Panel(c / Lanes)[c%Lanes:], m.Rows)
 }
 
-// AddColumn adds column c of from to column d of m.
-func (m Matrix) AddColumn(d int, from Matrix, c int) {
-	addColumn(m.Panel(d / Lanes)[d%Lanes:], from.Panel(c / Lanes)[c%Lanes:], m.Rows)
+// Run are Count columns side by side, from To on in one matrix and from From on in another, in a single panel of either.
+type Run struct{ To, From, Count int }
+
+// Join adds the pair of a column to and a column from to runs, at the end of the last one where it continues that.
+func Join(runs []Run, to, from int) []Run {
+	if n := len(runs) - 1; n >= 0 {
+		last := &runs[n]
+		if to == last.To+last.Count && from == last.From+last.Count && to%Lanes > 0 && from%Lanes > 0 {
+			last.Count++
+			return runs
+		}
+	}
+	return append(runs, Run{to, from, 1})
+}
+
+// CopyRuns writes columns of from into m.
+func (m Matrix) CopyRuns(from Matrix, runs []Run) {
+	for _, run := range runs {
+		to, from, n := m.Panel(run.To / Lanes)[run.To%Lanes:], from.Panel(run.From / Lanes)[run.From%Lanes:], run.Count
+		for i := 0; i < m.Rows*Lanes; i += Lanes {
+			copy(to[i:i+n], from[i:i+n])
+		}
+	}
+}
+
+// AddRunsTo adds columns of m to those of own that CopyRuns(own, runs) takes them from.
+func (m Matrix) AddRunsTo(own Matrix, runs []Run) {
+	for _, run := range runs {
+		values, sums := m.Panel(run.To / Lanes)[run.To%Lanes:], own.Panel(run.From / Lanes)[run.From%Lanes:]
+		for i := 0; i < m.Rows*Lanes; i += Lanes {
+			sum := sums[i : i+run.Count]
+			for j, v := range values[i : i+run.Count] {
+				sum[j] += v
+			}
+		}
+	}
 }
 
 func copyColumn[T float32 | float64](to, from []T, rows int) {

@@ -441,7 +441,7 @@ func TestAttend(t *testing.T) {
 
 // TestSizedKeepsItsRoom: scratch that was used for little has room for much again, since rows of many lengths follow each other.
 func TestSizedKeepsItsRoom(t *testing.T) {
-	much := sized(nil, 100)
+	much := sized([]uint16(nil), 100)
 	little := sized(much, 10)
 	again := sized(little, 100)
 	if len(little) != 10 || len(again) != 100 || &again[0] != &much[0] {
@@ -563,4 +563,88 @@ func TestEachWaitsForNobody(t *testing.T) {
 			close(rest)
 		}
 	})
+}
+
+// TestRuns copies columns and adds them back, one by one for comparison: with shifts within panels, across their ends, out of
+// order, and single columns.
+func TestRuns(t *testing.T) {
+	const rows, panels = 3, 3
+	numbered := func(from int) Matrix {
+		m := Matrix{rows, panels, make([]float32, rows*panels*Lanes)}
+		for i := range m.Data {
+			m.Data[i] = float32(from + i)
+		}
+		return m
+	}
+	pairs := [][2]int{{0, 20}, {1, 21}, {20, 5}}
+	for i := range 21 { // ends of panels in either matrix
+		pairs = append(pairs, [2]int{25 + i, 10 + i})
+	}
+	pairs = append(pairs, [2]int{3, 40}, [2]int{2, 41})
+	own, out, want := numbered(1), numbered(1000), numbered(1000)
+	sums, wantSums := numbered(1), numbered(1)
+	var runs []Run
+	for _, p := range pairs {
+		runs = Join(runs, p[0], p[1])
+		column, sum := make([]float32, rows), make([]float32, rows)
+		own.Column(p[1], column)
+		want.SetColumn(p[0], column)
+		wantSums.Column(p[1], sum)
+		for r := range sum {
+			sum[r] += column[r]
+		}
+		wantSums.SetColumn(p[1], sum)
+	}
+	wantRuns := []Run{{0, 20, 2}, {20, 5, 1}, {25, 10, 6}, {31, 16, 1}, {32, 17, 14}, {3, 40, 1}, {2, 41, 1}}
+	if !slices.Equal(runs, wantRuns) {
+		t.Errorf("got runs %v, want %v", runs, wantRuns)
+	}
+	out.CopyRuns(own, runs)
+	if !slices.Equal(out.Data, want.Data) {
+		t.Errorf("copied: got %v, want %v", out.Data, want.Data)
+	}
+	out.AddRunsTo(sums, runs)
+	if !slices.Equal(sums.Data, wantSums.Data) {
+		t.Errorf("added: got %v, want %v", sums.Data, wantSums.Data)
+	}
+}
+
+// TestOddPanels: of any number of panels each has the bits that it has alone.
+func TestOddPanels(t *testing.T) {
+	need(t)
+	const out, in = 40, 1030 // two stretches, the second shorter
+	rng := rand.New(rand.NewPCG(5, 6))
+	random := func(n int) []float32 {
+		v := make([]float32, n)
+		for i := range v {
+			v[i] = float32(rng.NormFloat64())
+		}
+		return v
+	}
+	for _, half := range []bool{false, true} {
+		if half && !HalfAvailable() {
+			continue
+		}
+		w := NewZeros(out, in, half)
+		w.Set(random(out * in))
+		operand := func(m Matrix) Operand {
+			if half {
+				return Rounded(m, make([]uint16, Halves(m)))
+			}
+			return Exact(m)
+		}
+		for _, add := range []bool{false, true} {
+			for panels := 1; panels <= 9; panels++ {
+				x, y := Matrix{in, panels, random(in * panels * Lanes)}, Matrix{out, panels, random(out * panels * Lanes)}
+				want := Matrix{out, panels, slices.Clone(y.Data)}
+				for p := range panels {
+					w.Multiply(&Scratch{}, operand(Matrix{in, 1, x.Panel(p)}), Matrix{out, 1, want.Panel(p)}, add)
+				}
+				w.Multiply(&Scratch{}, operand(x), y, add)
+				if !slices.Equal(y.Data, want.Data) {
+					t.Errorf("half %t, add %t, %d panels: not the bits of each alone", half, add, panels)
+				}
+			}
+		}
+	}
 }

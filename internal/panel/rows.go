@@ -19,6 +19,13 @@ func NewRows(n, size int) Rows {
 	return Rows{size, stride, make([]float32, n*stride)}
 }
 
+// rowsIn are n rows that hold anything, in memory that grows as needed.
+func rowsIn(memory *[]float32, n, size int) Rows {
+	stride := Padded(size)
+	*memory = sized(*memory, n*stride)
+	return Rows{size, stride, *memory}
+}
+
 // Row is the i-th of the rows.
 func (r Rows) Row(i int) []float32 { return r.Data[i*r.Stride : i*r.Stride+r.Size : (i+1)*r.Stride] }
 
@@ -105,7 +112,7 @@ func (w *Weight) MultiplyColumns(s *Scratch, x Operand, y Matrix, add bool, colu
 		return
 	}
 	w.check(x, w.In, y, w.Out)
-	in, out := NewRows(len(columns), w.In), NewRows(len(columns), w.Out)
+	in, out := rowsIn(&s.columns[0], len(columns), w.In), rowsIn(&s.columns[1], len(columns), w.Out)
 	factors := Matrix{x.Rows, x.Panels, x.factors}
 	for i, c := range columns {
 		factors.Column(c, in.Row(i))
@@ -115,7 +122,8 @@ func (w *Weight) MultiplyColumns(s *Scratch, x Operand, y Matrix, add bool, colu
 	}
 	operand := ExactRows(in)
 	if x.halves != nil {
-		operand = RoundedRows(in, make([]uint16, len(in.Data)))
+		s.columnsHalf = sized(s.columnsHalf, len(in.Data))
+		operand = RoundedRows(in, s.columnsHalf)
 	}
 	s.Each(w.Tiles(), func(s *Scratch, from, to int) { w.MultiplyRows(s, operand, out, add, from, to) })
 	if !add {

@@ -67,12 +67,20 @@ func (w *Weight) Bytes() int64 {
 // NewHalfWeight packs bfloat16 bits [out, in], row-major.
 func NewHalfWeight(out, in int, bits []uint16) *Weight {
 	w := newHalf(out, in)
-	inTiles(out, func(from, to int) { w.SetHalfRows(from, bits[from*in:to*in]) })
+	w.inTiles(func(from, to int) { w.SetHalfRows(from, bits[from*in:to*in]) })
 	return w
 }
 
-// inTiles does work for the rows of tiles, in parts on all processors.
-func inTiles(rows int, work func(from, to int)) {
+// alone is the number of elements below which a weight is packed by its caller alone: an adapter's matrices are.
+const alone = 1 << 16
+
+// inTiles does work for the rows of tiles of a weight, in parts on all processors.
+func (w *Weight) inTiles(work func(from, to int)) {
+	rows := w.Out
+	if w.Out*w.In < alone {
+		work(0, rows)
+		return
+	}
 	var s Scratch
 	s.Share(NewCores(runtime.GOMAXPROCS(0) - 1))
 	s.Each(tileCount(rows), func(_ *Scratch, first, end int) { work(first*tileRows, min(end*tileRows, rows)) })
@@ -188,7 +196,7 @@ func (w *Weight) Set(values []float32) {
 	if len(values) != w.Out*w.In {
 		panic(fmt.Sprintf("panel: %d values for a weight of %d x %d", len(values), w.Out, w.In))
 	}
-	inTiles(w.Out, func(from, to int) { w.SetRows(from, values[from*w.In:to*w.In]) })
+	w.inTiles(func(from, to int) { w.SetRows(from, values[from*w.In:to*w.In]) })
 }
 
 // KeepTransposed keeps a transposed copy as well, for MultiplyTransposed: twice the memory, and a tenth less time for some
@@ -290,8 +298,10 @@ type Scratch struct {
 	decodedHalf []uint16                      // the same in bfloat16
 	over        [2 * tileRows * Lanes]float32 // a tile's product, where only a part of it is wanted
 	attention
-	cores  *Cores // nil: one processor
-	others []*Scratch
+	columns     [2][]float32 // of an operand and a product, one after the other
+	columnsHalf []uint16
+	cores       *Cores // nil: one processor
+	others      []*Scratch
 }
 
 // Multiply is y = W x, or y += W x with add: x [In, n], y [Out, n].
