@@ -38,6 +38,34 @@ func TestWhatADeviceDecidesIsTold(t *testing.T) {
 	}
 }
 
+// TestCeilingBesideWeights: a device without room for the largest product is measured in a smaller one, and says so.
+func TestCeilingBesideWeights(t *testing.T) {
+	plugin, err := interpreter.Build(t.Context(), t.TempDir(), "interpreter")
+	if errors.Is(err, interpreter.ErrNoCompiler) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		room int // bytes
+		ok   bool
+		told int // lines
+	}{{48 << 20, true, 3}, {1024, false, 3}} {
+		t.Setenv("INTERPRETER_MEMORY", fmt.Sprint(c.room))
+		backend, err := interpreter.Open(plugin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var lines []string
+		speed, err := ceiling(backend, "float32", func(line string) { lines = append(lines, line) })
+		backend.Finalize()
+		if (err == nil) != c.ok || (speed > 0) != c.ok || len(lines) != c.told || !strings.Contains(lines[0], "8192 x 8192 x 8192") {
+			t.Errorf("room for %d bytes: %g FLOP/s, error %v, told %q; want a speed: %t, and %d lines", c.room, speed, err, lines, c.ok, c.told)
+		}
+	}
+}
+
 // measuredOn runs two steps of four rows and returns what was told of them, and the most bytes that they took.
 func measuredOn(t *testing.T, plugin string, flags ...string) (told string, peak int64) {
 	t.Helper()

@@ -82,7 +82,7 @@ func open(s setup.Settings, o options, c model.Config, stderr io.Writer) (*bench
 	}
 	if b.session.Method.Engine.Panels() {
 		b.ceiling = panelCeiling(s.DType)
-	} else if b.ceiling, err = ceiling(backend, s.DType); err != nil {
+	} else if b.ceiling, err = ceiling(backend, s.DType, func(line string) { fmt.Fprintln(stderr, line) }); err != nil {
 		return nil, err
 	}
 	return b, nil

@@ -80,6 +80,7 @@ func bind(s *setup.Settings, o *options) []program.Group {
 	f.IntVar(&o.newTokens, "new-tokens", o.newTokens, "`tokens` by which the base continues each chooser's prompt")
 	f.IntVar(&s.LoraRank, "lora-rank", s.LoraRank, "`rank` of both adapters, on "+s.LoraTargets)
 	f.StringVar(&o.weights, "weights-dtype", o.weights, "`type` in which the weights are made, as in a checkpoint: float32, bfloat16 (none: --dtype)")
+	program.Remat(f, &s.Remat)
 	f.Uint64Var(&s.Seed, "seed", s.Seed, "seed of weights, tokens and adapters, a whole `number`")
 	f.IntVar(&o.trials, "trials", o.trials, "timed `runs` of each part, after the first and a second to warm up")
 	o.Bind(f, "print one JSON object a line for each figure instead of a table")

@@ -99,10 +99,15 @@ func Training(t *setup.Training) Group {
 	f.BoolVar(&t.StopGradient, "stop-gradient", t.StopGradient, "keep the loss from reaching the arguer")
 	f.BoolVar(&t.Shuffle, "shuffle", t.Shuffle, "new order in every epoch; false: file order")
 	f.IntVar(&t.EvalEvery, "eval-every", t.EvalEvery, "`updates` between scores of the held-out rows (0: first and last only)")
-	f.StringVar(&t.Remat, "remat", t.Remat, "which blocks are computed again on the way back instead of being kept, a `choice`: none, full (all; "+
-		"less memory, half as much time again), auto (full where none does not fit)")
+	Remat(f, &t.Remat)
 	f.IntVar(&t.SaveEvery, "save-every", t.SaveEvery, "`updates` between saves (0: last only)")
 	return g
+}
+
+// Remat binds --remat to mode.
+func Remat(f *pflag.FlagSet, mode *string) {
+	f.StringVar(mode, "remat", *mode, "which blocks are computed again on the way back instead of being kept, a `choice`: none, full (all; "+
+		"less memory, half as much time again), auto (full where none does not fit)")
 }
 
 // Parse parses args against all groups.
