@@ -75,9 +75,7 @@ func (s *panelStream) backward(layer int, returned *panelKV, toInput bool) (valu
 		s.settle(nil)
 	}()
 	if l.keysValuesOnly {
-		own := panelKV{s.zeros(returned.k.Rows, l.x.Panels), s.zeros(returned.v.Rows, l.x.Panels)}
-		s.addReturned(own, returned)
-		s.backwardKeysValues(layer, own, panel.Wide{}, toInput, g)
+		s.backwardKeysValues(layer, s.spread(l.x.Panels, returned), panel.Wide{}, toInput, g)
 		return s.values(layer, g), othersGradient{}
 	}
 	if s.options.Remat {
@@ -92,7 +90,9 @@ func (s *panelStream) backward(layer int, returned *panelKV, toInput bool) (valu
 	s.linearGradient(layer, "o_proj", attended, s.operand(narrow), dz, false, g)
 	dq, own, others := s.attendGradient(layer, l, dz)
 	if returned != nil {
-		s.addReturned(own, returned)
+		back := s.spread(l.x.Panels, returned)
+		panel.AddTo(own.k, back.k)
+		panel.AddTo(own.v, back.v)
 	}
 	s.backwardIn(layer, l, dMid, dq, own, toInput, g)
 	return s.values(layer, g), others
@@ -271,10 +271,13 @@ func (s *panelStream) backwardKeysValuesAnd(layer int, own panelKV, dq *panel.Ma
 	s.dy = dx
 }
 
-// addReturned adds the gradients of exported states to those of the positions they came from.
-func (s *panelStream) addReturned(own panelKV, returned *panelKV) {
+// spread puts the gradients of exported states back to the positions they came from, among panels columns. A position may be
+// exported twice, as that of tokens with which both arguments begin.
+func (s *panelStream) spread(panels int, returned *panelKV) panelKV {
+	own := panelKV{s.zeros(returned.k.Rows, panels), s.zeros(returned.v.Rows, panels)}
 	returned.k.AddRunsTo(own.k, s.routes)
 	returned.v.AddRunsTo(own.v, s.routes)
+	return own
 }
 
 // release gives back what is held of a layer.
