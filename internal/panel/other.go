@@ -9,6 +9,8 @@ func Available() bool { return false }
 // Instructions names none.
 func Instructions() string { return "" }
 
+func ask(_, _ *float32) {}
+
 // threes says that there are no gemm8x3 and half8x3 here.
 const threes = false
 

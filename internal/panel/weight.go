@@ -394,6 +394,7 @@ func (p piece) multiplyTile(s *Scratch, tile, next []float32, x Operand, y Matri
 	whole := r+tileRows <= y.Rows
 	i := p.from
 	for ; whole && p.to-i > 1; i += 2 {
+		p.ask(y, i, r)
 		x0, x1 := (i*x.Rows+p.k)*Lanes, ((i+1)*x.Rows+p.k)*Lanes
 		if threes && p.to-i == 3 {
 			gemm8x3(p.n, &tile[0], &x.factors[x0], x.Rows*Lanes, &y.Data[(i*y.Rows+r)*Lanes], y.Rows*Lanes, p.add, soon(tile, next, i == p.from))
@@ -414,6 +415,7 @@ func (p piece) multiplyHalves(s *Scratch, tile, next []uint16, x Operand, y Matr
 	n, k, rows := pairs(p.n), p.k/2, pairs(x.Rows)
 	i := p.from
 	for ; whole && p.to-i > 1; i += 2 {
+		p.ask(y, i, r)
 		x0, x1 := (i*rows+k)*Lanes*2, ((i+1)*rows+k)*Lanes*2
 		if threes && p.to-i == 3 {
 			half8x3(n, &tile[0], &x.halves[x0], rows*Lanes*2, &y.Data[(i*y.Rows+r)*Lanes], y.Rows*Lanes, p.add, soon(tile, next, i == p.from))
@@ -425,6 +427,14 @@ func (p piece) multiplyHalves(s *Scratch, tile, next []uint16, x Operand, y Matr
 	for ; i < p.to; i++ {
 		at := &x.halves[(i*rows+k)*Lanes*2]
 		s.part(y, i, r, func(c *float32) { half8x1(n, &tile[0], at, c, p.add) })
+	}
+}
+
+// ask has the sums fetched to which the products of the next two panels are added, while panels i and i+1 are multiplied: a kernel
+// could do nothing until they came, from the third-level cache. A short one is over before they do.
+func (p piece) ask(y Matrix, i, r int) {
+	if i += 2; p.add && p.n >= 128 && p.to-i > 1 {
+		ask(&y.Data[(i*y.Rows+r)*Lanes], &y.Data[((i+1)*y.Rows+r)*Lanes])
 	}
 }
 
