@@ -13,8 +13,8 @@ import (
 	"github.com/gomlx/gomlx/core/graph"
 )
 
-// largest and smallest are the sides of the products in which a device other than the CPU is measured: an H200 takes 10 ms for the
-// largest, and what an H100 does in the smallest says little.
+// largest and smallest are the sides of the products in which a device other than the CPU is measured: an H100 would take 2 ms
+// for the largest, and what it does in the smallest says little.
 const largest, smallest = 8192, 1024
 
 // ceiling is the most FLOP a second that the device was seen to do in a large product. Where it has no room for the largest beside

@@ -120,7 +120,7 @@ done: \
 	VZEROUPPER; \
 	RET
 
-// The product of a tile with three panels, bStride elements of bSize bytes apart, by the file's STEP3: sums Z0-Z15 and
+// The product of a tile with three panels, bStride elements of 2^bShift bytes apart, by the file's STEP3: sums Z0-Z15 and
 // Z24-Z31. Of an odd number of panels the last three go this way: one alone has too few sums to keep the multipliers busy.
 #define PRODUCT3(bShift) \
 	MOVQ    k+0(FP), DX; \

@@ -71,7 +71,7 @@ func NewHalfWeight(out, in int, bits []uint16) *Weight {
 	return w
 }
 
-// alone is the number of elements below which a weight is packed by its caller alone: an adapter's matrices are.
+// alone is the number of elements below which a weight is packed by its caller alone, as most matrices of adapters are.
 const alone = 1 << 16
 
 // inTiles does work for the rows of tiles of a weight, in parts on all processors.
