@@ -7,6 +7,9 @@ import (
 
 // BenchmarkMultiply measures products of one core, a weight [512, 1376] with as many panels as are named.
 func BenchmarkMultiply(b *testing.B) {
+	if !Available() {
+		b.Skip("no kernels for this processor, or built without GOEXPERIMENT=simd")
+	}
 	const out, in = 512, 1376
 	for _, half := range []bool{false, true} {
 		if half && !HalfAvailable() {
