@@ -59,10 +59,10 @@ func (m *Method) Kernels() string {
 	return Graphs
 }
 
-// Computing is what a start line says of kernels, one of the two: with panels, in which instructions.
-func Computing(kernels string) string {
+// Computing is what a start line says of kernels, one of the two, that compute in dtype: with panels, in which instructions.
+func Computing(kernels, dtype string) string {
 	if kernels == Panels {
-		return Panels + " (" + panel.Instructions() + ")"
+		return Panels + " (" + panel.Instructions(dtype == "bfloat16") + ")"
 	}
 	return kernels
 }

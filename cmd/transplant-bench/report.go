@@ -72,7 +72,7 @@ func (r *report) work(b *benchmark) {
 	r.printf("rows     %d a step: prompts of %d, %d and %d tokens, arguments of %d; %d of %d tokens a row are computed%s; LoRA of rank %d\n",
 		f.Rows, f.Arguer, f.Arguer, f.Chooser, f.Argument, l.Arguer+l.Chooser, b.session.Cases[0].Tokens(), once, f.LoraRank)
 	r.printf("run      compute %s, residual %s, backend %s on %s, micro-batches of %d, %d at a time\n",
-		f.DType, f.Residual, f.Backend, transplant.Computing(f.Kernels), f.MicroBatch, f.Workers)
+		f.DType, f.Residual, f.Backend, transplant.Computing(f.Kernels, f.DType), f.MicroBatch, f.Workers)
 }
 
 func (r *report) figure(f figure) {

@@ -95,5 +95,5 @@ func (x *Extraction) Describe() string {
 	c := x.reading.Config
 	return fmt.Sprintf("model    %s: %d layers, hidden %d, %d heads (%d for keys and values), vocabulary %d; compute %s, residual %s, backend %s on %s\n",
 		name, c.NumHiddenLayers, c.HiddenSize, c.NumAttentionHeads, c.NumKeyValueHeads, c.VocabSize,
-		x.options.DType, x.options.Residual, x.options.Backend, transplant.Computing(x.Kernels()))
+		x.options.DType, x.options.Residual, x.options.Backend, transplant.Computing(x.Kernels(), x.options.DType))
 }

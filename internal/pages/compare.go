@@ -83,7 +83,7 @@ var (
 	// ignoredMember is the beginning of a JSON value of that kind, up to the number.
 	ignoredMember = regexp.MustCompile(`"(?:\w*_)?(?:seconds|second|bytes|trials|mfu|ratio|share|total|weights|adapters|` +
 		`kept_activations|moved_states|masks_and_tables|workspace|optimizer_and_gradients|capacity|memory)":\s*\[?[^"]*$`)
-	onPanels = regexp.MustCompile(`on panels( \(AVX[-\d]+\))?`)
+	onPanels = regexp.MustCompile(`on panels( \((AVX|NEON)[^)]*\))?`)
 	spaces   = regexp.MustCompile(`[ \t]+`)
 )
 

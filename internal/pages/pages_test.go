@@ -67,6 +67,7 @@ func TestCompare(t *testing.T) {
 
 		{"kernels", "backend go on panels (AVX-512)", "backend go on graphs", true},
 		{"instructions", "backend go on panels (AVX-512), x", "backend go on panels (AVX2), x", true},
+		{"two kinds", "backend go on panels (AVX-512)", "backend go on panels (AVX-512 and AMX)", true},
 		{"progress", "a\nb", "a\nstep 1 of 2: 50 of 100 rows, 2.5 rows/s, 20s left\nb", true},
 		{"slow build", "a", "built without GOEXPERIMENT=simd: slow\na", true},
 		{"why graphs", "a\nb", "a\nkernels  graphs, which are slower, since panels cannot: no\nb", true},

@@ -135,19 +135,16 @@ func (h Head) mix(s *Scratch, b, to []float32, of side) {
 		s.mixed = sized(s.mixed, len(panels)*Lanes*Lanes)
 		toHalves(s.mixed, b[:len(s.mixed)])
 	}
-	i := 0
-	for i < len(panels) { // a run of panels of the same Keys
-		k, at := find(h.Keys, panels[i])
-		m, last := k.of(of), panels[i]-at+k.First+k.Size
+	h.runs(func(k Keys, at, begin, end int) {
+		m := k.of(of)
 		s.offsets = s.offsets[:0]
-		begin := i
-		for ; i < len(panels) && panels[i] < last; i++ {
-			s.offsets = append(s.offsets, ((panels[i]-panels[begin]+at)*m.Rows+h.Group)*Lanes)
+		for _, p := range panels[begin:end] {
+			s.offsets = append(s.offsets, ((p-panels[begin]+at)*m.Rows+h.Group)*Lanes)
 		}
 		if h.half() {
 			h.mixHalf(s, k, of, begin, to, add)
 			add = true
-			continue
+			return
 		}
 		r := 0
 		for ; r+16 <= h.Dim; r += 16 {
@@ -157,6 +154,21 @@ func (h Head) mix(s *Scratch, b, to []float32, of side) {
 			mix8(len(s.offsets), &s.offsets[0], &m.Data[r*Lanes], &b[begin*Lanes*Lanes], Lanes, &to[r*Lanes], Lanes, add)
 		}
 		add = true
+	})
+}
+
+// runs visits the visible panels, those in the same Keys at a time: from the begin-th to before the end-th, of which the first is
+// panel at of k.
+func (h Head) runs(visit func(k Keys, at, begin, end int)) {
+	panels := h.Sight.Panels
+	for begin := 0; begin < len(panels); {
+		k, at := find(h.Keys, panels[begin])
+		last, end := panels[begin]-at+k.First+k.Size, begin
+		for end < len(panels) && panels[end] < last {
+			end++
+		}
+		visit(k, at, begin, end)
+		begin = end
 	}
 }
 

@@ -1,7 +1,8 @@
 package panel
 
-// HalfKeys are keys and values rounded to bfloat16, each laid out twice: in pairs of rows [Panels][Rows/2][Lanes][2], of which
-// scores are made, and row by row [Panels][Rows][Lanes], where two keys are a pair, for what is mixed of them.
+// HalfKeys are keys and values rounded to bfloat16, each laid out twice: in pairs of rows [Panels][Rows/2][Lanes][2], on AMX key by
+// key [Panels][Lanes][Rows], of which scores are made, and row by row [Panels][Rows][Lanes], where two keys are a pair, for what is
+// mixed of them.
 type HalfKeys struct{ pairs, rows [2][]uint16 } // by side
 
 // side says which of the two is meant.
@@ -21,7 +22,12 @@ func (k Keys) of(s side) Matrix {
 }
 
 // CanRound says whether heads of dim rows can attend in bfloat16.
-func CanRound(dim int) bool { return dim%Lanes == 0 && HalfAvailable() }
+func CanRound(dim int) bool {
+	if amx {
+		return dim%dotDepth == 0
+	}
+	return dim%Lanes == 0 && dots
+}
 
 // RoundedKeys is the number of elements that RoundKeys needs for keys k.
 func RoundedKeys(k Matrix) int { return 4 * len(k.Data) }
@@ -32,7 +38,11 @@ func RoundKeys(k, v Matrix, to []uint16) *HalfKeys {
 	n := len(k.Data)
 	for s, m := range []Matrix{keySide: k, valueSide: v} {
 		h.pairs[s], h.rows[s], to = to[:n], to[n:2*n], to[2*n:]
-		toHalves(h.pairs[s], m.Data)
+		if amx {
+			keyByKey(h.pairs[s], m)
+		} else {
+			toHalves(h.pairs[s], m.Data)
+		}
 		roundRows(h.rows[s], m.Data)
 	}
 	return &h
@@ -62,6 +72,10 @@ func (h Head) half() bool { return h.Keys[0].Half != nil }
 func (h Head) scoreHalf(s *Scratch, b, to []float32, of side) {
 	s.column = sized(s.column, len(b))
 	toHalves(s.column, b)
+	if amx {
+		h.dotScores(s, to, of)
+		return
+	}
 	for i, p := range h.Sight.Panels {
 		k, at := find(h.Keys, p)
 		scores16Half(h.Dim/2, &k.Half.pairs[of][(at*k.K.Rows+h.Group)*Lanes], &s.column[0], &to[i*Lanes*Lanes])
@@ -70,6 +84,10 @@ func (h Head) scoreHalf(s *Scratch, b, to []float32, of side) {
 
 // mixHalf is the part of mix for a run of panels, whose weights begin at panel begin of those in s.mixed.
 func (h Head) mixHalf(s *Scratch, k Keys, of side, begin int, to []float32, add bool) {
+	if amx {
+		h.dotMix(s, k, of, begin, to, add)
+		return
+	}
 	for r := 0; r < h.Dim; r += Lanes {
 		mix16Half(len(s.offsets), &s.offsets[0], &k.Half.rows[of][r*Lanes], &s.mixed[begin*Lanes*Lanes], 2*Lanes, &to[r*Lanes], Lanes, add)
 	}
@@ -83,6 +101,10 @@ func (h Head) spreadHalf(s *Scratch, q, dz []float32, to Cotangents) {
 	roundRows(s.ds, s.dp[:n])
 	roundRows(s.weights, s.scores[:n])
 	s.turnedQ, s.turnedDZ = s.turnedHalves(s.turnedQ, q), s.turnedHalves(s.turnedDZ, dz)
+	if amx {
+		h.dotSpread(s, to)
+		return
+	}
 	var start [1]int
 	for i, p := range h.Sight.Panels {
 		for c := 0; c < h.Dim; c += Lanes {

@@ -11,13 +11,21 @@ import (
 	"os/exec"
 	"simd/archsimd"
 	"testing"
+
+	"golang.org/x/sys/cpu"
 )
 
-// TestMain runs every test with the kernels that this processor is given and, if these are in AVX-512, with those in AVX2.
+// TestMain runs every test with the kernels that this processor is given, then without AMX, and then with those in AVX2.
 func TestMain(m *testing.M) {
-	if m.Run() == 0 && avx512 {
+	code := m.Run()
+	if code == 0 && amx {
+		fmt.Println("the same without AMX:")
+		amx, dots = false, cpu.X86.HasAVX512BF16
+		code = m.Run()
+	}
+	if code == 0 && avx512 {
 		fmt.Println("the same with the kernels in AVX2:")
-		avx512 = false
+		avx512, threes, amx, dots = false, false, false, false
 		m.Run()
 	}
 }
@@ -43,7 +51,7 @@ func TestWithoutAVX512(t *testing.T) {
 // TestHalfNeedsAVX512: products in bfloat16 have kernels in AVX-512 alone, whatever else the processor has.
 func TestHalfNeedsAVX512(t *testing.T) {
 	if got := HalfAvailable(); got && !avx512 {
-		t.Errorf("products in bfloat16 available with kernels in %s: %t, want false", Instructions(), got)
+		t.Errorf("products in bfloat16 available with kernels in %s: %t, want false", Instructions(true), got)
 	}
 }
 

@@ -5,23 +5,26 @@ package panel
 import (
 	"math"
 	"simd/archsimd"
-
-	"golang.org/x/sys/cpu"
 )
 
 // Available says whether this processor has what the kernels are written in: AVX-512, or AVX2 and FMA.
 func Available() bool { return avx512 || archsimd.X86.AVX2() && archsimd.X86.FMA() }
 
-// Instructions names what the kernels in use are written in.
-func Instructions() string {
-	if avx512 {
+// Instructions names what the kernels in use are written in, those that multiply bfloat16 if half, otherwise float32.
+func Instructions(half bool) string {
+	switch {
+	case half && amx:
+		return "AVX-512 and AMX"
+	case half && dots:
+		return "AVX-512 and AVX512_BF16"
+	case avx512:
 		return "AVX-512"
 	}
 	return "AVX2"
 }
 
-// HalfAvailable says whether it also multiplies bfloat16 (AVX512_BF16).
-func HalfAvailable() bool { return avx512 && cpu.X86.HasAVX512BF16 }
+// HalfAvailable says whether it also multiplies bfloat16, and faster than float32.
+func HalfAvailable() bool { return amx || dots }
 
 type (
 	vec  = archsimd.Float32x16
@@ -313,14 +316,15 @@ func fromHalves(to []float32, from []uint16) {
 
 func toHalves(to []uint16, from []float32) {
 	half, one, odd := archsimd.BroadcastUint32x16(0x7fff), archsimd.BroadcastUint32x16(1), archsimd.BroadcastUint32x16(0xffff0000)
+	sixteen := archsimd.BroadcastUint32x16(16) // a shift by a constant takes an instruction of SSE here, for which Intel's processors wait
 	round := func(v vec) archsimd.Uint32x16 {
 		bits := v.AsUint32x16()
-		return bits.Add(half).Add(bits.ShiftAllRight(16).And(one))
+		return bits.Add(half).Add(bits.ShiftRight(sixteen).And(one))
 	}
 	i := 0
 	for ; i+2*Lanes <= len(from); i += 2 * Lanes {
 		low, high := round(load(from[i:])), round(load(from[i+Lanes:]))
-		low.ShiftAllRight(16).Or(high.And(odd)).AsUint16x32().Store((*[32]uint16)(to[i:]))
+		low.ShiftRight(sixteen).Or(high.And(odd)).AsUint16x32().Store((*[32]uint16)(to[i:]))
 	}
 	archsimd.ClearAVXUpperBits()
 	for l := 0; i+l < len(from); l++ { // the last row has no neighbour
@@ -353,11 +357,11 @@ var upperHalves = func() (lanes [32]uint16) {
 
 // roundRows rounds elements in order; their number is a multiple of 2 Lanes.
 func roundRows(to []uint16, from []float32) {
-	half, one := archsimd.BroadcastUint32x16(0x7fff), archsimd.BroadcastUint32x16(1)
+	half, one, sixteen := archsimd.BroadcastUint32x16(0x7fff), archsimd.BroadcastUint32x16(1), archsimd.BroadcastUint32x16(16)
 	upper := archsimd.LoadUint16x32(&upperHalves)
 	round := func(v vec) archsimd.Uint16x32 {
 		bits := v.AsUint32x16()
-		return bits.Add(half).Add(bits.ShiftAllRight(16).And(one)).AsUint16x32()
+		return bits.Add(half).Add(bits.ShiftRight(sixteen).And(one)).AsUint16x32()
 	}
 	for i := 0; i < len(from); i += 2 * Lanes {
 		round(load(from[i:])).ConcatPermute(round(load(from[i+Lanes:])), upper).Store((*[32]uint16)(to[i:]))

@@ -5,6 +5,9 @@ package panel
 // HalfAvailable says that this build does not multiply bfloat16. Whoever asks first never gets to the functions below.
 func HalfAvailable() bool { return false }
 
+// amx and dots say that no product is AMX's or AVX512_BF16's.
+const amx, dots = false, false
+
 const missing = "panel: this build has no such kernel; ask Available or HalfAvailable"
 
 func toHalves([]uint16, []float32)                                              { panic(missing) }
@@ -18,3 +21,13 @@ func row1x4Dot(int, *uint16, int, *uint16, *float32, bool)                      
 func row1x1Dot(int, *uint16, int, *uint16, *float32, bool)                      { panic(missing) }
 func row4x4Dot(int, *uint16, int, *uint16, int, *float32, int, bool)            { panic(missing) }
 func row4x1Dot(int, *uint16, int, *uint16, int, *float32, int, bool)            { panic(missing) }
+func linesTimes(*tileConfig, int, int, *uint16, int, *uint16, int, *float32, int, bool, *uint16, int) {
+	panic(missing)
+}
+func rowsTimes(*tileConfig, int, *uint16, int, int, *uint16, int, *float32, int, bool) {
+	panic(missing)
+}
+func lines8(int, *uint16, *uint16, int)                                      { panic(missing) }
+func dotScores(*tileConfig, int, *int, int, *uint16, int, *uint16, *float32) { panic(missing) }
+func dotMix(*tileConfig, int, *int, int, *uint16, *uint16, *float32, bool)   { panic(missing) }
+func dotSpread(*tileConfig, int, *int, *uint16, *uint16, *float32, int)      { panic(missing) }

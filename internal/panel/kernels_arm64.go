@@ -4,7 +4,7 @@ package panel
 func Available() bool { return true }
 
 // Instructions names what the kernels are written in.
-func Instructions() string { return "NEON" }
+func Instructions(bool) string { return "NEON" }
 
 // gemm8x2 is c = A b for the 8 rows of a tile a [k][8] and two panels b0 and b1 [k][16]: c0 and c1 [8][16]. With add the
 // products are added to c. next is a tile that will be wanted soon; a itself, if there is none.

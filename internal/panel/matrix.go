@@ -1,6 +1,7 @@
 // Package panel computes the parts of a transformer block on the processor: matrices whose columns are tokens, 16 side by
 // side in a panel, and kernels that work on whole panels. There are three sets of these: in AVX-512, in AVX2 and FMA, and in NEON.
-// In float32 all add up in the same order and give the same bits; products in bfloat16 are in AVX-512 alone.
+// In float32 all add up in the same order and give the same bits. Products in bfloat16 are in AVX-512 alone, in AVX512_BF16 or, on
+// Intel's processors, in AMX; their sums differ.
 //
 // A product with a weight reads the weight's tiles once and writes its outcome in the layout of its input, so nothing is
 // ever transposed or packed between the steps of a block; sums over features, such as a norm's, and over keys, such as

@@ -7,7 +7,7 @@ package panel
 func Available() bool { return false }
 
 // Instructions names none.
-func Instructions() string { return "" }
+func Instructions(bool) string { return "" }
 
 func ask(_, _ *float32) {}
 

@@ -92,7 +92,7 @@ func (w *Weight) MultiplyRows(s *Scratch, x RowOperand, y Rows, add bool, from, 
 		return
 	}
 	deep := w.In
-	if y.Count() > 1 { // a few tiles of all of a long row would not wait in the cache for the next row
+	if y.Count() > 1 && !(amx && x.halves != nil) { // a few tiles of all of a long row would not wait in the cache for the next row
 		deep = stretch(w.In)
 	}
 	for k := 0; k < w.In; k += deep {
@@ -153,6 +153,10 @@ type tiled struct {
 
 // times is c[r][8t..8t+8] (+)= Σ_k tile_t[k] x[r][k] for the tiles from..to and n rows.
 func (a tiled) times(k, from, to int, x RowOperand, c []float32, cStride, n int, add bool) {
+	if amx && x.halves != nil {
+		a.dotRows(k, from, to, x, c, cStride, n, add)
+		return
+	}
 	for t := from; t < to; {
 		wide := 1
 		if t+4 <= to {

@@ -281,10 +281,10 @@ func Rounded(m Matrix, to []uint16) Operand {
 // second-level cache while all tiles of a weight pass by.
 const deepest = 512
 
-// stretch cuts a contraction of n into the fewest equal stretches of at most deepest, each a multiple of 8.
+// stretch cuts a contraction of n into the fewest equal stretches of at most deepest, each a multiple of 32.
 func stretch(n int) int {
 	pieces := (n + deepest - 1) / deepest
-	return ((n+pieces-1)/pieces + 7) / 8 * 8
+	return ((n+pieces-1)/pieces + dotDepth - 1) / dotDepth * dotDepth
 }
 
 // widest is the number of panels that pass a tile before the next tile's turn.
@@ -300,7 +300,8 @@ type Scratch struct {
 	attention
 	columns     [2][]float32 // of an operand and a product, one after the other
 	columnsHalf []uint16
-	cores       *Cores // nil: one processor
+	lines       []uint16 // rows of a weight as AMX takes them
+	cores       *Cores   // nil: one processor
 	others      []*Scratch
 }
 
@@ -313,6 +314,10 @@ func (w *Weight) Multiply(s *Scratch, x Operand, y Matrix, add bool) {
 
 // multiply is Multiply for the tiles from first to end.
 func (w *Weight) multiply(s *Scratch, x Operand, y Matrix, add bool, first, end int) {
+	if amx && x.halves != nil {
+		multiplyLines(s, x, y, add, first, end, func(s *Scratch, t, k, n int) []uint16 { return w.halves(s, t, k, n) }, w.ahead())
+		return
+	}
 	inPieces(w.In, x.Panels, func(p piece) {
 		p.add = p.add || add
 		for t := first; t < end; t++ {
@@ -356,6 +361,10 @@ func (w *Weight) MultiplyTransposed(s *Scratch, y Operand, x Matrix, add bool) {
 
 // multiplyTransposed is MultiplyTransposed for the tiles of the transpose from first to end.
 func (w *Weight) multiplyTransposed(s *Scratch, y Operand, x Matrix, add bool, first, end int) {
+	if amx && y.halves != nil {
+		multiplyLines(s, y, x, add, first, end, func(s *Scratch, t, k, n int) []uint16 { return w.turnedHalf(s, t*tileRows, k, n) }, nil)
+		return
+	}
 	inPieces(w.Out, x.Panels, func(p piece) {
 		p.add = p.add || add
 		for i := first * tileRows; i < min(end*tileRows, w.In); i += tileRows {
@@ -480,6 +489,14 @@ func (w *Weight) halves(s *Scratch, t, k, n int) []uint16 {
 	to := s.halfSpace(pairs(n) * 2 * tileRows)
 	w.decodeHalves(t, k, n, to)
 	return to
+}
+
+// ahead gives, of tiles that lie in memory as they multiply, where one begins and how far apart they are.
+func (w *Weight) ahead() func(t, k int) (*uint16, int) {
+	if w.half == nil {
+		return nil
+	}
+	return func(t, k int) (*uint16, int) { return &w.half[w.place(t*tileRows, k)], w.place(tileRows, 0) }
 }
 
 // nextHalves is halves where it can be asked for in advance.

@@ -278,7 +278,7 @@ func (o *Session) Describe() string {
 	c, n := o.Config, o.Counts
 	text := fmt.Sprintf("model    %s: %d layers, hidden %d, %d heads (%d for keys and values), vocabulary %d; compute %s, residual %s, backend %s on %s\n",
 		orEmbedded(o.Model), c.NumHiddenLayers, c.HiddenSize, c.NumAttentionHeads, c.NumKeyValueHeads, c.VocabSize,
-		o.DType, o.Residual, o.Backend, transplant.Computing(o.Kernels))
+		o.DType, o.Residual, o.Backend, transplant.Computing(o.Kernels, o.DType))
 	if o.Method != nil {
 		text += fmt.Sprintf("weights  %s\n", o.Method.Engine.Weights.Describe()) + o.describeKernels() + o.describeAttention()
 	}
