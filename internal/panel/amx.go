@@ -1,5 +1,7 @@
 package panel
 
+import "math"
+
 // AMX multiplies 16 rows of 32 numbers with 32 rows of 16, the latter in pairs: its dot product TDPBF16PS adds up the products of even
 // and those of odd numbers of the 32, each in order, then adds the two sums and the outcome to what there is. So a contraction goes by 32
 // from its beginning, whatever its cut into stretches, and columns and rows have the same bits.
@@ -9,6 +11,9 @@ const dotDepth = 32
 
 // lineTiles is the number of tiles of a weight that are multiplied together: two registers of 16 rows.
 const lineTiles = 4
+
+// lineDepth is the longest stretch of a contraction for which they are: rows of it stay in the first-level cache.
+const lineDepth = 256
 
 // tileConfig is what TDPBF16PS and its companions are told of their eight registers: rows, and bytes in each.
 type tileConfig struct {
@@ -25,25 +30,106 @@ func (c *tileConfig) register(t, rows, bytes int) {
 	}
 }
 
-// multiplyLines is Multiply in bfloat16 on AMX for the tiles first to end of a weight, or of its transpose: tile gives rows k..k+n of
-// one, [n/2][8][2].
-func multiplyLines(s *Scratch, x Operand, y Matrix, add bool, first, end int, tile func(s *Scratch, t, k, n int) []uint16, ahead func(t, k int) (*uint16, int)) {
-	inPieces(x.Rows, x.Panels, func(p piece) {
-		p.add = p.add || add
-		for t := first; t < end; t += lineTiles {
-			count := min(lineTiles, end-t)
-			blocks := (count + 1) / 2
-			s.lines = sized(s.lines, (p.n+dotDepth-1)/dotDepth*blocks*2*tileRows*dotDepth)
-			for i := range count {
-				toLines(s.lines[i*tileRows*dotDepth:], tile(s, t+i, p.k, p.n), blocks)
-			}
-			next, stride := &s.lines[0], 0
-			if ahead != nil && t+2*lineTiles <= end {
-				next, stride = ahead(t+lineTiles, p.k)
-			}
-			p.multiplyLines(s.lines, x, y, t*tileRows, min(count*tileRows, y.Rows-t*tileRows), next, stride)
+// lined is a weight, or its transpose, whose rows AMX multiplies.
+type lined struct {
+	*Weight
+	turned bool
+}
+
+// nearby is the size in bytes of an operand's part that stays in the second-level cache while tiles pass by.
+const nearby = 1 << 20
+
+// multiply is Multiply in bfloat16 on AMX for the tiles first to end. Other than in multiply, the sums of a few tiles wait for all
+// stretches that an operand can be near for: they are larger than what they are made of.
+func (w lined) multiply(s *Scratch, x Operand, y Matrix, add bool, first, end int) {
+	const widest = 40 // panels
+	groups := (x.Panels + widest - 1) / widest
+	for g := range groups {
+		from, to := g*x.Panels/groups, (g+1)*x.Panels/groups
+		deep := deepest
+		if !w.turned { // whose tiles lie close to each other
+			deep *= max(nearby/((to-from)*Lanes*2)/deepest, 1)
 		}
-	})
+		for k := 0; k < x.Rows; k += deep {
+			n := min(deep, x.Rows-k)
+			for t := first; t < end; t += lineTiles {
+				w.multiplyFew(s, piece{k, n, from, to, add || k > 0}, x, y, t, min(lineTiles, end-t), end)
+			}
+		}
+	}
+}
+
+// multiplyFew multiplies count tiles from the t-th on with the piece p of x, stretch by stretch. From end on no tiles are to follow.
+func (w lined) multiplyFew(s *Scratch, p piece, x Operand, y Matrix, t, count, end int) {
+	s.lines = sized(s.lines, lineDepth*lineTiles*tileRows)
+	deep, last := stretch(p.n, lineDepth), p.k+p.n
+	for k := p.k; k < last; k += deep {
+		n := min(deep, last-k)
+		w.lines(s, t, count, k, n)
+		next := soonest{&s.lines[0], 0, 1, -64}
+		if k+deep < last {
+			next = w.soonest(s, t, k+deep)
+		} else if t+lineTiles < end {
+			next = w.soonest(s, t+lineTiles, p.k)
+		}
+		piece{k, n, p.from, p.to, p.add || k > p.k}.multiplyLines(s, next, x, y, t*tileRows, min(count*tileRows, y.Rows-t*tileRows))
+	}
+}
+
+// lines writes the rows of count tiles from the t-th on to s.lines, as far as rows k..k+n of an operand take them: [n/32][blocks][16][32],
+// the last 32 filled up with zeros.
+func (w lined) lines(s *Scratch, t, count, k, n int) {
+	if w.turned && w.half != nil && (t+lineTiles)*tileRows <= w.In {
+		w.linesOfColumns(s.lines, t*tileRows, k, n)
+		return
+	}
+	for i := range count {
+		var tile []uint16
+		if w.turned {
+			tile = w.turnedHalf(s, (t+i)*tileRows, k, n)
+		} else {
+			tile = w.halves(s, t+i, k, n)
+		}
+		toLines(s.lines[i*tileRows*dotDepth:], tile, (count+1)/2)
+	}
+}
+
+// linesOfColumns is lines for columns i..i+32.
+func (w lined) linesOfColumns(to []uint16, i, k, n int) {
+	const each = tileRows * dotDepth // of a tile
+	tiles, stride := w.half[w.place(k, i):], w.place(tileRows, 0)
+	count := tileCount(n)
+	whole := count / lineTiles
+	if whole > 0 {
+		lines32(whole, &tiles[0], stride, &to[0])
+	}
+	if count > whole*lineTiles {
+		var last [lineTiles * each]uint16
+		for t := whole * lineTiles; t < count; t++ {
+			copy(last[t%lineTiles*each:][:each], tiles[t*stride:])
+		}
+		lines32(1, &last[0], each, &to[whole*lineTiles*each])
+	}
+}
+
+// soonest says where a weight will be read next: from a place on and from three more, stride elements apart; after run lines of 64 bytes
+// of each jump bytes further.
+type soonest struct {
+	from              *uint16
+	stride, run, jump int
+}
+
+// soonest is where four tiles from the t-th on are read from rows k of an operand on.
+func (w lined) soonest(s *Scratch, t, k int) soonest {
+	stride := w.place(tileRows, 0)
+	switch {
+	case w.half == nil:
+		return soonest{&s.lines[0], 0, 1, -64}
+	case w.turned:
+		const bytes = lineTiles * tileRows / 2 * tileRows * 4 // of 32 columns in a tile
+		return soonest{&w.half[w.place(k, t*tileRows)], stride, bytes / 64, lineTiles*2*stride - bytes}
+	}
+	return soonest{&w.half[w.place(t*tileRows, k)], stride, math.MaxInt, 0}
 }
 
 // toLines writes the rows of a tile [n/2][8][2] among those of blocks of 16: [n/32][blocks][16][32], of which the first 8 of the first
@@ -62,8 +148,8 @@ func toLines(to, tile []uint16, blocks int) {
 	}
 }
 
-// multiplyLines multiplies lines with the piece of x into rows r..r+rows of y.
-func (p piece) multiplyLines(lines []uint16, x Operand, y Matrix, r, rows int, next *uint16, stride int) {
+// multiplyLines multiplies s.lines with the piece of x into rows r..r+rows of y.
+func (p piece) multiplyLines(s *Scratch, next soonest, x Operand, y Matrix, r, rows int) {
 	const block = 2 * tileRows
 	blocks := (rows + block - 1) / block
 	depth := pairs(x.Rows) * Lanes * 2
@@ -79,7 +165,8 @@ func (p piece) multiplyLines(lines []uint16, x Operand, y Matrix, r, rows int, n
 			config.register(4+i, mine, n*4)
 			config.register(6+i, n, Lanes*4)
 		}
-		linesTimes(&config, dots, blocks, &lines[at*blocks*block], p.to-p.from, &panels[at*Lanes], depth, c, y.Rows*Lanes, p.add || at > 0, next, stride)
+		linesTimes(&config, dots, blocks, &s.lines[at*blocks*block], p.to-p.from, &panels[at*Lanes], depth, c, y.Rows*Lanes, p.add || at > 0,
+			next.from, next.stride, next.run, next.jump)
 	})
 }
 

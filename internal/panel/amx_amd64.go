@@ -12,8 +12,11 @@ var amx = avx512 && cpu.X86.HasAMXTile && cpu.X86.HasAMXBF16 && permitted()
 // bStride elements apart: c [rows][16], cStride apart. With add the products are added to c. The configuration has the sums of the
 // two blocks in registers 0 to 3, first and second in turn, the blocks in 4 and 5 and panels in 6 and 7.
 //
+// What will be wanted soon begins at next and in three more places, nextStride elements apart each; after run lines of 64 bytes of each
+// it goes on jump bytes further.
+//
 //go:noescape
-func linesTimes(config *tileConfig, k, blocks int, a *uint16, panels int, b *uint16, bStride int, c *float32, cStride int, add bool, next *uint16, nextStride int)
+func linesTimes(config *tileConfig, k, blocks int, a *uint16, panels int, b *uint16, bStride int, c *float32, cStride int, add bool, next *uint16, nextStride, run, jump int)
 
 // rowsTimes is c = x Aᵀ for rows x [32k], xStride elements apart, and tiles of A [k][16][8][2], aStride apart: c [8 tiles], cStride
 // apart. With add the products are added to c. The configuration has the sums of four tiles in registers 0 to 3, rows in 4 and tiles in
@@ -45,6 +48,19 @@ func dotMix(config *tileConfig, n int, offsets *int, blocks int, a, b *uint16, c
 //
 //go:noescape
 func dotSpread(config *tileConfig, n int, offsets *int, a, b *uint16, c *float32, cStride int)
+
+// lines32 writes 32 columns of tiles of 8 rows, [16][8][2] each and stride elements apart, as rows: [32][32], n times, of four tiles each.
+//
+//go:noescape
+func lines32(n int, tiles *uint16, stride int, to *uint16)
+
+// fours are the elements of two pairs of columns [2][8][2] as they lie column by column.
+var fours = func() (lanes [32]uint16) {
+	for i := range lanes {
+		lanes[i] = uint16(i/16*16 + i%8*2 + i/8%2)
+	}
+	return lanes
+}()
 
 // neighbours are the lanes of two pairs of 8 rows each as they lie with the pairs of a row side by side.
 var neighbours = func() (lanes [16]uint32) {

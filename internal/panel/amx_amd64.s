@@ -3,8 +3,8 @@
 #include "textflag.h"
 #include "amx_amd64.h"
 
-// func linesTimes(config *tileConfig, k, blocks int, a *uint16, panels int, b *uint16, bStride int, c *float32, cStride int, add bool, next *uint16, nextStride int)
-TEXT ·linesTimes(SB), NOSPLIT, $0-96
+// func linesTimes(config *tileConfig, k, blocks int, a *uint16, panels int, b *uint16, bStride int, c *float32, cStride int, add bool, next *uint16, nextStride, run, jump int)
+TEXT ·linesTimes(SB), NOSPLIT, $8-112
 	MOVQ    config+0(FP), AX
 	TILECONFIG_AX
 	MOVQ    b+40(FP), R10
@@ -13,6 +13,8 @@ TEXT ·linesTimes(SB), NOSPLIT, $0-96
 	MOVQ    cStride+64(FP), R13
 	MOVQ    next+80(FP), R8
 	MOVQ    nextStride+88(FP), R14
+	MOVQ    run+96(FP), AX
+	MOVQ    AX, left-8(SP)
 	SHLQ    $1, R11
 	SHLQ    $2, R13
 	SHLQ    $1, R14
@@ -57,6 +59,14 @@ pairloop:
 	PREFETCHT0 (R8)(R14*2)
 	PREFETCHT0 (R8)(R15*1)
 	ADDQ $64, R8
+	DECQ left-8(SP)
+	JNZ  asked
+	ADDQ jump+104(FP), R8
+	MOVQ run+96(FP), R14
+	MOVQ R14, left-8(SP)
+	MOVQ nextStride+88(FP), R14
+	SHLQ $1, R14
+asked:
 	PREFETCHT0 (R12)
 	PREFETCHT0 64(R12)
 	PREFETCHT0 (R12)(R13*1)
@@ -319,6 +329,52 @@ sixteen:
 	ADDQ R8, DI
 	DECQ DX
 	JNZ  sixteen
+	VZEROUPPER
+	RET
+
+// func lines32(n int, tiles *uint16, stride int, to *uint16)
+TEXT ·lines32(SB), NOSPLIT, $0-32
+	MOVQ n+0(FP), DX
+	MOVQ tiles+8(FP), AX
+	MOVQ stride+16(FP), R8
+	MOVQ to+24(FP), DI
+	SHLQ $1, R8
+	LEAQ (R8)(R8*2), R9
+	VMOVDQU16 ·fours(SB), Z31
+
+	// Two pairs of columns of 8 rows in each of four tiles: the rows of a column come to lie side by side, a column in a lane, and
+	// then the lanes change places.
+#define COLUMNS4(from, to) \
+	VPERMW from(AX), Z31, Z0; \
+	VPERMW from(AX)(R8*1), Z31, Z1; \
+	VPERMW from(AX)(R8*2), Z31, Z2; \
+	VPERMW from(AX)(R9*1), Z31, Z3; \
+	VSHUFI64X2 $0x44, Z1, Z0, Z4; \
+	VSHUFI64X2 $0xEE, Z1, Z0, Z5; \
+	VSHUFI64X2 $0x44, Z3, Z2, Z6; \
+	VSHUFI64X2 $0xEE, Z3, Z2, Z7; \
+	VSHUFI64X2 $0x88, Z6, Z4, Z0; \
+	VSHUFI64X2 $0xDD, Z6, Z4, Z1; \
+	VSHUFI64X2 $0x88, Z7, Z5, Z2; \
+	VSHUFI64X2 $0xDD, Z7, Z5, Z3; \
+	VMOVDQU16 Z0, (to+0)(DI); \
+	VMOVDQU16 Z1, (to+64)(DI); \
+	VMOVDQU16 Z2, (to+128)(DI); \
+	VMOVDQU16 Z3, (to+192)(DI)
+
+four:
+	COLUMNS4(0, 0)
+	COLUMNS4(64, 256)
+	COLUMNS4(128, 512)
+	COLUMNS4(192, 768)
+	COLUMNS4(256, 1024)
+	COLUMNS4(320, 1280)
+	COLUMNS4(384, 1536)
+	COLUMNS4(448, 1792)
+	LEAQ (AX)(R8*4), AX
+	ADDQ $2048, DI
+	DECQ DX
+	JNZ  four
 	VZEROUPPER
 	RET
 

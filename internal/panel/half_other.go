@@ -21,7 +21,7 @@ func row1x4Dot(int, *uint16, int, *uint16, *float32, bool)                      
 func row1x1Dot(int, *uint16, int, *uint16, *float32, bool)                      { panic(missing) }
 func row4x4Dot(int, *uint16, int, *uint16, int, *float32, int, bool)            { panic(missing) }
 func row4x1Dot(int, *uint16, int, *uint16, int, *float32, int, bool)            { panic(missing) }
-func linesTimes(*tileConfig, int, int, *uint16, int, *uint16, int, *float32, int, bool, *uint16, int) {
+func linesTimes(*tileConfig, int, int, *uint16, int, *uint16, int, *float32, int, bool, *uint16, int, int, int) {
 	panic(missing)
 }
 func rowsTimes(*tileConfig, int, *uint16, int, int, *uint16, int, *float32, int, bool) {
@@ -31,3 +31,4 @@ func lines8(int, *uint16, *uint16, int)                                      { p
 func dotScores(*tileConfig, int, *int, int, *uint16, int, *uint16, *float32) { panic(missing) }
 func dotMix(*tileConfig, int, *int, int, *uint16, *uint16, *float32, bool)   { panic(missing) }
 func dotSpread(*tileConfig, int, *int, *uint16, *uint16, *float32, int)      { panic(missing) }
+func lines32(int, *uint16, int, *uint16)                                     { panic(missing) }

@@ -93,7 +93,7 @@ func (w *Weight) MultiplyRows(s *Scratch, x RowOperand, y Rows, add bool, from, 
 	}
 	deep := w.In
 	if y.Count() > 1 && !(amx && x.halves != nil) { // a few tiles of all of a long row would not wait in the cache for the next row
-		deep = stretch(w.In)
+		deep = stretch(w.In, deepest)
 	}
 	for k := 0; k < w.In; k += deep {
 		t := tiled{full: w.tiles, half: w.half, at: w.place(0, k), stride: w.place(tileRows, 0)}

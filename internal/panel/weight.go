@@ -281,9 +281,9 @@ func Rounded(m Matrix, to []uint16) Operand {
 // second-level cache while all tiles of a weight pass by.
 const deepest = 512
 
-// stretch cuts a contraction of n into the fewest equal stretches of at most deepest, each a multiple of 32.
-func stretch(n int) int {
-	pieces := (n + deepest - 1) / deepest
+// stretch cuts a contraction of n into the fewest equal stretches of at most longest, each a multiple of 32.
+func stretch(n, longest int) int {
+	pieces := (n + longest - 1) / longest
 	return ((n+pieces-1)/pieces + dotDepth - 1) / dotDepth * dotDepth
 }
 
@@ -315,7 +315,7 @@ func (w *Weight) Multiply(s *Scratch, x Operand, y Matrix, add bool) {
 // multiply is Multiply for the tiles from first to end.
 func (w *Weight) multiply(s *Scratch, x Operand, y Matrix, add bool, first, end int) {
 	if amx && x.halves != nil {
-		multiplyLines(s, x, y, add, first, end, func(s *Scratch, t, k, n int) []uint16 { return w.halves(s, t, k, n) }, w.ahead())
+		lined{w, false}.multiply(s, x, y, add, first, end)
 		return
 	}
 	inPieces(w.In, x.Panels, func(p piece) {
@@ -340,7 +340,7 @@ type piece struct {
 
 // inPieces walks through a contraction of depth over panels. All pieces but the first of a panel are to be added.
 func inPieces(depth, panels int, visit func(piece)) {
-	deep := stretch(depth)
+	deep := stretch(depth, deepest)
 	for from := 0; from < panels; from += widest {
 		for k := 0; k < depth; k += deep {
 			visit(piece{k, min(deep, depth-k), from, min(from+widest, panels), k > 0})
@@ -362,7 +362,7 @@ func (w *Weight) MultiplyTransposed(s *Scratch, y Operand, x Matrix, add bool) {
 // multiplyTransposed is MultiplyTransposed for the tiles of the transpose from first to end.
 func (w *Weight) multiplyTransposed(s *Scratch, y Operand, x Matrix, add bool, first, end int) {
 	if amx && y.halves != nil {
-		multiplyLines(s, y, x, add, first, end, func(s *Scratch, t, k, n int) []uint16 { return w.turnedHalf(s, t*tileRows, k, n) }, nil)
+		lined{w, true}.multiply(s, y, x, add, first, end)
 		return
 	}
 	inPieces(w.Out, x.Panels, func(p piece) {
@@ -489,14 +489,6 @@ func (w *Weight) halves(s *Scratch, t, k, n int) []uint16 {
 	to := s.halfSpace(pairs(n) * 2 * tileRows)
 	w.decodeHalves(t, k, n, to)
 	return to
-}
-
-// ahead gives, of tiles that lie in memory as they multiply, where one begins and how far apart they are.
-func (w *Weight) ahead() func(t, k int) (*uint16, int) {
-	if w.half == nil {
-		return nil
-	}
-	return func(t, k int) (*uint16, int) { return &w.half[w.place(t*tileRows, k)], w.place(tileRows, 0) }
 }
 
 // nextHalves is halves where it can be asked for in advance.
