@@ -10,6 +10,8 @@ import (
 	"os"
 	"slices"
 	"testing"
+
+	"gotransplant/internal/guard"
 )
 
 // fma is a b + c, rounded once to float32. The product of two bfloat16 is exact in float64; what the sum loses there decides on
@@ -87,6 +89,35 @@ func TestDotProducts(t *testing.T) {
 		operand := RoundedRows(rows, slices.Repeat([]uint16{toBits(float32(math.NaN()))}, len(rows.Data)))
 		w.MultiplyRows(&Scratch{}, operand, sums, true, 0, w.Tiles())
 		same(t, name+", rows", sums, want)
+	}
+}
+
+// TestHalves: rows are rounded as single numbers are, in pairs, and the last of an odd number beside zeros.
+func TestHalves(t *testing.T) {
+	if !avx512 {
+		t.Skip("no AVX-512")
+	}
+	r := rand.New(rand.NewPCG(31, 2))
+	for rows := 1; rows <= 5; rows++ {
+		from := wild(r, rows*Lanes)
+		for i := range from {
+			if i%7 == 0 { // a tie
+				from[i] = math.Float32frombits(r.Uint32()&0x3fff0000 | 0x8000)
+			}
+		}
+		got, want := make([]uint16, pairs(rows)*2*Lanes), make([]uint16, pairs(rows)*2*Lanes)
+		for i, v := range from {
+			want[i/(2*Lanes)*2*Lanes+i%Lanes*2+i/Lanes%2] = toBits(v)
+		}
+		toHalves(got, from)
+		if !slices.Equal(got, want) {
+			t.Errorf("%d rows: got %04x, want %04x", rows, got, want)
+		}
+		if rows > 1 {
+			if err := guard.Do("", func() error { toHalves(got[:rows/2*2*Lanes-1], from); return nil }); err == nil {
+				t.Errorf("%d rows: no panic where there is no room for them", rows)
+			}
+		}
 	}
 }
 

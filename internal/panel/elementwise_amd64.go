@@ -314,23 +314,23 @@ func fromHalves(to []float32, from []uint16) {
 	}
 }
 
+// toHalves rounds rows of 16 elements to bfloat16, of two the even one, in pairs of rows.
 func toHalves(to []uint16, from []float32) {
-	half, one, odd := archsimd.BroadcastUint32x16(0x7fff), archsimd.BroadcastUint32x16(1), archsimd.BroadcastUint32x16(0xffff0000)
-	sixteen := archsimd.BroadcastUint32x16(16) // a shift by a constant takes an instruction of SSE here, for which Intel's processors wait
-	round := func(v vec) archsimd.Uint32x16 {
-		bits := v.AsUint32x16()
-		return bits.Add(half).Add(bits.ShiftRight(sixteen).And(one))
+	const step = 2 * Lanes
+	i := len(from) / step * step
+	if i > 0 {
+		_ = to[i-1]
+		halves(i/step, &from[0], &to[0])
 	}
-	i := 0
-	for ; i+2*Lanes <= len(from); i += 2 * Lanes {
-		low, high := round(load(from[i:])), round(load(from[i+Lanes:]))
-		low.ShiftRight(sixteen).Or(high.And(odd)).AsUint16x32().Store((*[32]uint16)(to[i:]))
-	}
-	archsimd.ClearAVXUpperBits()
 	for l := 0; i+l < len(from); l++ { // the last row has no neighbour
 		to[i+2*l], to[i+2*l+1] = toBits(from[i+l]), 0
 	}
 }
+
+// halves is toHalves for n pairs of rows.
+//
+//go:noescape
+func halves(n int, from *float32, to *uint16)
 
 // upper makes the upper halves of bits of float32 the nearest bfloat16. The others hold 0x7fff, 1 and 16.
 func upper(bits, half, one, sixteen archsimd.Uint32x8) archsimd.Uint32x8 {

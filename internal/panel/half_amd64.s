@@ -128,3 +128,36 @@ TEXT ·half8x1(SB), NOSPLIT, $0-33
 // func half8x3(k int, a, b *uint16, bStride int, c *float32, cStride int, add bool, next *uint16)
 TEXT ·half8x3(SB), NOSPLIT, $0-64
 	PRODUCT3($1)
+
+// func halves(n int, from *float32, to *uint16)
+TEXT ·halves(SB), NOSPLIT, $0-24
+	MOVQ         n+0(FP), DX
+	MOVQ         from+8(FP), AX
+	MOVQ         to+16(FP), DI
+	MOVL         $0x7FFF, BX
+	MOVL         $1, CX
+	MOVL         $0xFFFF0000, SI
+	VPBROADCASTD BX, Z16
+	VPBROADCASTD CX, Z17
+	VPBROADCASTD SI, Z18
+
+pair:
+	VMOVDQU32  0(AX), Z0
+	VMOVDQU32  64(AX), Z1
+	VPSRLD     $16, Z0, Z2
+	VPSRLD     $16, Z1, Z3
+	VPANDD     Z17, Z2, Z2
+	VPANDD     Z17, Z3, Z3
+	VPADDD     Z16, Z0, Z0
+	VPADDD     Z16, Z1, Z1
+	VPADDD     Z2, Z0, Z0
+	VPADDD     Z3, Z1, Z1
+	VPSRLD     $16, Z0, Z0
+	VPTERNLOGD $0xF8, Z18, Z1, Z0 // of the second row the upper half
+	VMOVDQU32  Z0, 0(DI)
+	ADDQ       $128, AX
+	ADDQ       $64, DI
+	DECQ       DX
+	JNZ        pair
+	VZEROUPPER
+	RET
