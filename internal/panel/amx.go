@@ -17,10 +17,10 @@ const lineDepth = 256
 
 // tileConfig is what TDPBF16PS and its companions are told of their eight registers: rows, and bytes in each.
 type tileConfig struct {
-	palette, start byte
-	_              [14]byte
-	bytes          [16]uint16
-	rows           [16]byte
+	palette byte
+	_       [15]byte // where to begin again after a fault, and nothing
+	bytes   [16]uint16
+	rows    [16]byte
 }
 
 // register says how large one is. One without rows is not to be used.

@@ -54,7 +54,9 @@ func dotSpread(config *tileConfig, n int, offsets *int, a, b *uint16, c *float32
 //go:noescape
 func lines32(n int, tiles *uint16, stride int, to *uint16)
 
-// fours are the elements of two pairs of columns [2][8][2] as they lie column by column.
+// fours are the elements of two pairs of columns [2][8][2] as they lie column by column: a table of lines32.
+//
+//lint:ignore U1000 assembly reads it
 var fours = func() (lanes [32]uint16) {
 	for i := range lanes {
 		lanes[i] = uint16(i/16*16 + i%8*2 + i/8%2)
@@ -62,7 +64,9 @@ var fours = func() (lanes [32]uint16) {
 	return lanes
 }()
 
-// neighbours are the lanes of two pairs of 8 rows each as they lie with the pairs of a row side by side.
+// neighbours are the lanes of two pairs of 8 rows each as they lie with the pairs of a row side by side: a table of lines8.
+//
+//lint:ignore U1000 assembly reads it
 var neighbours = func() (lanes [16]uint32) {
 	for r := range uint32(tileRows) {
 		lanes[2*r], lanes[2*r+1] = r, tileRows+r
