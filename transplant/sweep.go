@@ -6,6 +6,7 @@ import (
 	"gotransplant/internal/panel"
 	"gotransplant/llama"
 
+	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
@@ -57,6 +58,15 @@ func (m *Method) Kernels() string {
 		return Panels
 	}
 	return Graphs
+}
+
+// Products names what multiplies bfloat16 on panels, of which there are several kinds that round sums differently; "" where nothing
+// does.
+func (m *Method) Products() string {
+	if !m.Engine.Panels() || m.Engine.Options.Compute != dtypes.BFloat16 {
+		return ""
+	}
+	return panel.Products()
 }
 
 // Computing is what a start line says of kernels, one of the two, that compute in dtype: with panels, in which instructions.

@@ -6,6 +6,22 @@ import "math"
 // and those of odd numbers of the 32, each in order, then adds the two sums and the outcome to what there is. So a contraction goes by 32
 // from its beginning, whatever its cut into stretches, and columns and rows have the same bits.
 
+// HalfAvailable says whether this processor multiplies bfloat16, and faster than float32. Without, nobody may call what is made of such
+// products.
+func HalfAvailable() bool { return amx || dots }
+
+// Products names what multiplies operands in bfloat16: AMX or AVX512_BF16, or float32, in which those that are rounded are multiplied
+// elsewhere. Sums of the three have other bits.
+func Products() string {
+	switch {
+	case amx:
+		return "AMX"
+	case dots:
+		return "AVX512_BF16"
+	}
+	return "float32"
+}
+
 // dotDepth is the number of elements that a dot product of AMX contracts.
 const dotDepth = 32
 

@@ -13,18 +13,13 @@ func Available() bool { return avx512 || archsimd.X86.AVX2() && archsimd.X86.FMA
 // Instructions names what the kernels in use are written in, those that multiply bfloat16 if half, otherwise float32.
 func Instructions(half bool) string {
 	switch {
-	case half && amx:
-		return "AVX-512 and AMX"
-	case half && dots:
-		return "AVX-512 and AVX512_BF16"
+	case half && HalfAvailable():
+		return "AVX-512 and " + Products()
 	case avx512:
 		return "AVX-512"
 	}
 	return "AVX2"
 }
-
-// HalfAvailable says whether it also multiplies bfloat16, and faster than float32.
-func HalfAvailable() bool { return amx || dots }
 
 type (
 	vec  = archsimd.Float32x16

@@ -2,9 +2,6 @@
 
 package panel
 
-// HalfAvailable says that this build does not multiply bfloat16. Whoever asks first never gets to the functions below.
-func HalfAvailable() bool { return false }
-
 // amx and dots say that no product is AMX's or AVX512_BF16's.
 const amx, dots = false, false
 

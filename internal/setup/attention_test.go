@@ -85,6 +85,39 @@ func TestUnaskedGraphsAreTold(t *testing.T) {
 	}
 }
 
+// TestOtherProductsAreTold: where a run in bfloat16 goes on with other products than it began with a line says so, and only there.
+func TestOtherProductsAreTold(t *testing.T) {
+	if !panel.Available() {
+		t.Skip("no panels here")
+	}
+	backend, err := compute.NewWithConfig("go:parallelism=-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		dtype, begun, products string
+		want                   bool
+	}{
+		{"bfloat16", "", panel.Products(), false},
+		{"bfloat16", panel.Products(), panel.Products(), false},
+		{"bfloat16", "abaci", panel.Products(), true},
+		{"float32", "", "", false},
+	} {
+		s := goldenSettings()
+		s.DType, s.Products = c.dtype, c.begun
+		o, err := Open(s, backend)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.Products != c.products {
+			t.Errorf("%+v: products in %q", c, o.Products)
+		}
+		if got := o.Describe(); strings.Contains(got, "\nkernels  bfloat16 was multiplied in abaci and is now in "+c.products) != c.want {
+			t.Errorf("%+v: described as %q", c, got)
+		}
+	}
+}
+
 // TestRoundedFactorsAreTold: where panels compute in bfloat16 without products of it a line says so, here or in a process that
 // is not to use those of this processor.
 func TestRoundedFactorsAreTold(t *testing.T) {

@@ -25,7 +25,8 @@ type Session struct {
 	Method *transplant.Method
 	Pace   transplant.Pace
 
-	notPanels error // why graphs compute, where nobody asked for them
+	begunIn   string // what multiplied bfloat16 where the run began
+	notPanels error  // why graphs compute, where nobody asked for them
 
 	Needs    transplant.Memory // what PlanMemory found
 	Capacity Capacity          // what it compared that with
@@ -77,6 +78,7 @@ func (s Settings) open(load func(*model.Checkpoint, llama.Storage) (*llama.Weigh
 		return nil, err
 	}
 	o.Method.Labels, o.Method.Layers, o.Kernels = o.Rows.Labels, layers, o.Method.Kernels()
+	o.begunIn, o.Products = s.Products, o.Method.Products()
 	o.notPanels = s.notPanels(o.Method)
 	o.planShapes()
 	return o, o.assign(arguer, chooser)
@@ -138,10 +140,12 @@ func (s Settings) notPanels(m *transplant.Method) error {
 	return llama.PanelsCan(m.Engine.Weights, m.Engine.Options)
 }
 
-// describeKernels is a line where the processor computes on graphs, which are many times slower, unasked, and where it has no
-// products of what it was asked to compute in.
+// describeKernels is a line where the processor computes on graphs, which are many times slower, unasked, where it has no products
+// of what it was asked to compute in, and where a run goes on with others than it began with.
 func (o *Session) describeKernels() string {
 	switch {
+	case o.begunIn != "" && o.Products != "" && o.begunIn != o.Products:
+		return fmt.Sprintf("kernels  bfloat16 was multiplied in %s and is now in %s: the same to rounding, not to the bit\n", o.begunIn, o.Products)
 	case o.notPanels != nil:
 		return fmt.Sprintf("kernels  graphs, which are slower, since panels cannot: %v\n", o.notPanels)
 	case o.Method.Engine.RoundsFactors():

@@ -27,8 +27,9 @@ type Settings struct {
 	ArgueTemplate    string  `json:"argue-template"`
 	ChooseTemplate   string  `json:"choose-template"`
 	Backend          string  `json:"backend"`
-	Attention        string  `json:"attention"` // "" is auto, as before there was a choice
-	Kernels          string  `json:"kernels"`   // runs from before there were others have "", which is graphs
+	Attention        string  `json:"attention"`          // "" is auto, as before there was a choice
+	Kernels          string  `json:"kernels"`            // runs from before there were others have "", which is graphs
+	Products         string  `json:"products,omitempty"` // what multiplied bfloat16 on panels, which no flag says
 	DType            string  `json:"dtype"`
 	Weights          string  `json:"weights"`
 	Residual         string  `json:"residual"`

@@ -60,7 +60,7 @@ func Running(s *setup.Settings) Group {
 		"pypi.org for xla:cuda, gigabytes with NVIDIA's libraries)")
 	f.StringVar(&s.Attention, "attention", s.Attention, "how attention is computed, a `choice`: plain (all scores at once), blockwise (memory grows with the "+
 		"length, not its square), fused (cuDNN, half precision), auto (by length; with cuDNN by measured cost)")
-	f.StringVar(&s.Kernels, "kernels", s.Kernels, "what computes on backend go, a `choice`: panels (this program's kernels in AVX-512, AVX2 or NEON), graphs (GoMLX), "+
+	f.StringVar(&s.Kernels, "kernels", s.Kernels, "what computes on backend go, a `choice`: panels (this program's kernels in AMX, AVX-512, AVX2 or NEON), graphs (GoMLX), "+
 		"auto (panels where they can)")
 	f.StringVar(&s.DType, "dtype", s.DType, "compute `type`: float32, bfloat16")
 	f.StringVar(&s.Weights, "weights", s.Weights,
