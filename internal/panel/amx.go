@@ -95,7 +95,7 @@ func (w lined) multiplyFew(s *Scratch, p piece, x Operand, y Matrix, t, count, e
 // lines writes the rows of count tiles from the t-th on to s.lines, as far as rows k..k+n of an operand take them: [n/32][blocks][16][32],
 // the last 32 filled up with zeros.
 func (w lined) lines(s *Scratch, t, count, k, n int) {
-	if w.turned && w.half != nil && (t+lineTiles)*tileRows <= w.In {
+	if w.turned && w.half != nil && count == lineTiles && (t+lineTiles)*tileRows <= w.In {
 		w.linesOfColumns(s.lines, t*tileRows, k, n)
 		return
 	}

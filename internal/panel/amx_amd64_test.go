@@ -85,6 +85,15 @@ func TestDotProducts(t *testing.T) {
 				t.Fatalf("%s: element %d: got %v, and of the transpose %v, want %v", name, i, got.Data[i], gotTurned.Data[i], v)
 			}
 		}
+		parts, partsTurned := before.packed(), before.packed() // as several cores would divide the tiles
+		for first, n := 0, 1; first < w.Tiles(); first, n = first+n, n%5+1 {
+			end := min(first+n, w.Tiles())
+			w.multiply(&Scratch{}, rounding(x), parts, true, first, end)
+			turned.multiplyTransposed(&Scratch{}, rounding(x), partsTurned, true, first, end)
+		}
+		if !slices.Equal(parts.Data, want.Data) || !slices.Equal(partsTurned.Data, want.Data) {
+			t.Errorf("%s: in parts of one to five tiles the product is another", name)
+		}
 		rows, sums := x.laid(c.panels*Lanes), before.laid(c.panels*Lanes)
 		operand := RoundedRows(rows, slices.Repeat([]uint16{toBits(float32(math.NaN()))}, len(rows.Data)))
 		w.MultiplyRows(&Scratch{}, operand, sums, true, 0, w.Tiles())
