@@ -309,7 +309,16 @@ type Scratch struct {
 func (w *Weight) Multiply(s *Scratch, x Operand, y Matrix, add bool) {
 	defer w.alive()
 	w.check(x, w.In, y, w.Out)
-	s.Each(tileCount(w.Out), func(s *Scratch, first, end int) { w.multiply(s, x, y, add, first, end) })
+	s.eachTile(w.Out, x, func(s *Scratch, first, end int) { w.multiply(s, x, y, add, first, end) })
+}
+
+// eachTile does work for the tiles of out rows, in parts of as many as are multiplied with x together.
+func (s *Scratch) eachTile(out int, x Operand, work func(s *Scratch, first, end int)) {
+	together, tiles := 1, tileCount(out)
+	if amx && x.halves != nil {
+		together = lineTiles
+	}
+	s.Each((tiles+together-1)/together, func(s *Scratch, first, end int) { work(s, first*together, min(end*together, tiles)) })
 }
 
 // multiply is Multiply for the tiles from first to end.
@@ -356,7 +365,7 @@ func (w *Weight) MultiplyTransposed(s *Scratch, y Operand, x Matrix, add bool) {
 		return
 	}
 	w.check(y, w.Out, x, w.In)
-	s.Each(tileCount(w.In), func(s *Scratch, first, end int) { w.multiplyTransposed(s, y, x, add, first, end) })
+	s.eachTile(w.In, y, func(s *Scratch, first, end int) { w.multiplyTransposed(s, y, x, add, first, end) })
 }
 
 // multiplyTransposed is MultiplyTransposed for the tiles of the transpose from first to end.
