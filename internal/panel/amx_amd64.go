@@ -36,12 +36,12 @@ func lines8(n int, tile, to *uint16, toStride int)
 //go:noescape
 func dotScores(config *tileConfig, n int, offsets *int, depth int, a *uint16, aStride int, b *uint16, c *float32)
 
-// dotMix is c = Σ A b over n panels of 16 keys each, for 2 or 4 blocks of 16 features, whose rows [16] begin offsets[i] elements behind a,
-// and b [n][8][16][2]: c [16 blocks][16]. With add the products are added to c. The configuration has sums in registers 0 to 3, features
-// in 4 and 6 and b in 5.
+// dotMix is c = Σ A b over n panels of 16 keys each, for 32 features, whose rows [16] begin offsets[i] elements behind a, and b
+// [n][8][16][2]: c [32][16]. With add the products are added to c. The configuration has sums in registers 0 and 1, features in 4 and 6
+// and b in 5.
 //
 //go:noescape
-func dotMix(config *tileConfig, n int, offsets *int, blocks int, a, b *uint16, c *float32, add bool)
+func dotMix(config *tileConfig, n int, offsets *int, a, b *uint16, c *float32, add bool)
 
 // dotSpread is c += a b for n panels a [n][16][16] and two blocks b [2][8][16][2]: c [16][32] from offsets[i] on, rows cStride apart. The
 // configuration has sums in registers 0 and 1, a in 2 and b in 6 and 7.

@@ -33,14 +33,12 @@ pair:
 	LEAQ (R10)(R11*1), CX
 	LEAQ (DI)(R13*1), SI
 	LEAQ (DI)(R13*2), R12
-	CMPB add+72(FP), $0
-	JNZ  pairload
 	TILEZERO(0)
 	TILEZERO(1)
 	TILEZERO(2)
 	TILEZERO(3)
-	JMP  pairloop
-pairload:
+	CMPB add+72(FP), $0
+	JEQ  pairloop
 	TILELOAD(0, 7, 1)
 	TILELOAD16(1, 7, 1)
 	TILELOAD(2, 6, 1)
@@ -91,12 +89,10 @@ single:
 	MOVQ k+8(FP), DX
 	MOVQ a+24(FP), AX
 	MOVQ R10, BX
-	CMPB add+72(FP), $0
-	JNZ  singleload
 	TILEZERO(0)
 	TILEZERO(1)
-	JMP  singleloop
-singleload:
+	CMPB add+72(FP), $0
+	JEQ  singleloop
 	TILELOAD(0, 7, 1)
 	TILELOAD16(1, 7, 1)
 singleloop:
@@ -113,61 +109,28 @@ singleloop:
 	TILESTORE16(1, 7, 1)
 	JMP  done
 
-	// Up to 16 rows of a.
+	// Up to 16 rows of a, which are few products.
 low:
-	SUBQ $2, panels+32(FP)
-	JL   lowsingle
 	MOVQ k+8(FP), DX
 	MOVQ a+24(FP), AX
 	MOVQ R10, BX
-	LEAQ (R10)(R11*1), CX
-	LEAQ (DI)(R13*1), SI
-	CMPB add+72(FP), $0
-	JNZ  lowload
 	TILEZERO(0)
-	TILEZERO(2)
-	JMP  lowloop
-lowload:
+	CMPB add+72(FP), $0
+	JEQ  lowloop
 	TILELOAD(0, 7, 1)
-	TILELOAD(2, 6, 1)
 lowloop:
 	TILELOAD(4, 0, 1)
 	TILELOAD(6, 3, 1)
 	TILEDOT(0, 4, 6)
-	TILELOAD(7, 1, 1)
-	TILEDOT(2, 4, 7)
 	ADDQ $1024, AX
 	ADDQ $1024, BX
-	ADDQ $1024, CX
 	DECQ DX
 	JNZ  lowloop
 	TILESTORE(0, 7, 1)
-	TILESTORE(2, 6, 1)
-	LEAQ (R10)(R11*2), R10
-	LEAQ (DI)(R13*2), DI
-	JMP  low
-
-lowsingle:
-	ADDQ $2, panels+32(FP)
-	JZ   done
-	MOVQ k+8(FP), DX
-	MOVQ a+24(FP), AX
-	MOVQ R10, BX
-	CMPB add+72(FP), $0
-	JNZ  lowsingleload
-	TILEZERO(0)
-	JMP  lowsingleloop
-lowsingleload:
-	TILELOAD(0, 7, 1)
-lowsingleloop:
-	TILELOAD(4, 0, 1)
-	TILELOAD(6, 3, 1)
-	TILEDOT(0, 4, 6)
-	ADDQ $1024, AX
-	ADDQ $1024, BX
-	DECQ DX
-	JNZ  lowsingleloop
-	TILESTORE(0, 7, 1)
+	ADDQ R11, R10
+	ADDQ R13, DI
+	DECQ panels+32(FP)
+	JNZ  low
 
 done:
 	TILERELEASE

@@ -41,16 +41,13 @@ func (h Head) dotScores(s *Scratch, to []float32, of side) {
 func (h Head) dotMix(s *Scratch, k Keys, of side, begin int, to []float32, add bool) {
 	var config tileConfig
 	config.palette = 1
-	for t := range 4 {
+	for t := range 2 {
 		config.register(t, Lanes, 4*Lanes)
+		config.register(4+2*t, Lanes, 2*Lanes)
 	}
-	config.register(4, Lanes, 2*Lanes)
-	config.register(6, Lanes, 2*Lanes)
 	config.register(5, Lanes/2, 4*Lanes)
-	for r := 0; r < h.Dim; {
-		blocks := min(4, (h.Dim-r)/Lanes)
-		dotMix(&config, len(s.offsets), &s.offsets[0], blocks, &k.Half.rows[of][r*Lanes], &s.mixed[begin*Lanes*Lanes], &to[r*Lanes], add)
-		r += blocks * Lanes
+	for r := 0; r < h.Dim; r += 2 * Lanes {
+		dotMix(&config, len(s.offsets), &s.offsets[0], &k.Half.rows[of][r*Lanes], &s.mixed[begin*Lanes*Lanes], &to[r*Lanes], add)
 	}
 }
 

@@ -38,59 +38,26 @@ scoresdeep:
 	TILERELEASE
 	RET
 
-// func dotMix(config *tileConfig, n int, offsets *int, blocks int, a, b *uint16, c *float32, add bool)
-TEXT ·dotMix(SB), NOSPLIT, $0-57
+// func dotMix(config *tileConfig, n int, offsets *int, a, b *uint16, c *float32, add bool)
+TEXT ·dotMix(SB), NOSPLIT, $0-49
 	MOVQ config+0(FP), AX
 	TILECONFIG_AX
 	MOVQ n+8(FP), DX
 	MOVQ offsets+16(FP), R13
-	MOVQ a+32(FP), R12
-	MOVQ b+40(FP), BX
-	MOVQ c+48(FP), DI
-	LEAQ 2048(DI), SI
+	MOVQ a+24(FP), R12
+	MOVQ b+32(FP), BX
+	MOVQ c+40(FP), DI
 	MOVQ $32, R8
 	MOVQ $64, R9
-	CMPB add+56(FP), $0
-	JNE  mixload
 	TILEZERO(0)
 	TILEZERO(1)
-	TILEZERO(2)
-	TILEZERO(3)
-	CMPQ blocks+24(FP), $4
-	JNE  mixtwo
-	JMP  mixfour
-mixload:
+	CMPB add+48(FP), $0
+	JEQ  mix
 	TILELOAD(0, 7, 1)
 	TILELOAD16(1, 7, 1)
-	CMPQ blocks+24(FP), $4
-	JNE  mixtwo
-	TILELOAD(2, 6, 1)
-	TILELOAD16(3, 6, 1)
 
 	// Rows of 16 keys are 32 bytes: a block of 16 features is 512.
-mixfour:
-	MOVQ (R13), AX
-	LEAQ (R12)(AX*2), AX
-	TILELOAD(5, 3, 1)
-	TILELOAD(4, 0, 0)
-	TILEDOT(0, 4, 5)
-	ADDQ $512, AX
-	TILELOAD(6, 0, 0)
-	TILEDOT(1, 6, 5)
-	ADDQ $512, AX
-	TILELOAD(4, 0, 0)
-	TILEDOT(2, 4, 5)
-	ADDQ $512, AX
-	TILELOAD(6, 0, 0)
-	TILEDOT(3, 6, 5)
-	ADDQ $512, BX
-	ADDQ $8, R13
-	DECQ DX
-	JNZ  mixfour
-	TILESTORE(2, 6, 1)
-	TILESTORE16(3, 6, 1)
-	JMP  mixdone
-mixtwo:
+mix:
 	MOVQ (R13), AX
 	LEAQ (R12)(AX*2), AX
 	TILELOAD(5, 3, 1)
@@ -102,8 +69,7 @@ mixtwo:
 	ADDQ $512, BX
 	ADDQ $8, R13
 	DECQ DX
-	JNZ  mixtwo
-mixdone:
+	JNZ  mix
 	TILESTORE(0, 7, 1)
 	TILESTORE16(1, 7, 1)
 	TILERELEASE

@@ -26,6 +26,6 @@ func rowsTimes(*tileConfig, int, *uint16, int, int, *uint16, int, *float32, int,
 }
 func lines8(int, *uint16, *uint16, int)                                      { panic(missing) }
 func dotScores(*tileConfig, int, *int, int, *uint16, int, *uint16, *float32) { panic(missing) }
-func dotMix(*tileConfig, int, *int, int, *uint16, *uint16, *float32, bool)   { panic(missing) }
+func dotMix(*tileConfig, int, *int, *uint16, *uint16, *float32, bool)        { panic(missing) }
 func dotSpread(*tileConfig, int, *int, *uint16, *uint16, *float32, int)      { panic(missing) }
 func lines32(int, *uint16, int, *uint16)                                     { panic(missing) }
