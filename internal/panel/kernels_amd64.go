@@ -26,10 +26,10 @@ var threes = avx512
 //go:noescape
 func gemm8x3(k int, a, b *float32, bStride int, c *float32, cStride int, add bool, next *float32)
 
-// ask has the processor fetch [8][16] elements from a on and as many from b on.
+// ask has the processor fetch [8][16] elements from a on.
 //
 //go:noescape
-func ask(a, b *float32)
+func ask(a *float32)
 
 // half8x2 is gemm8x2 in bfloat16: a [k][8][2], b0 and b1 [k][16][2], k counting pairs.
 //

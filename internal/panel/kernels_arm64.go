@@ -57,7 +57,7 @@ func turnBlocks(tiles []float32, stride, n int, to []float32)
 func turnHalfBlocks(tiles []uint16, stride, n int, to []uint16)
 
 // ask fetches nothing here: what it would give was never measured.
-func ask(_, _ *float32) {}
+func ask(_ *float32) {}
 
 // threes says that there are no gemm8x3 and half8x3 here.
 const threes = false

@@ -9,7 +9,7 @@ func Available() bool { return false }
 // Instructions names none.
 func Instructions(bool) string { return "" }
 
-func ask(_, _ *float32) {}
+func ask(_ *float32) {}
 
 // threes says that there are no gemm8x3 and half8x3 here.
 const threes = false

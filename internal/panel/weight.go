@@ -411,15 +411,15 @@ func soon[T float32 | uint16](tile, next []T, first bool) *T {
 func (p piece) multiplyTile(s *Scratch, tile, next []float32, x Operand, y Matrix, r int) {
 	whole := r+tileRows <= y.Rows
 	i := p.from
-	for ; whole && p.to-i > 1; i += 2 {
+	for ; whole && p.to-i > 1; i += together(p.to - i) {
 		p.ask(y, i, r)
-		x0, x1 := (i*x.Rows+p.k)*Lanes, ((i+1)*x.Rows+p.k)*Lanes
-		if threes && p.to-i == 3 {
-			gemm8x3(p.n, &tile[0], &x.factors[x0], x.Rows*Lanes, &y.Data[(i*y.Rows+r)*Lanes], y.Rows*Lanes, p.add, soon(tile, next, i == p.from))
-			return
+		x0, y0, ahead := (i*x.Rows+p.k)*Lanes, (i*y.Rows+r)*Lanes, soon(tile, next, i == p.from)
+		if together(p.to-i) == 3 {
+			gemm8x3(p.n, &tile[0], &x.factors[x0], x.Rows*Lanes, &y.Data[y0], y.Rows*Lanes, p.add, ahead)
+			continue
 		}
-		y0, y1 := (i*y.Rows+r)*Lanes, ((i+1)*y.Rows+r)*Lanes
-		gemm8x2(p.n, &tile[0], &x.factors[x0], &x.factors[x1], &y.Data[y0], &y.Data[y1], p.add, soon(tile, next, i == p.from))
+		x1, y1 := x0+x.Rows*Lanes, y0+y.Rows*Lanes
+		gemm8x2(p.n, &tile[0], &x.factors[x0], &x.factors[x1], &y.Data[y0], &y.Data[y1], p.add, ahead)
 	}
 	for ; i < p.to; i++ {
 		at := &x.factors[(i*x.Rows+p.k)*Lanes]
@@ -432,15 +432,15 @@ func (p piece) multiplyHalves(s *Scratch, tile, next []uint16, x Operand, y Matr
 	whole := r+tileRows <= y.Rows
 	n, k, rows := pairs(p.n), p.k/2, pairs(x.Rows)
 	i := p.from
-	for ; whole && p.to-i > 1; i += 2 {
+	for ; whole && p.to-i > 1; i += together(p.to - i) {
 		p.ask(y, i, r)
-		x0, x1 := (i*rows+k)*Lanes*2, ((i+1)*rows+k)*Lanes*2
-		if threes && p.to-i == 3 {
-			half8x3(n, &tile[0], &x.halves[x0], rows*Lanes*2, &y.Data[(i*y.Rows+r)*Lanes], y.Rows*Lanes, p.add, soon(tile, next, i == p.from))
-			return
+		x0, y0, ahead := (i*rows+k)*Lanes*2, (i*y.Rows+r)*Lanes, soon(tile, next, i == p.from)
+		if together(p.to-i) == 3 {
+			half8x3(n, &tile[0], &x.halves[x0], rows*Lanes*2, &y.Data[y0], y.Rows*Lanes, p.add, ahead)
+			continue
 		}
-		y0, y1 := (i*y.Rows+r)*Lanes, ((i+1)*y.Rows+r)*Lanes
-		half8x2(n, &tile[0], &x.halves[x0], &x.halves[x1], &y.Data[y0], &y.Data[y1], p.add, soon(tile, next, i == p.from))
+		x1, y1 := x0+rows*Lanes*2, y0+y.Rows*Lanes
+		half8x2(n, &tile[0], &x.halves[x0], &x.halves[x1], &y.Data[y0], &y.Data[y1], p.add, ahead)
 	}
 	for ; i < p.to; i++ {
 		at := &x.halves[(i*rows+k)*Lanes*2]
@@ -448,11 +448,24 @@ func (p piece) multiplyHalves(s *Scratch, tile, next []uint16, x Operand, y Matr
 	}
 }
 
-// ask has the sums fetched to which the products of the next two panels are added, while panels i and i+1 are multiplied: a kernel
-// could do nothing until they came, from the third-level cache. A short one is over before they do.
+// together is how many of the panels that are left pass a tile at once: three, by which a tile's rows are loaded less often, as
+// long as no panel is left alone.
+func together(left int) int {
+	if threes && left >= 3 && left != 4 {
+		return 3
+	}
+	return min(left, 2)
+}
+
+// ask has the sums fetched to which the products of the next panels are added, while those from the i-th on are multiplied: a
+// kernel could do nothing until they came, from the third-level cache. A short one is over before they do.
 func (p piece) ask(y Matrix, i, r int) {
-	if i += 2; p.add && p.n >= 128 && p.to-i > 1 {
-		ask(&y.Data[(i*y.Rows+r)*Lanes], &y.Data[((i+1)*y.Rows+r)*Lanes])
+	if !p.add || p.n < 128 {
+		return
+	}
+	i += together(p.to - i)
+	for end := i + together(p.to-i); i < end; i++ {
+		ask(&y.Data[(i*y.Rows+r)*Lanes])
 	}
 }
 
