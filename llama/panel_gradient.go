@@ -188,17 +188,19 @@ func (s *panelStream) prefixGradient(dk, dv []float32, size int) *panelKV {
 	return sum
 }
 
-// attendGroupGradient goes back through the attention of one sequence's heads that share their keys and values. Of to, Q is
-// not used.
+// attendGroupGradient goes back through the attention of one sequence's heads that share their keys and values.
 func (s *panelStream) attendGroupGradient(scratch *panel.Scratch, layer int, l *panelLayer, b, group int, dz, dq panel.Matrix, to panel.Cotangents) {
 	cfg := s.engine.Weights.Config
 	dim, shared, perSequence := cfg.HeadDim, cfg.NumAttentionHeads/cfg.NumKeyValueHeads, l.q.Panels/s.rows
 	keys := s.keys(layer, l, b)
+	queries := make([]panel.Queries, perSequence)
 	for h := group * shared; h < (group+1)*shared; h++ {
-		for p := b * perSequence; p < (b+1)*perSequence; p++ {
-			to.Q = head(dq, p, h, dim)
-			s.attention(layer, l, keys, p, h).Gradient(scratch, head(l.q, p, h, dim), head(dz, p, h, dim), to)
+		for i := range queries {
+			p := b*perSequence + i
+			queries[i] = s.queries(layer, l, p, h)
+			queries[i].DZ, queries[i].DQ = head(dz, p, h, dim), head(dq, p, h, dim)
 		}
+		s.head(keys, h).Gradient(scratch, queries, to)
 	}
 }
 

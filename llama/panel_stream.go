@@ -403,24 +403,41 @@ func (s *panelStream) attend(layer int, l *panelLayer) {
 	l.maximum, l.inverse = s.lend(queries), s.lend(queries)
 	s.round(layer, l)
 	defer func() { l.half = nil }() // its memory is given back
-	s.scratch.Each(l.q.Panels*heads, func(scratch *panel.Scratch, from, to int) {
+	perSequence := l.q.Panels / s.rows
+	parts := (perSequence + attendTogether - 1) / attendTogether
+	s.scratch.Each(s.rows*parts*heads, func(scratch *panel.Scratch, from, to int) {
 		var keys []panel.Keys
+		var queries []panel.Queries
 		for of, i := -1, from; i < to; i++ {
-			p, h := i/heads, i%heads
-			if b := s.sequence(layer, p); b != of {
+			b, part, h := i/heads/parts, i/heads%parts, i%heads
+			if b != of {
 				keys, of = s.keys(layer, l, b), b
 			}
-			s.attention(layer, l, keys, p, h).Attend(scratch, head(l.q, p, h, dim), head(l.z, p, h, dim))
+			queries = queries[:0]
+			for p := part * attendTogether; p < min((part+1)*attendTogether, perSequence); p++ {
+				q := s.queries(layer, l, b*perSequence+p, h)
+				q.Z = head(l.z, b*perSequence+p, h, dim)
+				queries = append(queries, q)
+			}
+			s.head(keys, h).Attend(scratch, queries)
 		}
 	})
 }
 
-// attention is what the h-th head does for the p-th panel of queries, whose sequence's keys are given.
-func (s *panelStream) attention(layer int, l *panelLayer, keys []panel.Keys, p, h int) panel.Head {
+// attendTogether is the number of panels of queries in a task: so many that the kernels meet in twos, so few that all cores have some.
+const attendTogether = 2
+
+// head is the h-th head over the keys of a sequence.
+func (s *panelStream) head(keys []panel.Keys, h int) panel.Head {
 	cfg := s.engine.Weights.Config
-	from := (h*l.q.Panels + p) * panel.Lanes
 	return panel.Head{Dim: cfg.HeadDim, Group: h / (cfg.NumAttentionHeads / cfg.NumKeyValueHeads) * cfg.HeadDim,
-		Keys: keys, Sight: s.sight(layer, l, p), Scale: float32(1 / math.Sqrt(float64(cfg.HeadDim))),
+		Keys: keys, Scale: float32(1 / math.Sqrt(float64(cfg.HeadDim)))}
+}
+
+// queries are the p-th panel of queries of the h-th head.
+func (s *panelStream) queries(layer int, l *panelLayer, p, h int) panel.Queries {
+	dim, from := s.engine.Weights.Config.HeadDim, (h*l.q.Panels+p)*panel.Lanes
+	return panel.Queries{Sight: s.sight(layer, l, p), Q: head(l.q, p, h, dim),
 		Maximum: l.maximum[from : from+panel.Lanes], Inverse: l.inverse[from : from+panel.Lanes]}
 }
 
@@ -455,14 +472,6 @@ func (s *panelStream) round(layer int, l *panelLayer) {
 		s.lent.rounded = append(s.lent.rounded, to)
 		l.half = append(l.half, panel.RoundKeys(k.K, k.V, to))
 	}
-}
-
-// sequence is the sequence of the p-th panel of queries.
-func (s *panelStream) sequence(layer, p int) int {
-	if s.isLast(layer) {
-		return p
-	}
-	return p / s.own
 }
 
 // sight is what the p-th panel of queries sees.

@@ -67,43 +67,76 @@ func (s Sight) Only(lane int) Sight {
 	return one
 }
 
-// attention is the scratch of one head's work on one panel of queries.
+// attention is the scratch of a head's work on panels of queries, at most atOnce of them.
 type attention struct {
-	scores, dp  []float32
+	scores, dp  []float32       // of one panel after the other: [visible keys][Lanes]
+	parts       [atOnce + 1]int // where a panel's part of them begins, and where the last ends
 	offsets     []int
-	queries, dz []float32 // of one panel, a column after the other: [Lanes][padded dim]
+	queries, dz []float32 // of one panel after the other, column by column: [Lanes][Padded(Dim)]
 	halfAttention
 }
 
-// Head is one head's attention for one panel of queries, to keys and values of Dim rows from Group on.
+// Head is one head's attention, to keys and values of Dim rows from Group on.
 type Head struct {
 	Dim, Group int
 	Keys       []Keys
-	Sight      Sight
 	Scale      float32 // 1/sqrt(Dim)
+}
+
+// Queries are a panel of queries, with what Attend and Gradient make of it: Z and DQ.
+type Queries struct {
+	Sight        Sight
+	Q, Z, DZ, DQ []float32 // [Dim][Lanes]
 	// Maximum and Inverse [Lanes] are what the gradient needs of the softmax: its largest score and the inverse of its sum.
 	Maximum, Inverse []float32
 }
 
-// Attend is z = V softmax(Scale Kᵀ q), q and z [Dim][Lanes]. It writes Maximum and Inverse.
-func (h Head) Attend(s *Scratch, q, z []float32) {
-	if len(h.Sight.Panels) == 0 { // padding
-		clear(z)
-		return
+// atOnce is the number of panels of queries that meet a panel of keys together, where there are kernels for two: one alone needs a
+// load for every product, and some processors load hardly more than once a cycle.
+const atOnce = 2
+
+// inTurn does work for panels of queries, with room for their scores.
+func (h Head) inTurn(s *Scratch, all []Queries, work func(q []Queries)) {
+	n := 1
+	if twos && !h.half() {
+		n = atOnce
 	}
-	s.room(len(h.Sight.Panels))
-	h.score(s, q, s.scores, keySide)
-	n := len(h.Sight.Panels) * Lanes
-	softmax(s.scores[:n*Lanes], h.Sight.Bits, h.Scale, h.Maximum, h.Inverse)
-	h.mix(s, s.scores, z, valueSide)
-	scaleRows(z, h.Inverse)
+	for at := 0; at < len(all); at += n {
+		q := all[at:min(at+n, len(all))]
+		for i := range q {
+			s.parts[i+1] = s.parts[i] + len(q[i].Sight.Panels)*Lanes*Lanes
+		}
+		s.scores, s.dp = sized(s.scores, s.parts[len(q)]), sized(s.dp, s.parts[len(q)])
+		work(q)
+	}
 }
 
-func (s *Scratch) room(panels int) {
-	if n := panels * Lanes * Lanes; len(s.scores) < n {
-		s.scores, s.dp = make([]float32, n), make([]float32, n)
-	}
+// of is what scores or dp hold of the i-th panel.
+func (a *attention) of(all []float32, i int) []float32 { return all[a.parts[i]:a.parts[i+1]] }
+
+// Attend is z = V softmax(Scale Kᵀ q) for panels of queries. It writes Z, Maximum and Inverse.
+func (h Head) Attend(s *Scratch, all []Queries) {
+	h.inTurn(s, all, func(q []Queries) {
+		h.score(s, q, queries, s.scores, keySide)
+		for i, one := range q {
+			if len(one.Sight.Panels) > 0 { // others are padding
+				softmax(s.of(s.scores, i), one.Sight.Bits, h.Scale, one.Maximum, one.Inverse)
+			}
+		}
+		h.mix(s, q, s.scores, outcomes, valueSide)
+		for _, one := range q {
+			scaleRows(one.Z, one.Inverse)
+		}
+	})
 }
+
+// factor is what of a panel of queries is multiplied with keys or values, or made of them.
+type factor func(q Queries) []float32
+
+func queries(q Queries) []float32        { return q.Q }
+func outcomes(q Queries) []float32       { return q.Z }
+func cotangents(q Queries) []float32     { return q.DZ }
+func queryGradients(q Queries) []float32 { return q.DQ }
 
 // find gives the Keys and the panel in it that number p means.
 func find(keys []Keys, p int) (Keys, int) {
@@ -116,103 +149,191 @@ func find(keys []Keys, p int) (Keys, int) {
 	panic("panel: no such panel of keys")
 }
 
-// score is to = Aᵀ b for every visible panel: [panels*Lanes][Lanes].
-func (h Head) score(s *Scratch, b, to []float32, of side) {
-	if h.half() {
-		h.scoreHalf(s, b, to, of)
-		return
+// run is a stretch of panels of keys that lie in the same Keys and are seen by the same panels of queries.
+type run struct {
+	Keys
+	panels []int        // their numbers
+	shift  int          // from these to panels of K and V
+	sees   [atOnce]bool // which panels of queries see them
+	begin  [atOnce]int  // which of those that these see is the first
+}
+
+// alone is the panel of queries that sees the run, unless both do.
+func (r run) alone() (i int, alone bool) {
+	if r.sees[0] {
+		return 0, !r.sees[1]
 	}
-	for i, p := range h.Sight.Panels {
+	return 1, true
+}
+
+// runs visits all that panels of queries see, in order.
+func (h Head) runs(q []Queries, visit func(r run)) {
+	var next [atOnce]int
+	for p, sees := upcoming(q, next); p >= 0; {
 		k, at := find(h.Keys, p)
-		scores16(h.Dim, &k.of(of).rows(at, h.Group, h.Group+h.Dim)[0], &b[0], &to[i*Lanes*Lanes])
+		r := run{k, nil, at - p, sees, next}
+		for last := k.First + k.Size - r.shift; p >= 0 && p < last && sees == r.sees; p, sees = upcoming(q, next) {
+			for i := range next {
+				if sees[i] {
+					next[i]++
+				}
+			}
+		}
+		i, _ := r.alone()
+		r.panels = q[i].Sight.Panels[r.begin[i]:next[i]]
+		visit(r)
 	}
 }
 
-// mix is to = A b over all visible panels, b [panels*Lanes][Lanes], to [Dim][Lanes].
-func (h Head) mix(s *Scratch, b, to []float32, of side) {
-	panels, add := h.Sight.Panels, false
-	if h.half() {
-		s.mixed = sized(s.mixed, len(panels)*Lanes*Lanes)
-		toHalves(s.mixed, b[:len(s.mixed)])
+// upcoming is the first panel of keys that panels of queries see from the next ones on, or -1, and which of them do.
+func upcoming(q []Queries, next [atOnce]int) (p int, sees [atOnce]bool) {
+	p = -1
+	for i := range q {
+		seen := q[i].Sight.Panels[next[i]:]
+		if len(seen) == 0 || p >= 0 && seen[0] > p {
+			continue
+		}
+		if seen[0] != p {
+			p, sees = seen[0], [atOnce]bool{}
+		}
+		sees[i] = true
 	}
-	h.runs(func(k Keys, at, begin, end int) {
-		m := k.of(of)
-		s.offsets = s.offsets[:0]
-		for _, p := range panels[begin:end] {
-			s.offsets = append(s.offsets, ((p-panels[begin]+at)*m.Rows+h.Group)*Lanes)
+	return p, sees
+}
+
+// score is Aᵀ b for the keys or values A that panels of queries see: [visible keys][Lanes], of one panel after the other.
+func (h Head) score(s *Scratch, q []Queries, b factor, to []float32, of side) {
+	if h.half() {
+		h.scoreHalf(s, q, b(q[0]), to, of)
+		return
+	}
+	h.runs(q, func(r run) {
+		i, alone := r.alone()
+		for n, p := range r.panels {
+			a := &r.of(of).rows(p+r.shift, h.Group, h.Group+h.Dim)[0]
+			c := func(i int) *float32 { return &to[s.parts[i]+(r.begin[i]+n)*Lanes*Lanes] }
+			if alone {
+				scores16(h.Dim, a, &b(q[i])[0], c(i))
+			} else {
+				scores16x2(h.Dim, a, &b(q[0])[0], &b(q[1])[0], c(0), c(1))
+			}
 		}
-		if h.half() {
-			h.mixHalf(s, k, of, begin, to, add)
-			add = true
-			return
-		}
-		r := 0
-		for ; r+16 <= h.Dim; r += 16 {
-			mix16(len(s.offsets), &s.offsets[0], &m.Data[r*Lanes], &b[begin*Lanes*Lanes], Lanes, &to[r*Lanes], Lanes, add)
-		}
-		for ; r < h.Dim; r += 8 {
-			mix8(len(s.offsets), &s.offsets[0], &m.Data[r*Lanes], &b[begin*Lanes*Lanes], Lanes, &to[r*Lanes], Lanes, add)
-		}
-		add = true
 	})
 }
 
-// runs visits the visible panels, those in the same Keys at a time: from the begin-th to before the end-th, of which the first is
-// panel at of k.
-func (h Head) runs(visit func(k Keys, at, begin, end int)) {
-	panels := h.Sight.Panels
-	for begin := 0; begin < len(panels); {
-		k, at := find(h.Keys, panels[begin])
-		last, end := panels[begin]-at+k.First+k.Size, begin
-		for end < len(panels) && panels[end] < last {
-			end++
+// mix is A b for the keys or values A that panels of queries see, given b [visible keys][Lanes] of one panel after the other.
+func (h Head) mix(s *Scratch, q []Queries, b []float32, to factor, of side) {
+	for _, one := range q {
+		clear(to(one))
+	}
+	if h.half() {
+		s.mixed = sized(s.mixed, len(b))
+		toHalves(s.mixed, b)
+	}
+	h.runs(q, func(r run) {
+		m := r.of(of)
+		s.offsets = s.offsets[:0]
+		for _, p := range r.panels {
+			s.offsets = append(s.offsets, ((p+r.shift)*m.Rows+h.Group)*Lanes)
 		}
-		visit(k, at, begin, end)
-		begin = end
+		i, alone := r.alone()
+		part := func(i int) []float32 { return b[s.parts[i]+r.begin[i]*Lanes*Lanes:] }
+		switch {
+		case h.half():
+			h.mixHalf(s, r, to(q[0]), of)
+		case alone:
+			mix(s.offsets, m.Data, part(i), to(q[i]))
+		default:
+			for r, c0, c1 := 0, to(q[0]), to(q[1]); r < len(c0); r += 8 * Lanes {
+				mix8x2(len(s.offsets), &s.offsets[0], &m.Data[r], &part(0)[0], &part(1)[0], Lanes, &c0[r], &c1[r], Lanes)
+			}
+		}
+	})
+}
+
+// mix adds A b to c [rows][Lanes], see mix16.
+func mix(offsets []int, a, b, c []float32) {
+	r := 0
+	for ; r+16*Lanes <= len(c); r += 16 * Lanes {
+		mix16(len(offsets), &offsets[0], &a[r], &b[0], Lanes, &c[r], Lanes)
+	}
+	for ; r < len(c); r += 8 * Lanes {
+		mix8(len(offsets), &offsets[0], &a[r], &b[0], Lanes, &c[r], Lanes)
 	}
 }
 
-// Cotangents are where a head's gradient goes: that of the queries [Dim][Lanes], which is written, and those of the head's
-// keys and values, one key after the other, [keys][Padded(Dim)], which are added to.
-type Cotangents struct{ Q, K, V []float32 }
+// Cotangents are what a head's gradients of keys and values are added to, one key after the other: [keys][Padded(Dim)].
+type Cotangents struct{ K, V []float32 }
 
-// Gradient goes back through Attend, given q and the cotangent dz of z. With p the weights and dp = Vᵀ dz,
+// Gradient goes back through Attend, given DZ and what Attend was given and wrote. With p the weights and dp = Vᵀ dz,
 // ds = p (dp - Σ dp p) (FlashAttention, Dao et al. 2022, appendix B.2).
-func (h Head) Gradient(s *Scratch, q, dz []float32, to Cotangents) {
-	if len(h.Sight.Panels) == 0 {
-		clear(to.Q)
-		return
-	}
-	s.room(len(h.Sight.Panels))
-	h.score(s, q, s.scores, keySide)
-	h.score(s, dz, s.dp, valueSide)
-	n := len(h.Sight.Panels) * Lanes * Lanes
-	softmaxGradient(s.scores[:n], s.dp[:n], h.Sight.Bits, h.Scale, h.Maximum, h.Inverse)
-	h.mix(s, s.dp, to.Q, keySide)
-	if h.half() {
-		h.spreadHalf(s, q, dz, to)
-		return
-	}
-	s.queries, s.dz = turned(s.queries, q, h.Dim), turned(s.dz, dz, h.Dim)
-	wide := Padded(h.Dim)
-	var start [1]int
-	for i, p := range h.Sight.Panels {
-		for c := 0; c < wide; c += Lanes {
-			at, from := p*Lanes*wide+c, i*Lanes*Lanes
-			mix16(1, &start[0], &s.dp[from], &s.queries[c], wide, &to.K[at], wide, true)
-			mix16(1, &start[0], &s.scores[from], &s.dz[c], wide, &to.V[at], wide, true)
+func (h Head) Gradient(s *Scratch, all []Queries, to Cotangents) {
+	h.inTurn(s, all, func(q []Queries) {
+		h.score(s, q, queries, s.scores, keySide)
+		h.score(s, q, cotangents, s.dp, valueSide)
+		for i, one := range q {
+			if len(one.Sight.Panels) > 0 {
+				softmaxGradient(s.of(s.scores, i), s.of(s.dp, i), one.Sight.Bits, h.Scale, one.Maximum, one.Inverse)
+			}
 		}
+		h.mix(s, q, s.dp, queryGradients, keySide)
+		if h.half() {
+			h.spreadHalf(s, q[0], to)
+		} else {
+			h.spread(s, q, to)
+		}
+	})
+}
+
+// spread adds to the gradients of keys and values what panels of queries say: ds and p, as softmaxGradient left them, times queries
+// and dz.
+func (h Head) spread(s *Scratch, q []Queries, to Cotangents) {
+	wide := Padded(h.Dim)
+	column := Lanes * wide // of a panel of queries
+	s.queries, s.dz = sized(s.queries, len(q)*column), sized(s.dz, len(q)*column)
+	for i, one := range q {
+		turnColumns(s.queries[i*column:][:column], one.Q, h.Dim)
+		turnColumns(s.dz[i*column:][:column], one.DZ, h.Dim)
+	}
+	h.runs(q, func(r run) {
+		for n, p := range r.panels {
+			s.offsets = s.offsets[:0]
+			for i := range q {
+				if r.sees[i] {
+					s.offsets = append(s.offsets, s.parts[i]+(r.begin[i]+n)*Lanes*Lanes)
+				}
+			}
+			i, _ := r.alone()
+			at := p * Lanes * wide
+			addOuter(s.offsets, s.dp, s.queries[i*column:], to.K[at:], wide)
+			addOuter(s.offsets, s.scores, s.dz[i*column:], to.V[at:], wide)
+		}
+	})
+}
+
+// addOuter adds A b to c [Lanes][wide], A being the blocks [Lanes][Lanes] that start offsets behind a, side by side, and b
+// [len(offsets)*Lanes][wide].
+func addOuter(offsets []int, a, b, c []float32, wide int) {
+	col := 0
+	for ; twos && col+2*Lanes <= wide; col += 2 * Lanes {
+		for r := 0; r < Lanes; r += 8 {
+			to := c[r*wide+col:]
+			mix8x2(len(offsets), &offsets[0], &a[r*Lanes], &b[col], &b[col+Lanes], wide, &to[0], &to[Lanes], wide)
+		}
+	}
+	for ; col < wide; col += Lanes {
+		mix16(len(offsets), &offsets[0], &a[0], &b[col], wide, &c[col], wide)
 	}
 }
 
 // Padded is the length of a column that holds n elements for Head.Gradient.
 func Padded(n int) int { return (n + Lanes - 1) / Lanes * Lanes }
 
-// turned writes the columns of x [dim][Lanes] one after the other into to, filled up with zeros.
-func turned(to, x []float32, dim int) []float32 {
+// turnColumns writes the columns of x [dim][Lanes] one after the other, filled up with zeros: [Lanes][Padded(dim)].
+func turnColumns(to, x []float32, dim int) {
 	wide := Padded(dim)
-	if len(to) != Lanes*wide {
-		to = make([]float32, Lanes*wide)
+	if dim < wide {
+		clear(to)
 	}
 	r := 0
 	for ; r+Lanes <= dim; r += Lanes {
@@ -223,7 +344,6 @@ func turned(to, x []float32, dim int) []float32 {
 			to[c*wide+r] = x[r*Lanes+c]
 		}
 	}
-	return to
 }
 
 // FromColumns writes columns [Lanes][Padded(dim)] as a panel to [dim][Lanes].

@@ -3,6 +3,7 @@
 #include "textflag.h"
 #include "avx2_amd64.h"
 #include "strided_amd64.h"
+#include "sums_amd64.h"
 
 #define ROW(at, row, sum) \
 	VBROADCASTSS at, row;    \
@@ -58,25 +59,64 @@ step:
 	VZEROUPPER
 	RET
 
-// func mix16(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int, add bool)
-TEXT ·mix16(SB), NOSPLIT, $0-57
-	WITHOUT(·mix16AVX2)
-	MOVQ    n+0(FP), DX
-	MOVQ    offsets+8(FP), R10
-	MOVQ    a+16(FP), SI
-	MOVQ    b+24(FP), BX
-	MOVQ    bStride+32(FP), R8
-	MOVQ    c+40(FP), DI
-	MOVQ    cStride+48(FP), R9
-	MOVBLZX add+56(FP), R11
-	SHLQ    $2, R8
-	SHLQ    $2, R9
-	TESTL   R11, R11
-	JNZ     load
-	ZERO16
-	JMP     panels
+// One element of A times two panels.
+#define PAIR(at, row, s0, s1) \
+	VBROADCASTSS at, row;      \
+	VFMADD231PS  Z16, row, s0; \
+	VFMADD231PS  Z17, row, s1
 
-load:
+// func scores16x2(k int, a, b0, b1, c0, c1 *float32)
+TEXT ·scores16x2(SB), NOSPLIT, $0-48
+	MOVQ a+8(FP), R9
+	MOVQ c0+32(FP), DI
+	MOVQ c1+40(FP), SI
+	MOVQ $2, R8
+
+eight: // columns of a
+	MOVQ k+0(FP), DX
+	MOVQ R9, AX
+	MOVQ b0+16(FP), BX
+	MOVQ b1+24(FP), CX
+	ZERO16
+
+step:
+	VMOVUPS (BX), Z16
+	VMOVUPS (CX), Z17
+	PAIR(0(AX), Z18, Z0, Z8)
+	PAIR(4(AX), Z19, Z1, Z9)
+	PAIR(8(AX), Z20, Z2, Z10)
+	PAIR(12(AX), Z21, Z3, Z11)
+	PAIR(16(AX), Z22, Z4, Z12)
+	PAIR(20(AX), Z23, Z5, Z13)
+	PAIR(24(AX), Z24, Z6, Z14)
+	PAIR(28(AX), Z25, Z7, Z15)
+	ADDQ $64, AX
+	ADDQ $64, BX
+	ADDQ $64, CX
+	DECQ DX
+	JNZ  step
+	STORE8(DI, Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7)
+	STORE8(SI, Z8, Z9, Z10, Z11, Z12, Z13, Z14, Z15)
+	ADDQ $512, DI
+	ADDQ $512, SI
+	ADDQ $32, R9
+	DECQ R8
+	JNZ  eight
+	VZEROUPPER
+	RET
+
+// func mix16(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int)
+TEXT ·mix16(SB), NOSPLIT, $0-56
+	WITHOUT(·mix16AVX2)
+	MOVQ n+0(FP), DX
+	MOVQ offsets+8(FP), R10
+	MOVQ a+16(FP), SI
+	MOVQ b+24(FP), BX
+	MOVQ bStride+32(FP), R8
+	MOVQ c+40(FP), DI
+	MOVQ cStride+48(FP), R9
+	SHLQ $2, R8
+	SHLQ $2, R9
 	MOVQ DI, R12
 	LOAD16
 
@@ -115,34 +155,20 @@ step:
 	VZEROUPPER
 	RET
 
-// func mix8(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int, add bool)
-TEXT ·mix8(SB), NOSPLIT, $0-57
+// func mix8(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int)
+TEXT ·mix8(SB), NOSPLIT, $0-56
 	WITHOUT(·mix8AVX2)
-	MOVQ    n+0(FP), DX
-	MOVQ    offsets+8(FP), R10
-	MOVQ    a+16(FP), SI
-	MOVQ    b+24(FP), BX
-	MOVQ    bStride+32(FP), R8
-	MOVQ    c+40(FP), DI
-	MOVQ    cStride+48(FP), R9
-	MOVBLZX add+56(FP), R11
-	SHLQ    $2, R8
-	SHLQ    $2, R9
-	TESTL   R11, R11
-	JNZ     load
-	ZERO16
-	JMP     panels
-
-load:
+	MOVQ n+0(FP), DX
+	MOVQ offsets+8(FP), R10
+	MOVQ a+16(FP), SI
+	MOVQ b+24(FP), BX
+	MOVQ bStride+32(FP), R8
+	MOVQ c+40(FP), DI
+	MOVQ cStride+48(FP), R9
+	SHLQ $2, R8
+	SHLQ $2, R9
 	MOVQ DI, R12
-	NEXTLOAD(Z0)
-	NEXTLOAD(Z1)
-	NEXTLOAD(Z2)
-	NEXTLOAD(Z3)
-	NEXTLOAD(Z4)
-	NEXTLOAD(Z5)
-	NEXTLOAD(Z6)
-	NEXTLOAD(Z7)
+	NEXTLOAD8(Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7)
 
 panels:
 	MOVQ (R10), AX
@@ -167,14 +193,54 @@ step:
 	DECQ DX
 	JNZ  panels
 	MOVQ DI, R12
-	NEXTSTORE(Z0)
-	NEXTSTORE(Z1)
-	NEXTSTORE(Z2)
-	NEXTSTORE(Z3)
-	NEXTSTORE(Z4)
-	NEXTSTORE(Z5)
-	NEXTSTORE(Z6)
-	NEXTSTORE(Z7)
+	NEXTSTORE8(Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7)
+	VZEROUPPER
+	RET
+
+// func mix8x2(n int, offsets *int, a, b0, b1 *float32, bStride int, c0, c1 *float32, cStride int)
+TEXT ·mix8x2(SB), NOSPLIT, $0-72
+	MOVQ n+0(FP), DX
+	MOVQ offsets+8(FP), R10
+	MOVQ a+16(FP), SI
+	MOVQ b0+24(FP), BX
+	MOVQ b1+32(FP), DI
+	MOVQ bStride+40(FP), R8
+	MOVQ cStride+64(FP), R9
+	SHLQ $2, R8
+	SHLQ $2, R9
+	MOVQ c0+48(FP), R12
+	NEXTLOAD8(Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7)
+	MOVQ c1+56(FP), R12
+	NEXTLOAD8(Z8, Z9, Z10, Z11, Z12, Z13, Z14, Z15)
+
+panels:
+	MOVQ (R10), AX
+	ADDQ $8, R10
+	LEAQ (SI)(AX*4), AX
+	MOVQ $16, CX
+
+step:
+	VMOVUPS (BX), Z16
+	VMOVUPS (DI), Z17
+	PAIR(0(AX), Z18, Z0, Z8)
+	PAIR(64(AX), Z19, Z1, Z9)
+	PAIR(128(AX), Z20, Z2, Z10)
+	PAIR(192(AX), Z21, Z3, Z11)
+	PAIR(256(AX), Z22, Z4, Z12)
+	PAIR(320(AX), Z23, Z5, Z13)
+	PAIR(384(AX), Z24, Z6, Z14)
+	PAIR(448(AX), Z25, Z7, Z15)
+	ADDQ $4, AX
+	ADDQ R8, BX
+	ADDQ R8, DI
+	DECQ CX
+	JNZ  step
+	DECQ DX
+	JNZ  panels
+	MOVQ c0+48(FP), R12
+	NEXTSTORE8(Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7)
+	MOVQ c1+56(FP), R12
+	NEXTSTORE8(Z8, Z9, Z10, Z11, Z12, Z13, Z14, Z15)
 	VZEROUPPER
 	RET
 

@@ -20,25 +20,26 @@ func keyByKey(to []uint16, m Matrix) {
 	}
 }
 
-// dotScores is scoreHalf on AMX, for the query in s.column.
-func (h Head) dotScores(s *Scratch, to []float32, of side) {
+// dotScores is scoreHalf on AMX, for the factor in s.column.
+func (h Head) dotScores(s *Scratch, q []Queries, to []float32, of side) {
 	var config tileConfig
 	config.palette = 1
 	for t := range 3 {
 		config.register(t, Lanes, 4*Lanes)
 	}
-	h.runs(func(k Keys, at, begin, end int) {
-		rows, panels := k.K.Rows, h.Sight.Panels
+	h.runs(q, func(r run) {
+		rows := r.K.Rows
 		s.offsets = s.offsets[:0]
-		for _, p := range panels[begin:end] {
-			s.offsets = append(s.offsets, (p-panels[begin]+at)*Lanes*rows+h.Group)
+		for _, p := range r.panels {
+			s.offsets = append(s.offsets, (p+r.shift)*Lanes*rows+h.Group)
 		}
-		dotScores(&config, end-begin, &s.offsets[0], h.Dim/dotDepth, &k.Half.pairs[of][0], rows, &s.column[0], &to[begin*Lanes*Lanes])
+		at := r.begin[0] * Lanes * Lanes
+		dotScores(&config, len(s.offsets), &s.offsets[0], h.Dim/dotDepth, &r.Half.pairs[of][0], rows, &s.column[0], &to[at])
 	})
 }
 
 // dotMix is mixHalf on AMX. A dot product is over the 16 keys of a panel, so that it does not matter which panels are seen besides.
-func (h Head) dotMix(s *Scratch, k Keys, of side, begin int, to []float32, add bool) {
+func (h Head) dotMix(s *Scratch, r run, to []float32, of side) {
 	var config tileConfig
 	config.palette = 1
 	for t := range 2 {
@@ -46,13 +47,14 @@ func (h Head) dotMix(s *Scratch, k Keys, of side, begin int, to []float32, add b
 		config.register(4+2*t, Lanes, 2*Lanes)
 	}
 	config.register(5, Lanes/2, 4*Lanes)
-	for r := 0; r < h.Dim; r += 2 * Lanes {
-		dotMix(&config, len(s.offsets), &s.offsets[0], &k.Half.rows[of][r*Lanes], &s.mixed[begin*Lanes*Lanes], &to[r*Lanes], add)
+	b := &s.mixed[r.begin[0]*Lanes*Lanes]
+	for i := 0; i < h.Dim; i += 2 * Lanes {
+		dotMix(&config, len(s.offsets), &s.offsets[0], &r.Half.rows[of][i*Lanes], b, &to[i*Lanes], r.begin[0] > 0)
 	}
 }
 
 // dotSpread is spreadHalf on AMX, for what it has rounded.
-func (h Head) dotSpread(s *Scratch, to Cotangents) {
+func (h Head) dotSpread(s *Scratch, q Queries, to Cotangents) {
 	var config tileConfig
 	config.palette = 1
 	for t := range 2 {
@@ -61,7 +63,7 @@ func (h Head) dotSpread(s *Scratch, to Cotangents) {
 	}
 	config.register(2, Lanes, 2*Lanes)
 	s.offsets = s.offsets[:0]
-	for _, p := range h.Sight.Panels {
+	for _, p := range q.Sight.Panels {
 		s.offsets = append(s.offsets, p*Lanes*h.Dim)
 	}
 	for c := 0; c < h.Dim; c += dotDepth {

@@ -18,19 +18,19 @@
 	MIXROW(i, 6);                      \
 	MIXROW(i, 7)
 
-// func mix16(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int, add bool)
-TEXT ·mix16(SB), NOSPLIT, $0-57
+// func mix16(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int)
+TEXT ·mix16(SB), NOSPLIT, $0-56
 	MOVD $2, R25
 	B    mix<>(SB)
 
-// func mix8(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int, add bool)
-TEXT ·mix8(SB), NOSPLIT, $0-57
+// func mix8(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int)
+TEXT ·mix8(SB), NOSPLIT, $0-56
 	MOVD $1, R25
 	B    mix<>(SB)
 
 // mix is mix8 and mix16, R25 times 8 rows. These and 8 columns are 16 registers of sums; 8 of the others hold four steps
 // of the rows: 79 instructions for 64 multiply-adds.
-TEXT mix<>(SB), NOSPLIT, $0-57
+TEXT mix<>(SB), NOSPLIT, $0-56
 	MOVD  n+0(FP), R12
 	MOVD  offsets+8(FP), R10
 	MOVD  a+16(FP), R11
@@ -38,7 +38,6 @@ TEXT mix<>(SB), NOSPLIT, $0-57
 	MOVD  bStride+32(FP), R8
 	MOVD  c+40(FP), R14
 	MOVD  cStride+48(FP), R9
-	MOVBU add+56(FP), R15
 	LSL   $2, R8
 	LSL   $2, R9
 
@@ -58,12 +57,6 @@ columns:
 	ADD  R22, R20, R3
 	MOVD R10, R4
 	MOVD R2, R6
-	CBNZ R15, load
-	ZERO8(V0, V1, V2, V3, V4, V5, V6, V7)
-	ZERO8(V8, V9, V10, V11, V12, V13, V14, V15)
-	B    panel
-
-load:
 	MOVD   R3, R5
 	VLD1.P (R5)(R9), [V0.S4, V1.S4]
 	VLD1.P (R5)(R9), [V2.S4, V3.S4]
@@ -113,7 +106,6 @@ four:
 	BNE    rows
 	MOVD   R4, R10
 	SUB    $32, R1, R13
-	MOVD   $1, R15
 	SUBS   R2, R12
 	BNE    stretch
 	RET

@@ -79,14 +79,9 @@ TEXT ·scores16AVX2(SB), NOSPLIT, $0-32
 	RET
 
 // mix6 and mix4 are as many rows of DX panels, whose offsets R10 are from SI on; the rows of b are R8 bytes apart, those of
-// the sums R9. R11 says that there are sums already. They leave DI behind them.
+// the sums R9. They leave DI behind them.
 TEXT mix6<>(SB), NOSPLIT, $0
-	ZERO4(Y0, Y1, Y2, Y3)
-	ZERO4(Y4, Y5, Y6, Y7)
-	ZERO4(Y8, Y9, Y10, Y11)
-	TESTL R11, R11
-	JZ    panels
-	MOVQ  DI, R12
+	MOVQ DI, R12
 	LOADROWS4
 	LOAD2(Y8, Y9)
 	LOAD2(Y10, Y11)
@@ -109,11 +104,7 @@ step:
 	RET
 
 TEXT mix4<>(SB), NOSPLIT, $0
-	ZERO4(Y0, Y1, Y2, Y3)
-	ZERO4(Y4, Y5, Y6, Y7)
-	TESTL R11, R11
-	JZ    panels
-	MOVQ  DI, R12
+	MOVQ DI, R12
 	LOADROWS4
 
 panels:
@@ -138,7 +129,6 @@ step:
 	MOVQ    bStride+32(FP), R8; \
 	MOVQ    c+40(FP), DI;       \
 	MOVQ    cStride+48(FP), R9; \
-	MOVBLZX add+56(FP), R11;    \
 	SHLQ    $2, R8;             \
 	SHLQ    $2, R9
 
@@ -148,8 +138,8 @@ step:
 	MOVQ b+24(FP), BX;       \
 	CALL rows<>(SB)
 
-// func mix16AVX2(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int, add bool)
-TEXT ·mix16AVX2(SB), NOSPLIT, $0-57
+// func mix16AVX2(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int)
+TEXT ·mix16AVX2(SB), NOSPLIT, $0-56
 	MIXED
 	MIX(mix6)
 	ADDQ $(6*64), SI
@@ -159,8 +149,8 @@ TEXT ·mix16AVX2(SB), NOSPLIT, $0-57
 	VZEROUPPER
 	RET
 
-// func mix8AVX2(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int, add bool)
-TEXT ·mix8AVX2(SB), NOSPLIT, $0-57
+// func mix8AVX2(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int)
+TEXT ·mix8AVX2(SB), NOSPLIT, $0-56
 	MIXED
 	MIX(mix4)
 	ADDQ $(4*64), SI

@@ -68,45 +68,46 @@ func sized[T any](to []T, n int) []T {
 // half says that the head's keys were rounded.
 func (h Head) half() bool { return h.Keys[0].Half != nil }
 
-// scoreHalf is score with factors in bfloat16.
-func (h Head) scoreHalf(s *Scratch, b, to []float32, of side) {
+// scoreHalf is score with factors in bfloat16, for one panel of queries.
+func (h Head) scoreHalf(s *Scratch, q []Queries, b, to []float32, of side) {
 	s.column = sized(s.column, len(b))
 	toHalves(s.column, b)
 	if amx {
-		h.dotScores(s, to, of)
+		h.dotScores(s, q, to, of)
 		return
 	}
-	for i, p := range h.Sight.Panels {
+	for i, p := range q[0].Sight.Panels {
 		k, at := find(h.Keys, p)
 		scores16Half(h.Dim/2, &k.Half.pairs[of][(at*k.K.Rows+h.Group)*Lanes], &s.column[0], &to[i*Lanes*Lanes])
 	}
 }
 
-// mixHalf is the part of mix for a run of panels, whose weights begin at panel begin of those in s.mixed.
-func (h Head) mixHalf(s *Scratch, k Keys, of side, begin int, to []float32, add bool) {
+// mixHalf is the part of mix for a run, given the weights of all panels of keys in s.mixed.
+func (h Head) mixHalf(s *Scratch, r run, to []float32, of side) {
 	if amx {
-		h.dotMix(s, k, of, begin, to, add)
+		h.dotMix(s, r, to, of)
 		return
 	}
-	for r := 0; r < h.Dim; r += Lanes {
-		mix16Half(len(s.offsets), &s.offsets[0], &k.Half.rows[of][r*Lanes], &s.mixed[begin*Lanes*Lanes], 2*Lanes, &to[r*Lanes], Lanes, add)
+	b := &s.mixed[r.begin[0]*Lanes*Lanes]
+	for i := 0; i < h.Dim; i += Lanes {
+		mix16Half(len(s.offsets), &s.offsets[0], &r.Half.rows[of][i*Lanes], b, 2*Lanes, &to[i*Lanes], Lanes, r.begin[0] > 0)
 	}
 }
 
 // spreadHalf adds to the gradients of keys and values what one panel of queries says: ds and p, as softmaxGradient left them,
 // times queries and dz.
-func (h Head) spreadHalf(s *Scratch, q, dz []float32, to Cotangents) {
-	n := len(h.Sight.Panels) * Lanes * Lanes
+func (h Head) spreadHalf(s *Scratch, q Queries, to Cotangents) {
+	n := len(s.dp)
 	s.ds, s.weights = sized(s.ds, n), sized(s.weights, n)
-	roundRows(s.ds, s.dp[:n])
-	roundRows(s.weights, s.scores[:n])
-	s.turnedQ, s.turnedDZ = s.turnedHalves(s.turnedQ, q), s.turnedHalves(s.turnedDZ, dz)
+	roundRows(s.ds, s.dp)
+	roundRows(s.weights, s.scores)
+	s.turnedQ, s.turnedDZ = s.turnedHalves(s.turnedQ, q.Q), s.turnedHalves(s.turnedDZ, q.DZ)
 	if amx {
-		h.dotSpread(s, to)
+		h.dotSpread(s, q, to)
 		return
 	}
 	var start [1]int
-	for i, p := range h.Sight.Panels {
+	for i, p := range q.Sight.Panels {
 		for c := 0; c < h.Dim; c += Lanes {
 			at, from := p*Lanes*h.Dim+c, i*Lanes*Lanes
 			mix16Half(1, &start[0], &s.ds[from], &s.turnedQ[c*Lanes], 2*Lanes, &to.K[at], h.Dim, true)

@@ -14,10 +14,10 @@ func gemm8x1AVX2(k int, a, b, c *float32, add bool)
 func scores16AVX2(k int, a, b, c *float32)
 
 //go:noescape
-func mix16AVX2(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int, add bool)
+func mix16AVX2(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int)
 
 //go:noescape
-func mix8AVX2(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int, add bool)
+func mix8AVX2(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int)
 
 //go:noescape
 func dot4x4AVX2(n int, a *float32, aStride int, b *float32, bStride int, c *float32, cStride int)

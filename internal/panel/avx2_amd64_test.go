@@ -25,7 +25,8 @@ func TestMain(m *testing.M) {
 	}
 	if code == 0 && avx512 {
 		fmt.Println("the same with the kernels in AVX2:")
-		avx512, threes, amx, dots = false, false, false, false
+		amx, dots = false, false
+		in512(false)
 		m.Run()
 	}
 }
@@ -55,6 +56,9 @@ func TestHalfNeedsAVX512(t *testing.T) {
 	}
 }
 
+// in512 says whether AVX-512 is to be used.
+func in512(yes bool) { avx512, threes, twos = yes, yes, yes }
+
 // bothSets calls run with the kernels in AVX-512 and with those in AVX2 and fails unless it returns the same bits, or
 // no number, of which there are many, in the same places.
 func bothSets(t *testing.T, name string, run func() []float32) {
@@ -63,11 +67,10 @@ func bothSets(t *testing.T, name string, run func() []float32) {
 		run()
 		return
 	}
-	was := avx512
-	defer func() { avx512 = was }()
-	avx512 = true
+	defer in512(avx512)
+	in512(true)
 	want := run()
-	avx512 = false
+	in512(false)
 	got := run()
 	if len(got) != len(want) || len(got) == 0 {
 		t.Fatalf("%s: %d elements, want %d", name, len(got), len(want))

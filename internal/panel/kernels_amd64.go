@@ -57,22 +57,34 @@ func scores16(k int, a, b, c *float32)
 func scores16Half(k int, a, b *uint16, c *float32)
 
 // mix16Half is mix16 in bfloat16: a row of a panel of A is 8 pairs, and b has 8n pairs of rows, bStride elements apart, of 16
-// pairs each.
+// pairs each. Only with add are the products added to c.
 //
 //go:noescape
 func mix16Half(n int, offsets *int, a, b *uint16, bStride int, c *float32, cStride int, add bool)
 
-// mix16 is c = A b, A being 16 rows of n panels that start offsets[i] elements behind a: row r of panel i is the 16
-// elements from offsets[i]+16r on. b has 16n rows, bStride elements apart; c has 16 rows, cStride apart. With add the
-// products are added to c.
+// mix16 is c += A b, A being 16 rows of n panels that start offsets[i] elements behind a: row r of panel i is the 16
+// elements from offsets[i]+16r on. b has 16n rows, bStride elements apart; c has 16 rows, cStride apart.
 //
 //go:noescape
-func mix16(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int, add bool)
+func mix16(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int)
 
 // mix8 is mix16 for 8 rows.
 //
 //go:noescape
-func mix8(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int, add bool)
+func mix8(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int)
+
+// twos says whether there are scores16x2 and mix8x2.
+var twos = avx512
+
+// scores16x2 is scores16 for two panels b0 and b1.
+//
+//go:noescape
+func scores16x2(k int, a, b0, b1, c0, c1 *float32)
+
+// mix8x2 is mix8 for b0 and b1, both bStride elements from row to row, and c0 and c1.
+//
+//go:noescape
+func mix8x2(n int, offsets *int, a, b0, b1 *float32, bStride int, c0, c1 *float32, cStride int)
 
 // dot4x4 is c += A Bᵀ over n panels for 4 rows of either: panels of A are aStride elements apart, those of B bStride, and
 // rows within them 16. c has 4 rows of 4 elements, cStride apart.

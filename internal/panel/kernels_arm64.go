@@ -22,17 +22,16 @@ func gemm8x1(k int, a, b, c *float32, add bool)
 //go:noescape
 func scores16(k int, a, b, c *float32)
 
-// mix16 is c = A b, A being 16 rows of n panels that start offsets[i] elements behind a: row r of panel i is the 16
-// elements from offsets[i]+16r on. b has 16n rows, bStride elements apart; c has 16 rows, cStride apart. With add the
-// products are added to c.
+// mix16 is c += A b, A being 16 rows of n panels that start offsets[i] elements behind a: row r of panel i is the 16
+// elements from offsets[i]+16r on. b has 16n rows, bStride elements apart; c has 16 rows, cStride apart.
 //
 //go:noescape
-func mix16(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int, add bool)
+func mix16(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int)
 
 // mix8 is mix16 for 8 rows.
 //
 //go:noescape
-func mix8(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int, add bool)
+func mix8(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int)
 
 // dot4x4 is c += A Bᵀ over n panels for 4 rows of either: panels of A are aStride elements apart, those of B bStride, and
 // rows within them 16. c has 4 rows of 4 elements, cStride apart.
@@ -59,7 +58,9 @@ func turnHalfBlocks(tiles []uint16, stride, n int, to []uint16)
 // ask fetches nothing here: what it would give was never measured.
 func ask(_ *float32) {}
 
-// threes says that there are no gemm8x3 and half8x3 here.
-const threes = false
+// threes and twos say that there are no gemm8x3 and half8x3, and no scores16x2 and mix8x2 here.
+const threes, twos = false, false
 
-func gemm8x3(int, *float32, *float32, int, *float32, int, bool, *float32) { panic(missing) }
+func gemm8x3(int, *float32, *float32, int, *float32, int, bool, *float32)          { panic(missing) }
+func scores16x2(int, *float32, *float32, *float32, *float32, *float32)             { panic(missing) }
+func mix8x2(int, *int, *float32, *float32, *float32, int, *float32, *float32, int) { panic(missing) }

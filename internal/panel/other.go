@@ -11,15 +11,17 @@ func Instructions(bool) string { return "" }
 
 func ask(_ *float32) {}
 
-// threes says that there are no gemm8x3 and half8x3 here.
-const threes = false
+// threes and twos say that there are no gemm8x3 and half8x3, and no scores16x2 and mix8x2 here.
+const threes, twos = false, false
 
 func gemm8x2(int, *float32, *float32, *float32, *float32, *float32, bool, *float32) { panic(missing) }
 func gemm8x3(int, *float32, *float32, int, *float32, int, bool, *float32)           { panic(missing) }
+func scores16x2(int, *float32, *float32, *float32, *float32, *float32)              { panic(missing) }
+func mix8x2(int, *int, *float32, *float32, *float32, int, *float32, *float32, int)  { panic(missing) }
 func gemm8x1(int, *float32, *float32, *float32, bool)                               { panic(missing) }
 func scores16(int, *float32, *float32, *float32)                                    { panic(missing) }
-func mix16(int, *int, *float32, *float32, int, *float32, int, bool)                 { panic(missing) }
-func mix8(int, *int, *float32, *float32, int, *float32, int, bool)                  { panic(missing) }
+func mix16(int, *int, *float32, *float32, int, *float32, int)                       { panic(missing) }
+func mix8(int, *int, *float32, *float32, int, *float32, int)                        { panic(missing) }
 func dot4x4(int, *float32, int, *float32, int, *float32, int)                       { panic(missing) }
 func turn16(*float32, int, *float32, int, *[8][16]uint32)                           { panic(missing) }
 func normalize([]float64, []float32, float64, []float32, []float64)                 { panic(missing) }

@@ -330,37 +330,44 @@ func TestRotate(t *testing.T) {
 	check(t, "turned back", got, x, 1e-6)
 }
 
-// attending is a head over two sets of keys, some of them hidden, whose rows are 8 to 8+dim of k and v.
+// attending is a head over two sets of keys, some of them hidden, whose rows are 8 to 8+dim of k and v, and the queries of some panels.
 type attending struct {
 	Head
 	k, v, q, dz dense
 	sees        func(key, query int) bool
+	sights      []Sight
 }
+
+// attendedPanels are the panels of keys that panels of queries see: others than their neighbours, and one sees none.
+var attendedPanels = [][]int{{0, 2, 3, 4}, {0, 1, 3, 4}, {1, 2}, {}, {0, 4}}
 
 // newAttending draws a head; with rounded all factors are bfloat16 numbers.
 func newAttending(dim int, rounded bool) attending {
 	const own, moved = 3, 2 // panels
 	r := rand.New(rand.NewPCG(6, uint64(dim)))
-	a := attending{k: random(r, dim+8, (own+moved)*Lanes), v: random(r, dim+8, (own+moved)*Lanes), q: random(r, dim, Lanes),
-		dz: random(r, dim, Lanes), sees: func(key, query int) bool { return key%3 != query%3 && key/Lanes != 1 && query != 5 }}
+	queries := len(attendedPanels) * Lanes
+	a := attending{k: random(r, dim+8, (own+moved)*Lanes), v: random(r, dim+8, (own+moved)*Lanes), q: random(r, dim, queries),
+		dz: random(r, dim, queries)}
+	a.sees = func(key, query int) bool {
+		return key%3 != query%3 && query != 5 && slices.Contains(attendedPanels[query/Lanes], key/Lanes)
+	}
 	if rounded {
 		a.k, a.v, a.q, a.dz = a.k.halved(), a.v.halved(), a.q.halved(), a.dz.halved()
 	}
-	var sight Sight
-	for p := range own + moved {
-		if p == 1 {
-			continue
-		}
-		sight.Panels = append(sight.Panels, p)
-		var bits [Lanes]uint16
-		for key := range bits {
-			for query := range Lanes {
-				if a.sees(p*Lanes+key, query) {
-					bits[key] |= 1 << query
+	for i, panels := range attendedPanels {
+		sight := Sight{Panels: panels}
+		for _, p := range panels {
+			var bits [Lanes]uint16
+			for key := range bits {
+				for query := range Lanes {
+					if a.sees(p*Lanes+key, i*Lanes+query) {
+						bits[key] |= 1 << query
+					}
 				}
 			}
+			sight.Bits = append(sight.Bits, &bits)
 		}
-		sight.Bits = append(sight.Bits, &bits)
+		a.sights = append(a.sights, sight)
 	}
 	part := func(m dense, from, to int) Matrix {
 		var rows dense
@@ -370,20 +377,55 @@ func newAttending(dim int, rounded bool) attending {
 		return rows.packed()
 	}
 	keys := func(from, n int) Keys { return Keys{K: part(a.k, from, from+n), V: part(a.v, from, from+n), Size: n} }
-	a.Head = Head{dim, 8, []Keys{keys(0, own), keys(own, moved)}, sight, float32(1 / math.Sqrt(float64(dim))),
-		make([]float32, Lanes), make([]float32, Lanes)}
+	a.Head = Head{dim, 8, []Keys{keys(0, own), keys(own, moved)}, float32(1 / math.Sqrt(float64(dim)))}
 	return a
 }
 
-// run computes z and the gradients.
-func (a attending) run() (z, dq Matrix, dk, dv []float32) {
+// attended is what comes of a head.
+type attended struct {
+	z, dq, maximum, inverse Matrix // the statistics of one row
+	dk, dv                  []float32
+}
+
+// run computes z and the gradients, of so many panels of queries a call.
+func (a attending) run(together int) attended {
 	var s Scratch
-	z, dq = newMatrix(a.Dim, 1), newMatrix(a.Dim, 1)
-	a.Attend(&s, a.q.packed().Data, z.Data)
+	panels := len(a.sights)
+	got := attended{newMatrix(a.Dim, panels), newMatrix(a.Dim, panels), newMatrix(1, panels), newMatrix(1, panels), nil, nil}
 	n := len(a.k[0]) * Padded(a.Dim)
-	dk, dv = make([]float32, n), make([]float32, n)
-	a.Gradient(&s, a.q.packed().Data, a.dz.packed().Data, Cotangents{dq.Data, dk, dv})
-	return z, dq, dk, dv
+	got.dk, got.dv = make([]float32, n), make([]float32, n)
+	q, dz := a.q.packed(), a.dz.packed()
+	var all []Queries
+	for p, sight := range a.sights {
+		all = append(all, Queries{sight, q.Panel(p), got.z.Panel(p), dz.Panel(p), got.dq.Panel(p), got.maximum.Panel(p), got.inverse.Panel(p)})
+	}
+	for some := range slices.Chunk(all, together) {
+		a.Attend(&s, some)
+		a.Gradient(&s, some, Cotangents{got.dk, got.dv})
+	}
+	return got
+}
+
+// bits are all numbers, one after the other.
+func (a attended) bits() []float32 {
+	return slices.Concat(a.z.Data, a.dq.Data, a.maximum.Data, a.inverse.Data, a.dk, a.dv)
+}
+
+// TestAttendTogether: panels of queries that meet the keys together have the bits that they have alone.
+func TestAttendTogether(t *testing.T) {
+	need(t)
+	for _, dim := range []int{8, 16, 24, 32, 64, 80} {
+		a := newAttending(dim, false)
+		want := a.run(1).bits()
+		for _, together := range []int{2, 3, 5} {
+			for i, v := range a.run(together).bits() {
+				if math.Float32bits(v) != math.Float32bits(want[i]) {
+					t.Errorf("dim %d, %d panels together: element %d is %v, want %v", dim, together, i, v, want[i])
+					break
+				}
+			}
+		}
+	}
 }
 
 // TestAttend compares a head with the formulas, and its gradient with differences of the formulas.
@@ -392,8 +434,8 @@ func TestAttend(t *testing.T) {
 	for _, dim := range []int{8, 16, 24, 64} {
 		a := newAttending(dim, false)
 		plain := func() dense { return plainAttention(a.q, a.k, a.v, dim, float64(a.Scale), a.sees) }
-		got, dq, dk, dv := a.run()
-		check(t, fmt.Sprintf("dim %d: z", dim), got, plain(), 1e-5)
+		got := a.run(len(a.sights))
+		check(t, fmt.Sprintf("dim %d: z", dim), got.z, plain(), 1e-5)
 		loss := func() float64 {
 			sum := 0.0
 			for i, row := range plain() {
@@ -420,15 +462,15 @@ func TestAttend(t *testing.T) {
 			from int
 			got  func(i, j int) float32
 		}{
-			{"dq", a.q, 0, func(i, j int) float32 { return dq.Data[i*Lanes+j] }},
-			{"dk", a.k, 8, func(i, j int) float32 { return dk[j*Padded(dim)+i] }},
+			{"dq", a.q, 0, func(i, j int) float32 { return got.dq.Panel(j / Lanes)[i*Lanes+j%Lanes] }},
+			{"dk", a.k, 8, func(i, j int) float32 { return got.dk[j*Padded(dim)+i] }},
 			{"dv", a.v, 8, func(i, j int) float32 {
-				FromColumns(dv[j/Lanes*Lanes*Padded(dim):], turned.Data, dim)
+				FromColumns(got.dv[j/Lanes*Lanes*Padded(dim):], turned.Data, dim)
 				return turned.Data[i*Lanes+j%Lanes]
 			}},
 		} {
 			for i := 0; i < dim; i += 5 {
-				for j := 0; j < len(c.m[0]); j += 7 {
+				for j := i % 2; j < len(c.m[0]); j += 11 {
 					want := slope(&c.m[c.from+i][j])
 					if got := float64(c.got(i, j)); math.Abs(got-want) > 2e-5 {
 						t.Fatalf("dim %d: %s (%d, %d): got %v, want %v", dim, c.name, i, j, got, want)
@@ -470,12 +512,11 @@ func TestAttendHalf(t *testing.T) {
 			}
 			half.Keys[i].Half = RoundKeys(k.K, k.V, to)
 		}
-		z, dq, dk, dv := half.run()
-		wantZ, wantDQ, wantDK, wantDV := exact.run()
+		got, want := half.run(len(half.sights)), exact.run(len(exact.sights))
 		for _, c := range []struct {
 			name      string
 			got, want []float32
-		}{{"z", z.Data, wantZ.Data}, {"dq", dq.Data, wantDQ.Data}, {"dk", dk, wantDK}, {"dv", dv, wantDV}} {
+		}{{"z", got.z.Data, want.z.Data}, {"dq", got.dq.Data, want.dq.Data}, {"dk", got.dk, want.dk}, {"dv", got.dv, want.dv}} {
 			var apart, size float64
 			for i, w := range c.want {
 				apart, size = apart+math.Pow(float64(c.got[i]-w), 2), size+math.Pow(float64(w), 2)

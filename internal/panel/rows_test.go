@@ -232,7 +232,8 @@ func attendToPanels(k, v, q Matrix, n, perGroup, dim int, scale float32) Matrix 
 	unused := make([]float32, Lanes)
 	for h := range q.Rows / dim {
 		part := func(m Matrix) []float32 { return m.rows(0, h*dim, (h+1)*dim) }
-		Head{dim, h / perGroup * dim, []Keys{{K: k, V: v, Size: k.Panels}}, sight, scale, unused, unused}.Attend(&s, part(q), part(z))
+		head := Head{dim, h / perGroup * dim, []Keys{{K: k, V: v, Size: k.Panels}}, scale}
+		head.Attend(&s, []Queries{{Sight: sight, Q: part(q), Z: part(z), Maximum: unused, Inverse: unused}})
 	}
 	return z
 }

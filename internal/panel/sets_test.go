@@ -316,20 +316,17 @@ func kernelSets() []set {
 		name  string
 		count int
 	}{{"", 3}, {" of 35 panels", 35}} {
-		for _, add := range []bool{false, true} {
-			mixed := func(mix func(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int, add bool)) func(r *rand.Rand) []float32 {
-				return func(r *rand.Rand) []float32 {
-					c, offsets := draw(r, 16*20), make([]int, many.count)
-					for i := range offsets {
-						offsets[i] = i * (i + 1) / 2 % panels * rows * Lanes
-					}
-					mix(many.count, &offsets[0], &draw(r, n)[0], &draw(r, many.count*Lanes*24)[0], 24, &c[0], 20, add)
-					return c
+		mixed := func(mix func(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int)) func(r *rand.Rand) []float32 {
+			return func(r *rand.Rand) []float32 {
+				c, offsets := draw(r, 16*20), make([]int, many.count)
+				for i := range offsets {
+					offsets[i] = i * (i + 1) / 2 % panels * rows * Lanes
 				}
+				mix(many.count, &offsets[0], &draw(r, n)[0], &draw(r, many.count*Lanes*24)[0], 24, &c[0], 20)
+				return c
 			}
-			name := fmt.Sprintf("%s, add=%t", many.name, add)
-			kernels = append(kernels, set{"mix16" + name, mixed(mix16)}, set{"mix8" + name, mixed(mix8)})
 		}
+		kernels = append(kernels, set{"mix16" + many.name, mixed(mix16)}, set{"mix8" + many.name, mixed(mix8)})
 	}
 	return kernels
 }
@@ -382,8 +379,7 @@ func attentionSets() (all []set) {
 	for _, dim := range []int{8, 16, 24, 64} {
 		all = append(all, set{fmt.Sprintf("attention, dim %d", dim), func(*rand.Rand) []float32 {
 			a := newAttending(dim, false)
-			z, dq, dk, dv := a.run()
-			return slices.Concat(z.Data, dq.Data, dk, dv, a.Maximum, a.Inverse)
+			return a.run(len(a.sights)).bits()
 		}})
 	}
 	for _, wilder := range []bool{true, false} {
@@ -392,7 +388,7 @@ func attentionSets() (all []set) {
 			kind, values = "wild", wild
 		}
 		all = append(all, set{"softmax of " + kind + " numbers", func(r *rand.Rand) []float32 {
-			masks := newAttending(8, false).Sight.Bits
+			masks := newAttending(8, false).sights[0].Bits
 			n := len(masks) * Lanes * Lanes
 			scores, dp, maximum, inverse := values(r, n), values(r, n), make([]float32, Lanes), make([]float32, Lanes)
 			again := slices.Clone(scores)
