@@ -95,14 +95,19 @@ type Queries struct {
 // load for every product, and some processors load hardly more than once a cycle.
 const atOnce = 2
 
-// inTurn does work for panels of queries, with room for their scores.
+// inTurn does work for the panels of queries that see anything, with room for their scores. Others are padding.
 func (h Head) inTurn(s *Scratch, all []Queries, work func(q []Queries)) {
-	n := 1
-	if twos && !h.half() {
-		n = atOnce
-	}
-	for at := 0; at < len(all); at += n {
-		q := all[at:min(at+n, len(all))]
+	together := twos && !h.half()
+	sees := func(at int) bool { return at < len(all) && len(all[at].Sight.Panels) > 0 }
+	for at := 0; at < len(all); {
+		q := all[at : at+1]
+		if together && sees(at) && sees(at+1) {
+			q = all[at : at+2]
+		}
+		at += len(q)
+		if len(q[0].Sight.Panels) == 0 {
+			continue
+		}
 		for i := range q {
 			s.parts[i+1] = s.parts[i] + len(q[i].Sight.Panels)*Lanes*Lanes
 		}
@@ -114,14 +119,16 @@ func (h Head) inTurn(s *Scratch, all []Queries, work func(q []Queries)) {
 // of is what scores or dp hold of the i-th panel.
 func (a *attention) of(all []float32, i int) []float32 { return all[a.parts[i]:a.parts[i+1]] }
 
-// Attend is z = V softmax(Scale Kᵀ q) for panels of queries. It writes Z, Maximum and Inverse.
+// Attend is z = V softmax(Scale Kᵀ q) for panels of queries. It writes Z and, but for queries that see nothing, Maximum and
+// Inverse.
 func (h Head) Attend(s *Scratch, all []Queries) {
+	for _, one := range all {
+		clear(one.Z)
+	}
 	h.inTurn(s, all, func(q []Queries) {
 		h.score(s, q, queries, s.scores, keySide)
 		for i, one := range q {
-			if len(one.Sight.Panels) > 0 { // others are padding
-				softmax(s.of(s.scores, i), one.Sight.Bits, h.Scale, one.Maximum, one.Inverse)
-			}
+			softmax(s.of(s.scores, i), one.Sight.Bits, h.Scale, one.Maximum, one.Inverse)
 		}
 		h.mix(s, q, s.scores, outcomes, valueSide)
 		for _, one := range q {
@@ -221,11 +228,8 @@ func (h Head) score(s *Scratch, q []Queries, b factor, to []float32, of side) {
 	})
 }
 
-// mix is A b for the keys or values A that panels of queries see, given b [visible keys][Lanes] of one panel after the other.
+// mix adds A b for the keys or values A that panels of queries see, given b [visible keys][Lanes] of one panel after the other.
 func (h Head) mix(s *Scratch, q []Queries, b []float32, to factor, of side) {
-	for _, one := range q {
-		clear(to(one))
-	}
 	if h.half() {
 		s.mixed = sized(s.mixed, len(b))
 		toHalves(s.mixed, b)
@@ -268,13 +272,14 @@ type Cotangents struct{ K, V []float32 }
 // Gradient goes back through Attend, given DZ and what Attend was given and wrote. With p the weights and dp = Vᵀ dz,
 // ds = p (dp - Σ dp p) (FlashAttention, Dao et al. 2022, appendix B.2).
 func (h Head) Gradient(s *Scratch, all []Queries, to Cotangents) {
+	for _, one := range all {
+		clear(one.DQ)
+	}
 	h.inTurn(s, all, func(q []Queries) {
 		h.score(s, q, queries, s.scores, keySide)
 		h.score(s, q, cotangents, s.dp, valueSide)
 		for i, one := range q {
-			if len(one.Sight.Panels) > 0 {
-				softmaxGradient(s.of(s.scores, i), s.of(s.dp, i), one.Sight.Bits, h.Scale, one.Maximum, one.Inverse)
-			}
+			softmaxGradient(s.of(s.scores, i), s.of(s.dp, i), one.Sight.Bits, h.Scale, one.Maximum, one.Inverse)
 		}
 		h.mix(s, q, s.dp, queryGradients, keySide)
 		if h.half() {

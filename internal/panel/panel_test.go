@@ -395,6 +395,12 @@ func (a attending) run(together int) attended {
 	n := len(a.k[0]) * Padded(a.Dim)
 	got.dk, got.dv = make([]float32, n), make([]float32, n)
 	q, dz := a.q.packed(), a.dz.packed()
+	for i := range got.z.Data { // is to be written, whatever was there
+		got.z.Data[i], got.dq.Data[i] = float32(math.NaN()), float32(math.NaN())
+	}
+	for i := range got.inverse.Data {
+		got.maximum.Data[i], got.inverse.Data[i] = 1, float32(math.NaN())
+	}
 	var all []Queries
 	for p, sight := range a.sights {
 		all = append(all, Queries{sight, q.Panel(p), got.z.Panel(p), dz.Panel(p), got.dq.Panel(p), got.maximum.Panel(p), got.inverse.Panel(p)})
