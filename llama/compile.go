@@ -24,7 +24,7 @@ func (e *Engine) compile(key string, build func(in *inputs) []*graph.Node, args 
 	if err != nil {
 		return err
 	}
-	return guard.Do(key, func() error {
+	return asOutOfMemory(guard.Do(key, func() error { // it takes memory of the device to try kernels in
 		argShapes := make([]shapes.Shape, len(args))
 		for i, a := range args {
 			argShapes[i] = a.Shape()
@@ -35,5 +35,5 @@ func (e *Engine) compile(key string, build func(in *inputs) []*graph.Node, args 
 			e.clerk.compiled(g, time.Since(start))
 		}
 		return err
-	})
+	}))
 }

@@ -6,7 +6,11 @@ import "strings"
 // and nothing it made is left, so the same may be tried again with fewer rows.
 type OutOfMemoryError struct{ Err error }
 
-func (e *OutOfMemoryError) Error() string { return "the device is out of memory: " + e.Err.Error() }
+// Error is one line: XLA's own text goes on with a list of buffers.
+func (e *OutOfMemoryError) Error() string {
+	first, _, _ := strings.Cut(e.Err.Error(), "\n")
+	return "the device is out of memory: " + first
+}
 
 // Unwrap is the backend's own error.
 func (e *OutOfMemoryError) Unwrap() error { return e.Err }

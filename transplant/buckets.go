@@ -8,7 +8,12 @@ import (
 
 // Shape is what the rows of a micro-batch are padded to: tokens of the arguer's and of the chooser's rows, and states
 // moved. Each shape is one more compilation of every kind of executable.
-type Shape struct{ Arguer, Chooser, Moved int }
+type Shape struct {
+	Arguer, Chooser, Moved int
+	// Alone are the tokens of an arguer's row in place, which has one prompt to itself. It follows from the rows of a shape: no row is
+	// put into another shape for it.
+	Alone int
+}
 
 // Buckets are the shapes that micro-batches may have, each at least as large as the one before in all three numbers,
 // so that a micro-batch of rows from several buckets fits the largest of them.
@@ -24,17 +29,20 @@ func (s Shape) covers(r Shape) bool {
 	return r.Arguer <= s.Arguer && r.Chooser <= s.Chooser && r.Moved <= s.Moved
 }
 
-// join is the smallest shape that covers both.
+// join is the smallest shape for both.
 func (s Shape) join(r Shape) Shape {
-	return Shape{max(s.Arguer, r.Arguer), max(s.Chooser, r.Chooser), max(s.Moved, r.Moved)}
+	return Shape{max(s.Arguer, r.Arguer), max(s.Chooser, r.Chooser), max(s.Moved, r.Moved), max(s.Alone, r.Alone)}
 }
 
-// number is one of the three numbers of a shape.
+// number is one of the three numbers by which a shape is chosen.
 func (s *Shape) number(i int) *int { return []*int{&s.Arguer, &s.Chooser, &s.Moved}[i] }
 
-// round rounds all three numbers up.
+// aloneStep is the step of Shape.Alone.
+const aloneStep = 32
+
+// round rounds all numbers up, those by which a shape is chosen with up.
 func (s Shape) round(up func(n int) int) Shape {
-	return Shape{up(s.Arguer), up(s.Chooser), up(s.Moved)}
+	return Shape{up(s.Arguer), up(s.Chooser), up(s.Moved), upTo(aloneStep, s.Alone)}
 }
 
 // work is the cost of a row of this shape in tokens of a model of the given hidden size M. A block has about 12 M²
@@ -51,6 +59,7 @@ func (m *Method) need(c Case) Shape {
 	if last >= 0 {
 		r := packArguer(c)
 		s.Arguer, s.Moved = len(r.token)-len(m.Prefix.Arguer), len(r.source)
+		s.Alone = max(len(packAlone(c, 0).token), len(packAlone(c, 1).token))
 	}
 	return s
 }
@@ -101,6 +110,7 @@ func planBuckets(needs []Shape, count, hidden int) Buckets {
 	tally := make(map[Shape]int)
 	largest := Shape{}
 	for _, s := range needs {
+		s.Alone = 0
 		s = s.round(upToTile)
 		tally[s]++
 		largest = largest.join(s)
@@ -124,7 +134,17 @@ func planBuckets(needs []Shape, count, hidden int) Buckets {
 		slices.SortStableFunc(sorted, func(a, b rowsOfShape) int { return cmp.Compare(key(a), key(b)) })
 		try(cut(sorted, count, hidden))
 	}
-	return best.improve(all, hidden).used(all)
+	return best.improve(all, hidden).used(all).standing(needs)
+}
+
+// standing are the shapes with Alone filled in. A micro-batch may have rows of all shapes up to its own.
+func (b Buckets) standing(needs []Shape) Buckets {
+	for _, s := range needs {
+		for k := b.level(s); k < len(b); k++ {
+			b[k].Alone = max(b[k].Alone, upTo(aloneStep, s.Alone))
+		}
+	}
+	return b
 }
 
 // orders are keys by which rows may be sorted before they are cut: each number of the shape by itself, their sum, and the

@@ -17,7 +17,7 @@ func randomNeeds(n int, seed uint64) []Shape {
 	for i := range needs {
 		length := func(mean int) int { return mean/3 + int(r.ExpFloat64()*float64(mean)*2/3) }
 		problem, first, second, third := length(60), length(80), length(80), length(100)
-		needs[i] = Shape{problem + first + second, problem + third + 120, first + second}
+		needs[i] = Shape{problem + first + second, problem + third + 120, first + second, problem + max(first, second)}
 	}
 	return needs
 }
@@ -49,8 +49,19 @@ func TestPlanBuckets(t *testing.T) {
 						}
 					}
 					for k := range b[1:] {
-						if !b[k+1].covers(b[k]) {
+						if !b[k+1].covers(b[k]) || b[k+1].Alone < b[k].Alone {
 							t.Errorf("shape %+v does not cover the one before, %+v", b[k+1], b[k])
+						}
+					}
+					for k := range b {
+						alone := 0
+						for _, s := range needs {
+							if b.level(s) <= k {
+								alone = max(alone, (s.Alone+31)/32*32)
+							}
+						}
+						if b[k].Alone != alone {
+							t.Errorf("shape %+v: want %d tokens in place", b[k], alone)
 						}
 					}
 					all, largest := asCounts(needs), Shape{}
@@ -89,7 +100,7 @@ func TestPlanBucketsSavesWork(t *testing.T) {
 
 // TestPlanBucketsIsExact: with as many buckets as there are lengths, nothing is padded beyond the tile.
 func TestPlanBucketsIsExact(t *testing.T) {
-	needs := []Shape{{40, 80, 16}, {16, 40, 8}, {40, 80, 16}, {24, 48, 8}, {64, 80, 32}}
+	needs := []Shape{{40, 80, 16, 0}, {16, 40, 8, 0}, {40, 80, 16, 0}, {24, 48, 8, 0}, {64, 80, 32, 0}}
 	b := planBuckets(needs, 4, 64)
 	for _, s := range needs {
 		if got := b.shape(s); got != s {
@@ -100,9 +111,9 @@ func TestPlanBucketsIsExact(t *testing.T) {
 
 // TestRowsBeyondTheBuckets: a row that no bucket covers gets a shape of its own and loses nothing.
 func TestRowsBeyondTheBuckets(t *testing.T) {
-	b := Buckets{{16, 16, 8}, {32, 32, 16}}
+	b := Buckets{{16, 16, 8, 32}, {32, 32, 16, 64}}
 	for _, c := range []struct{ need, want Shape }{
-		{Shape{3, 9, 2}, Shape{16, 16, 8}}, {Shape{3, 17, 2}, Shape{32, 32, 16}}, {Shape{3, 33, 2}, Shape{8, 40, 8}},
+		{Shape{3, 9, 2, 40}, Shape{16, 16, 8, 32}}, {Shape{3, 17, 2, 2}, Shape{32, 32, 16, 64}}, {Shape{3, 33, 2, 40}, Shape{8, 40, 8, 64}},
 	} {
 		if got := b.shape(c.need); got != c.want {
 			t.Errorf("%+v: got %+v, want %+v", c.need, got, c.want)
@@ -266,7 +277,7 @@ func TestPredictOfUncoveredCases(t *testing.T) {
 		return m.Engine.Ledger().Compilations
 	}
 	got := compilations(func(m *Method) Buckets { return m.PlanBuckets(g.cases, 1) })
-	want := compilations(func(*Method) Buckets { return Buckets{{200, 400, 200}} })
+	want := compilations(func(*Method) Buckets { return Buckets{{Arguer: 200, Chooser: 400, Moved: 200}} })
 	if got != want {
 		t.Errorf("%d compilations, want the %d of one shape", got, want)
 	}

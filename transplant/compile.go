@@ -4,17 +4,74 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+
+	"gotransplant/llama"
 )
 
 // Compile builds the executables for every bucket, several at a time, before they are needed: those of an evaluation
-// and, with train, those of training. Without buckets, or on panels, there is nothing to build in advance.
+// and, with train, those of training. Where there is a contest it is held for the largest bucket, and for the smaller
+// ones fused attention is built only if it wins. Without buckets, or on panels, there is nothing to build in advance.
 func (m *Method) Compile(ctx context.Context, cases []Case, pace Pace, train bool, atOnce int) error {
-	if m.Buckets == nil || m.Engine.Panels() {
+	if m.Buckets == nil || m.Engine.Panels() || len(cases) == 0 {
 		return nil
 	}
+	groups := m.examples(cases, pace.MicroBatch)
+	sweeps := []bool{false}
+	if train {
+		sweeps = append(sweeps, true)
+	}
+	var jobs, larger, smaller []job
+	for i, g := range groups {
+		for _, t := range sweeps {
+			jobs = append(jobs, job{g, t, m.Attention})
+			if fused := (job{g, t, llama.FusedAttention}); i == 0 {
+				larger = append(larger, fused)
+			} else {
+				smaller = append(smaller, fused)
+			}
+		}
+	}
+	if !m.contested() {
+		return m.build(ctx, jobs, train, atOnce)
+	}
+	if err := m.build(ctx, append(jobs, larger...), train, atOnce); err != nil {
+		return err
+	}
+	for _, j := range larger {
+		if err := m.hold(j.group, j.train); err != nil {
+			return err
+		}
+	}
+	smaller = slices.DeleteFunc(smaller, func(j job) bool { return m.Contest.foregone(m.bout(j.group, j.train)) })
+	if len(smaller) == 0 {
+		return nil
+	}
+	return m.build(ctx, smaller, train, atOnce)
+}
+
+// job is a micro-batch whose executables are wanted: for training or for an evaluation, and with which attention.
+type job struct {
+	group
+	train bool
+	side  llama.Attention
+}
+
+// hold holds the contest for a group.
+func (m *Method) hold(g group, train bool) error {
+	ready, err := m.share(train)
+	if err != nil {
+		return err
+	}
+	defer ready.shared.close()
+	ready.decide([]group{g}, train)
+	return nil
+}
+
+// build compiles what jobs call, on an engine that runs nothing.
+func (m *Method) build(ctx context.Context, jobs []job, train bool, atOnce int) error {
 	quiet := *m
 	quiet.Engine = m.Engine.Compiling()
-	groups := m.examples(cases, pace.MicroBatch)
 	scoring, err := quiet.share(false)
 	if err != nil {
 		return err
@@ -27,23 +84,31 @@ func (m *Method) Compile(ctx context.Context, cases []Case, pace Pace, train boo
 	defer training.shared.close()
 	sums, _ := quiet.newSums()
 	defer sums.reset()
-	var works []func() (Sweep, error)
-	for _, g := range groups {
-		works = append(works, func() (Sweep, error) { return scoring.compile(g, false) })
-		if train {
-			works = append(works, func() (Sweep, error) { return training.compile(g, true) })
+	work := func(j job) (Sweep, error) {
+		method := scoring
+		if j.train {
+			method = training
 		}
+		if !m.contested() {
+			return method.compile(j.group, j.train)
+		}
+		s, err := method.forced(j.group, j.train, j.side).compile(j.group, j.train)
+		if err != nil && j.side == llama.FusedAttention {
+			return Sweep{}, nil // the kernel will not take the shape: the contest says so
+		}
+		return s, err
 	}
 	add := func(s Sweep) error { return errors.Join(training.shared.add(quiet.Engine, &s), sums.add(&s)) }
-	err = inOrder(ctx, len(works), atOnce,
-		func(i int) (func() (Sweep, error), error) { return works[i], nil }, func(func() (Sweep, error)) {},
-		func(_ int, work func() (Sweep, error)) (Sweep, error) { return work() },
+	err = inOrder(ctx, len(jobs), atOnce,
+		func(i int) (job, error) { return jobs[i], nil }, func(job) {},
+		func(_ int, j job) (Sweep, error) { return work(j) },
 		func(_ int, s Sweep) error { return add(s) })
 	if err != nil || !train {
 		return err
 	}
 	// Once more: with a single bucket nothing has been added to a sum yet.
-	for _, last := range []func() (Sweep, error){func() (Sweep, error) { return training.compile(groups[0], true) }, training.backward} {
+	again := func() (Sweep, error) { return work(job{jobs[0].group, true, m.Attention}) }
+	for _, last := range []func() (Sweep, error){again, training.backward} {
 		s, err := last()
 		if err == nil {
 			err = add(s)
@@ -71,9 +136,13 @@ func (m *Method) examples(cases []Case, rows int) []group {
 	return all
 }
 
-// compile runs a micro-batch for what it leaves compiled.
+// compile runs a micro-batch for what it leaves compiled. Where the device has no room for that now, what is missing is
+// compiled when it is called.
 func (m *Method) compile(g group, train bool) (Sweep, error) {
 	s, err := m.pass(g, train, 1)
+	if outOfMemory(err) {
+		return Sweep{}, nil
+	}
 	if err != nil {
 		return Sweep{}, fmt.Errorf("compile for micro-batches of %d rows of %d+%d tokens: %w",
 			g.rows, g.shape.Arguer, g.shape.Chooser, err)

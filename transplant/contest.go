@@ -2,18 +2,21 @@ package transplant
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"gotransplant/llama"
 )
 
-// Contest decides between the packed layout and fused attention in place by what they cost: for each shape of
-// micro-batches each is run twice, once to be compiled and once to be timed. The fused kernel is the faster one for each
-// token, but in place there are more tokens.
+// Contest decides between the packed layout and fused attention in place by what they cost: for a shape of micro-batches
+// each is run twice, once to be compiled and once to be timed. The fused kernel is the faster one for each token, but in
+// place there are more tokens. What it saves grows with the square of the lengths, so that where the packed layout is the
+// faster one it is for all smaller shapes as well.
 type Contest struct {
 	report func(line string)
 	time   func(side llama.Attention, run func() error) (time.Duration, error)
 	won    map[bout]llama.Attention
+	packed []bout // that the packed layout won for being faster
 }
 
 // bout is what a decision holds for.
@@ -38,9 +41,14 @@ func timed(_ llama.Attention, run func() error) (time.Duration, error) {
 // bout of a group.
 func (m *Method) bout(g group, train bool) bout { return bout{g.shape, g.rows, train, m.NoTransplant} }
 
+// contested says that there is something to decide.
+func (m *Method) contested() bool {
+	return m.Contest != nil && (m.Attention == llama.AutoAttention || m.Attention == "")
+}
+
 // attention says how a group's attention is computed. What was not decided is packed.
 func (m *Method) attention(g group, train bool) llama.Attention {
-	if m.Contest == nil || m.Attention != llama.AutoAttention && m.Attention != "" {
+	if !m.contested() {
 		return m.Attention
 	}
 	if won, ok := m.Contest.won[m.bout(g, train)]; ok {
@@ -51,15 +59,33 @@ func (m *Method) attention(g group, train bool) llama.Attention {
 
 // decide runs the contest for those of the groups whose shape is new. It must not be called while they run.
 func (m *Method) decide(groups []group, train bool) {
-	if m.Contest == nil || m.Attention != llama.AutoAttention && m.Attention != "" {
+	if !m.contested() {
 		return
 	}
 	for _, g := range groups {
 		key := m.bout(g, train)
-		if _, known := m.Contest.won[key]; !known {
+		if _, known := m.Contest.won[key]; known {
+			continue
+		}
+		m.Contest.won[key] = llama.AutoAttention
+		if !m.Contest.foregone(key) {
 			m.Contest.won[key] = m.fight(g, train)
 		}
 	}
+}
+
+// foregone says that the packed layout was the faster one for a larger shape.
+func (c *Contest) foregone(b bout) bool {
+	return slices.ContainsFunc(c.packed, func(larger bout) bool {
+		return larger.train == b.train && larger.noTransplant == b.noTransplant && larger.shape.covers(b.shape)
+	})
+}
+
+// forced is the method with a group's attention decided.
+func (m *Method) forced(g group, train bool, side llama.Attention) *Method {
+	f := *m
+	f.Contest = &Contest{won: map[bout]llama.Attention{m.bout(g, train): side}}
+	return &f
 }
 
 // fight times both sides on a group and reports. A side that fails, for lack of memory or because the kernel will not
@@ -69,8 +95,7 @@ func (m *Method) fight(g group, train bool) llama.Attention {
 	var cost [2]time.Duration
 	var failed [2]error
 	for i, side := range sides {
-		forced := *m
-		forced.Contest = &Contest{won: map[bout]llama.Attention{m.bout(g, train): side}}
+		forced := m.forced(g, train, side)
 		for range 2 {
 			if cost[i], failed[i] = m.Contest.time(side, func() error {
 				s, err := forced.pass(g, train, 1)
@@ -84,6 +109,8 @@ func (m *Method) fight(g group, train bool) llama.Attention {
 	winner := 0
 	if failed[1] == nil && (failed[0] != nil || cost[1] < cost[0]) {
 		winner = 1
+	} else if failed[0] == nil && failed[1] == nil {
+		m.Contest.packed = append(m.Contest.packed, m.bout(g, train))
 	}
 	names := []string{"packed", "fused in place"}
 	tell := func(i int) string {

@@ -59,9 +59,6 @@ func (m *Method) layPacked(g group, l *layout) {
 	l.export, l.insertion = export, &insertion
 }
 
-// aloneStep is the step of the lengths of the arguer's rows in place, which no bucket bounds: it keeps shapes few.
-const aloneStep = 32
-
 // layInPlace gives each of the arguer's prompts a row of its own, 2i and 2i+1 for row i of the chooser, whose row keeps
 // all its tokens.
 func (m *Method) layInPlace(g group, l *layout) {
@@ -79,11 +76,10 @@ func (m *Method) layInPlace(g group, l *layout) {
 		return
 	}
 	arguers := filled(g, func(i int) []row { return []row{packAlone(g.cases[i], 0), packAlone(g.cases[i], 1)} })
-	longest := 0
-	for _, r := range arguers {
-		longest = max(longest, len(r.token))
+	longest := g.shape.Alone
+	for _, r := range arguers { // buckets may have been chosen for others
+		longest = max(longest, upTo(aloneStep, len(r.token)))
 	}
-	longest = upTo(aloneStep, longest)
 	for i := range l.tokens {
 		l.tokens[i] += len(arguers[2*i].token) + len(arguers[2*i+1].token)
 	}
