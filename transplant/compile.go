@@ -9,21 +9,30 @@ import (
 	"gotransplant/llama"
 )
 
-// Compile builds the executables for every bucket, several at a time, before they are needed: those of an evaluation
-// and, with train, those of training. Where there is a contest it is held for the largest bucket, and for the smaller
+// Sweeps are kinds of sweeps over cases.
+type Sweeps struct{ Score, Train bool }
+
+// list has false for an evaluation's sweeps and true for training's.
+func (s Sweeps) list() (all []bool) {
+	if s.Score {
+		all = append(all, false)
+	}
+	if s.Train {
+		all = append(all, true)
+	}
+	return all
+}
+
+// Compile builds the executables for every bucket, atOnce at a time, before they are needed. Where there is a contest it is held for the largest bucket, and for the smaller
 // ones fused attention is built only if it wins. Without buckets, or on panels, there is nothing to build in advance.
-func (m *Method) Compile(ctx context.Context, cases []Case, pace Pace, train bool, atOnce int) error {
+func (m *Method) Compile(ctx context.Context, cases []Case, pace Pace, sweeps Sweeps, atOnce int) error {
 	if m.Buckets == nil || m.Engine.Panels() || len(cases) == 0 {
 		return nil
 	}
 	groups := m.examples(cases, pace.MicroBatch)
-	sweeps := []bool{false}
-	if train {
-		sweeps = append(sweeps, true)
-	}
 	var jobs, larger, smaller []job
 	for i, g := range groups {
-		for _, t := range sweeps {
+		for _, t := range sweeps.list() {
 			jobs = append(jobs, job{g, t, m.Attention})
 			if fused := (job{g, t, llama.FusedAttention}); i == 0 {
 				larger = append(larger, fused)
@@ -33,9 +42,9 @@ func (m *Method) Compile(ctx context.Context, cases []Case, pace Pace, train boo
 		}
 	}
 	if !m.contested() {
-		return m.build(ctx, jobs, train, atOnce)
+		return m.build(ctx, jobs, sweeps.Train, atOnce)
 	}
-	if err := m.build(ctx, append(jobs, larger...), train, atOnce); err != nil {
+	if err := m.build(ctx, append(jobs, larger...), sweeps.Train, atOnce); err != nil {
 		return err
 	}
 	for _, j := range larger {
@@ -47,7 +56,7 @@ func (m *Method) Compile(ctx context.Context, cases []Case, pace Pace, train boo
 	if len(smaller) == 0 {
 		return nil
 	}
-	return m.build(ctx, smaller, train, atOnce)
+	return m.build(ctx, smaller, sweeps.Train, atOnce)
 }
 
 // job is a micro-batch whose executables are wanted: for training or for an evaluation, and with which attention.

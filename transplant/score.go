@@ -152,7 +152,7 @@ type Pace struct{ Workers, MicroBatch int }
 
 // Predict scores cases in order. progress, when not nil, is called after each sweep with the number of cases scored.
 func (m *Method) Predict(ctx context.Context, cases []Case, pace Pace, progress func(done int)) ([]Prediction, error) {
-	m = m.beginning(cases).covering(cases)
+	m = m.For(cases)
 	predictions := make([]Prediction, len(cases))
 	batches, scored := m.groups(cases, pace.MicroBatch), 0
 	m, err := m.share(false)

@@ -75,11 +75,11 @@ func open(s setup.Settings, o options, c model.Config, stderr io.Writer) (*bench
 	if err != nil {
 		return nil, err
 	}
-	b.watch(stderr)
 	b.made, b.facts.Device = time.Since(start), device(backend)
 	if b.plan, err = b.session.PlanMemory(program.Capacity(s), setup.Controls{}); err != nil {
 		return nil, err
 	}
+	b.watch(stderr)
 	if b.session.Method.Engine.Panels() {
 		b.ceiling = panelCeiling(s.DType)
 	} else if b.ceiling, err = ceiling(backend, s.DType, func(line string) { fmt.Fprintln(stderr, line) }); err != nil {
@@ -227,10 +227,18 @@ func (b *benchmark) train(ctx context.Context) (laps, error) {
 	w := &stopwatch{engine: b.session.Method.Engine, trainer: trainer, count: count}
 	w.start = w.engine.Ledger()
 	w.lapped = time.Now()
+	if err := b.compile(ctx, transplant.Sweeps{Train: true}); err != nil {
+		return laps{}, err
+	}
 	if err := trainer.Run(ctx, w); !errors.Is(err, errEnough) {
 		return laps{}, err
 	}
 	return w.laps, nil
+}
+
+// compile builds in advance what a run would, as a part of the first step.
+func (b *benchmark) compile(ctx context.Context, sweeps transplant.Sweeps) error {
+	return b.session.Method.Compile(ctx, b.session.Cases, b.session.Pace, sweeps, runtime.GOMAXPROCS(0))
 }
 
 // errEnough ends a run of the trainer.
@@ -275,6 +283,11 @@ func (b *benchmark) evaluate(ctx context.Context) (laps, error) {
 			l.before = m.Engine.Ledger()
 		}
 		start := time.Now()
+		if i == 0 {
+			if err := b.compile(ctx, transplant.Sweeps{Score: true}); err != nil {
+				return laps{}, err
+			}
+		}
 		if _, err := m.Predict(ctx, b.session.Cases, b.session.Pace, nil); err != nil {
 			return laps{}, err
 		}

@@ -50,11 +50,11 @@ func evaluate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if !o.JSON {
 		fmt.Fprint(stdout, session.Describe(), plan)
 	}
-	if err := session.Compile(ctx, stderr); err != nil {
-		return err
-	}
 	progress := program.NewProgress(stderr)
 	session.Compete(progress.Line)
+	if err := session.Compile(ctx, stderr, controls); err != nil {
+		return err
+	}
 	session.Method.Limits.Report = progress.Line
 	report, err := session.Evaluate(ctx, controls, progress.Update)
 	progress.Finish()

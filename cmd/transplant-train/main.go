@@ -71,13 +71,13 @@ func train(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := o.printPlan(session, dir, trainer.Step()+1, stdout); err != nil {
 		return err
 	}
-	if err := session.Compile(ctx, text); err != nil {
+	progress := program.NewProgress(stderr)
+	session.Compete(progress.Line)
+	if err := session.Compile(ctx, text, setup.Controls{}); err != nil {
 		return err
 	}
-	progress := program.NewProgress(stderr)
 	record.Watch(progress.Update, progress.Line)
 	session.Method.Limits.Report = progress.Line
-	session.Compete(progress.Line)
 	watched := &watcher{RunDir: record}
 	if err := trainer.Run(ctx, watched); err != nil {
 		if errors.Is(err, transplant.ErrInterrupted) {

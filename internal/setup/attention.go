@@ -23,12 +23,22 @@ func (s Settings) checkAttention(m *transplant.Method) error {
 	return nil
 }
 
-// Compete has micro-batches of each shape run with fused attention as well as without before one is chosen, where the
-// device has such a kernel and nothing was asked for. report is told each decision.
+// Compete has micro-batches run with fused attention as well as without before one is chosen, where the device has such a
+// kernel, PlanMemory found room for it and nothing was asked for. report is told each decision.
 func (o *Session) Compete(report func(line string)) {
-	if !o.forcesAttention() && o.Method.Engine.NotFused() == "" {
+	if o.competes() {
 		o.Method.Contest = transplant.NewContest(report)
 	}
+}
+
+func (o *Session) competes() bool { return !o.forcesAttention() && o.notFused() == "" }
+
+// notFused says why no micro-batch has fused attention.
+func (o *Session) notFused() string {
+	if reason := o.Method.Engine.NotFused(); reason != "" {
+		return reason
+	}
+	return o.noRoomInPlace
 }
 
 // describeAttention is one line: how attention is computed and why not fused.
@@ -39,8 +49,8 @@ func (o *Session) describeAttention() string {
 		return ""
 	case o.forcesAttention():
 		return fmt.Sprintf("attention %s\n", o.Attention)
-	case e.NotFused() == "":
-		return "attention fused in place or packed, by the cost of the first micro-batch of each shape\n"
+	case o.competes():
+		return "attention fused in place or packed, by the cost of a micro-batch: of the largest shape, and of smaller ones where fused won\n"
 	}
-	return fmt.Sprintf("attention plain, from %d tokens on blockwise; not fused: %s\n", e.BlockwiseFrom(), e.NotFused())
+	return fmt.Sprintf("attention plain, from %d tokens on blockwise; not fused: %s\n", e.BlockwiseFrom(), o.notFused())
 }

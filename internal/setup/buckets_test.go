@@ -58,7 +58,7 @@ func TestCompileTellsHowMuch(t *testing.T) {
 		s.Buckets, s.Kernels = buckets, transplant.Graphs
 		o := session(t, s)
 		var said strings.Builder
-		if err := o.Compile(context.Background(), &said); err != nil {
+		if err := o.Compile(context.Background(), &said, Controls{}); err != nil {
 			t.Fatal(err)
 		}
 		compiled := o.Method.Engine.Ledger().Compilations

@@ -104,6 +104,18 @@ func (o *Session) arrange(cases []transplant.Case, c condition) (out []transplan
 	return out, tooLong, nil
 }
 
+// ready are the method that scores a condition, the condition's cases, and the rows that are too long under it.
+func (o *Session) ready(c condition, scored []transplant.Case) (m *transplant.Method, cases []transplant.Case, tooLong []int, err error) {
+	if cases, tooLong, err = o.arrange(scored, c); err != nil {
+		return nil, nil, nil, err
+	}
+	m = o.under(c)
+	if c.reads {
+		m.Buckets = m.PlanBuckets(cases, o.Buckets) // the chooser's rows are longer, and no one else's there
+	}
+	return m.For(cases), cases, tooLong, nil
+}
+
 // under is the method that scores a condition.
 func (o *Session) under(c condition) *transplant.Method {
 	if !c.reads {
@@ -123,13 +135,9 @@ func (o *Session) Evaluate(ctx context.Context, c Controls, progress func(what s
 	report := &Report{Data: DataSummary{o.Counts.Rows, o.Counts.ArgumentRate(), o.Counts.SwappedRate(), len(all),
 		o.TooLong, o.SpecialsInData}}
 	for _, condition := range o.conditions(c) {
-		cases, tooLong, err := o.arrange(all, condition)
+		method, cases, tooLong, err := o.ready(condition, all)
 		if err != nil {
 			return nil, err
-		}
-		method := o.under(condition)
-		if condition.reads {
-			method.Buckets = method.PlanBuckets(cases, o.Buckets) // the chooser's rows are longer, and no one else's there
 		}
 		predictions, err := method.Predict(ctx, cases, o.Pace, func(done int) { progress(condition.name, done, len(cases)) })
 		if err != nil {

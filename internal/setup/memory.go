@@ -5,6 +5,7 @@ import (
 	"math"
 	"strings"
 
+	"gotransplant/llama"
 	"gotransplant/transplant"
 )
 
@@ -22,13 +23,17 @@ type Capacity struct {
 }
 
 // PlanMemory rehearses the longest micro-batch, settles --remat, and tells in a line what the run needs. What does not
-// fit is an error. controls are those that an evaluation will score beside its first condition.
+// fit is an error, but for fused attention in place, which is then left out. controls are those that an evaluation will
+// score beside its first condition.
 func (o *Session) PlanMemory(c Capacity, controls Controls) (line string, err error) {
 	o.Capacity = c
 	if o.Training == nil {
 		plan, err := o.plan(controls)
 		if err == nil && !o.fits(plan, c) {
 			err = o.tooLarge(plan, c)
+		}
+		if err == nil {
+			plan = o.inPlace(plan, controls)
 		}
 		return o.sentence(plan, c, ""), err
 	}
@@ -54,22 +59,47 @@ func (o *Session) PlanMemory(c Capacity, controls Controls) (line string, err er
 	if o.Method.Remat {
 		o.Remat, why = RematFull, ", with blocks computed again (--remat full)"+why
 	}
-	return o.sentence(plan, c, why), nil
+	return o.sentence(o.inPlace(plan, controls), c, why), nil
 }
 
-// plan is the larger of the plans of all that will be run; Needs keeps it.
+// inPlace is the plan of a run of which some micro-batches may have fused attention in place, given that without. Where it
+// does not fit, the run has none.
+func (o *Session) inPlace(packed transplant.Memory, controls Controls) transplant.Memory {
+	if !o.competes() {
+		return packed
+	}
+	fused := *o.Method
+	fused.Attention = llama.FusedAttention
+	plan, err := o.planOf(&fused, controls)
+	switch {
+	case err != nil: // the contest will say so
+	case !o.fits(plan, o.Capacity):
+		o.noRoomInPlace = "in place it would take " + gigabytes(o.total(plan))
+	case plan.Device() > packed.Device():
+		o.Needs = plan
+		return plan
+	}
+	return packed
+}
+
+// plan is planOf the session's method; Needs keeps it.
 func (o *Session) plan(controls Controls) (needs transplant.Memory, err error) {
-	defer func() { o.Needs = needs }()
+	o.Needs, err = o.planOf(o.Method, controls)
+	return o.Needs, err
+}
+
+// planOf is the larger of the plans of all that a method will run.
+func (o *Session) planOf(m *transplant.Method, controls Controls) (needs transplant.Memory, err error) {
 	pace, together := o.Pace, len(o.Cases)
 	if o.Training != nil {
 		together = min(together, o.BatchSize)
 	}
 	pace.Workers = min(pace.Workers, max(1, (together+pace.MicroBatch-1)/pace.MicroBatch)) // no more than there is work for
-	plan, err := o.Method.Memory(o.Cases, pace, o.Training != nil)
+	plan, err := m.Memory(o.Cases, pace, o.Training != nil)
 	if err != nil || !controls.NoTransplant || o.NoTransplant {
 		return plan, err
 	}
-	reads := *o.Method
+	reads := *m
 	reads.NoTransplant = true
 	other, err := reads.Memory(o.Cases, pace, false)
 	if other.Device() > plan.Device() {

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"gotransplant/llama"
 	"gotransplant/transplant"
 
 	"github.com/gomlx/compute"
@@ -133,5 +134,43 @@ func TestPlanCountsWorkersThatHaveWork(t *testing.T) {
 	one, idle, two := need(1, 8), need(4, 8), need(4, 16)
 	if idle != one || two <= one {
 		t.Errorf("a batch of one micro-batch on four workers: %d bytes, want the %d of one worker; of two: %d, want more", idle, one, two)
+	}
+}
+
+// TestPlanOfAContest: where fused attention in place may be chosen the plan has room for it, and where there is none for it the
+// run goes without and says so.
+func TestPlanOfAContest(t *testing.T) {
+	s := goldenSettings()
+	s.Training = Defaults().Training
+	s.Backend, s.DType, s.Kernels, s.MicroBatch = "xla:cuda", "bfloat16", transplant.Graphs, 4
+	open := func(attention string) *Session {
+		s.Attention = attention
+		o, err := Outline(s, llama.Planned{Name: "xla:cuda", Builder: goBackend(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	needs := func(attention string) int64 {
+		o := open(attention)
+		if _, err := o.PlanMemory(Capacity{}, Controls{}); err != nil {
+			t.Fatal(err)
+		}
+		return o.total(o.Needs)
+	}
+	packed, fused, either := needs("plain"), needs("fused"), needs("auto")
+	if fused <= packed || either != fused {
+		t.Errorf("packed needs %d bytes, fused in place %d, one of both %d: want more in place, and room for it", packed, fused, either)
+	}
+	o := open("auto")
+	line, err := o.PlanMemory(Capacity{packed, "a test"}, Controls{})
+	if err != nil || o.Remat != RematNone {
+		t.Fatalf("room for packed rows alone: error %v, --remat %s", err, o.Remat)
+	}
+	if got := o.total(o.Needs); got != packed || !strings.Contains(line, gigabytes(packed)) {
+		t.Errorf("planned %d bytes, want the packed %d: %s", got, packed, line)
+	}
+	if o.Compete(func(string) {}); o.Method.Contest != nil || !strings.Contains(o.Describe(), "not fused: in place it would take "+gigabytes(fused)) {
+		t.Errorf("contest %v, described as %q", o.Method.Contest, o.Describe())
 	}
 }
