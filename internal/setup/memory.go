@@ -32,10 +32,11 @@ func (o *Session) PlanMemory(c Capacity, controls Controls) (line string, err er
 		if err == nil && !o.fits(plan, c) {
 			err = o.tooLarge(plan, c)
 		}
+		why := ""
 		if err == nil {
-			plan = o.inPlace(plan, controls)
+			plan, why = o.inPlace(plan, controls)
 		}
-		return o.sentence(plan, c, ""), err
+		return o.sentence(plan, c, why), err
 	}
 	o.Method.Remat = o.Remat == RematFull
 	plan, err := o.plan(controls)
@@ -59,14 +60,15 @@ func (o *Session) PlanMemory(c Capacity, controls Controls) (line string, err er
 	if o.Method.Remat {
 		o.Remat, why = RematFull, ", with blocks computed again (--remat full)"+why
 	}
-	return o.sentence(o.inPlace(plan, controls), c, why), nil
+	larger, packed := o.inPlace(plan, controls)
+	return o.sentence(larger, c, packed+why), nil
 }
 
-// inPlace is the plan of a run of which some micro-batches may have fused attention in place, given that without. Where it
-// does not fit, the run has none.
-func (o *Session) inPlace(packed transplant.Memory, controls Controls) transplant.Memory {
+// inPlace is the plan of a run of which some micro-batches may have fused attention in place, given that without, of which it
+// tells. Where it does not fit, the run has none.
+func (o *Session) inPlace(packed transplant.Memory, controls Controls) (plan transplant.Memory, without string) {
 	if !o.competes() {
-		return packed
+		return packed, ""
 	}
 	fused := *o.Method
 	fused.Attention = llama.FusedAttention
@@ -77,9 +79,9 @@ func (o *Session) inPlace(packed transplant.Memory, controls Controls) transplan
 		o.noRoomInPlace = "in place it would take " + gigabytes(o.total(plan))
 	case plan.Device() > packed.Device():
 		o.Needs = plan
-		return plan
+		return plan, fmt.Sprintf(", with attention fused in place; packed it is %s", gigabytes(o.total(packed)))
 	}
-	return packed
+	return packed, ""
 }
 
 // plan is planOf the session's method; Needs keeps it.

@@ -151,14 +151,19 @@ func TestPlanOfAContest(t *testing.T) {
 		}
 		return o
 	}
+	var said string
 	needs := func(attention string) int64 {
 		o := open(attention)
-		if _, err := o.PlanMemory(Capacity{}, Controls{}); err != nil {
+		var err error
+		if said, err = o.PlanMemory(Capacity{}, Controls{}); err != nil {
 			t.Fatal(err)
 		}
 		return o.total(o.Needs)
 	}
 	packed, fused, either := needs("plain"), needs("fused"), needs("auto")
+	if want := "fused in place; packed it is " + gigabytes(packed); !strings.Contains(said, want) {
+		t.Errorf("said %q, want %q in it", said, want)
+	}
 	if fused <= packed || either != fused {
 		t.Errorf("packed needs %d bytes, fused in place %d, one of both %d: want more in place, and room for it", packed, fused, either)
 	}

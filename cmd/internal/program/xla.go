@@ -13,6 +13,7 @@ import (
 	"gotransplant/internal/guard"
 
 	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/go-xla/compute/xla" // the backend "xla"
 	"github.com/gomlx/go-xla/installer"
 	"github.com/gomlx/gomlx/core/graph"
@@ -80,12 +81,14 @@ func checkCUDA(path string) (device string, err error) {
 // checksVariable turns go-xla's own checks off.
 const checksVariable = "GOPJRT_CUDA_CHECKS"
 
-// tryOut compiles and runs a product, so that a library that the plugin loads only then is missed before the model is
-// read.
+// tryOut compiles and runs a product and cosines, which CUDA has in a library of its own, so that what the plugin loads only
+// then is missed before the model is read.
 func tryOut(backend compute.Backend) error {
 	return guard.Do("run a first program", func() error {
 		program, err := graph.NewExec(backend, func(x *graph.Node) *graph.Node {
-			return graph.ReduceAllSum(graph.Dot(x, graph.OnesLike(x)).Product()) // [16, 16]
+			zeros := graph.ConvertDType(graph.AddScalar(x, -1), dtypes.Float64)
+			ones := graph.ConvertDType(graph.Cos(zeros), x.DType())
+			return graph.ReduceAllSum(graph.Dot(x, ones).Product()) // [16, 16]
 		})
 		if err != nil {
 			return err
