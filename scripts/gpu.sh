@@ -320,8 +320,14 @@ step() {
     return 1
   fi
   [ "$left" -lt "$limit" ] && limit=$left
-  timeout --kill-after=5 "$limit" "$self" do "$@" >"$OUT/$name.log" 2>&1
+  timeout --kill-after=5 "$limit" "$self" do "$@" >"$OUT/$name.log" 2>&1 &
+  local group=$! # timeout is the first of a process group
+  wait "$group"
   status=$?
+  if [ "$status" = 124 ]; then # a program that compiles cannot stop at once, and would keep the device
+    sleep 3
+    kill -9 -- "-$group" 2>/dev/null
+  fi
   case $status in
     0) note=$(tail -n 1 "$OUT/$name.log") status=ok ;;
     124 | 137) note="limit of $limit s" status='TOO LONG' ;;
