@@ -214,7 +214,7 @@ func (a attention) forwardBlockwise(q, k, v *Node) (z, lse *Node) {
 			turn := order.turn()
 			keys := h.keyBlock(from, turn)
 			sum = sum.add(weighted(h.scores(qi, keys.k, at, from, turn), keys.v))
-			order.finish(sum.z)
+			order.finish(sum.z, sum.total) // which are all that needs the scores
 		}
 		zs = append(zs, Div(sum.z, widen(sum.total, sum.z.Shape().Dim(3))))
 		lses = append(lses, Add(sum.max, Log(sum.total)))

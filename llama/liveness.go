@@ -136,8 +136,8 @@ func (w *walk) read(outputs []*Node) {
 	}
 }
 
-// fuse has every node read through the elementwise nodes before it, except where a product, or anything else that is no
-// sum or maximum, needs their results in memory.
+// fuse has every node read through the elementwise nodes before it, except where a product, a barrier, or anything else that is
+// no sum or maximum, needs their results in memory.
 func (w *walk) fuse() {
 	fusible := func(n *Node) bool {
 		return len(w.inputs[n]) > 0 && (behaviour(n) != making || n.Type() == NodeTypeConvertDType || n.Type() == NodeTypeSlice)
@@ -147,10 +147,17 @@ func (w *walk) fuse() {
 		inMemory[y] = true
 	}
 	for _, n := range w.nodes {
-		if !fusible(n) && n.Type() != NodeTypeReduceSum && n.Type() != NodeTypeReduceMax {
-			for _, in := range w.inputs[n] {
-				inMemory[in] = true
-			}
+		read := w.inputs[n]
+		switch {
+		case n.Type() == NodeTypeReduceSum || n.Type() == NodeTypeReduceMax:
+			read = nil
+		case n.Type() == NodeTypeSchedulingBarrier:
+			read = read[1:] // is to be there before others begin
+		case fusible(n):
+			read = nil
+		}
+		for _, in := range read {
+			inMemory[in] = true
 		}
 	}
 	for _, n := range w.nodes {
