@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 
 	"gotransplant/data"
 	"gotransplant/internal/tiny"
@@ -123,17 +124,19 @@ func some(numbers []int) string {
 	return text
 }
 
-// Split divides the cases into those to train on and those held out.
+// Split divides the cases into those to train on and those held out. It divides all rows of the file, and only then leaves
+// out those that are too long: a row held out under one --max-tokens or template is trained on under no other.
 func (r *Rows) Split(s Settings) (train, test []transplant.Case, err error) {
-	trainIndex, testIndex, err := data.Split(len(r.Cases), s.TestFraction, s.Seed)
+	_, heldOut, err := data.Split(len(r.Rows), s.TestFraction, s.Seed)
 	if err != nil {
 		return nil, nil, fmt.Errorf("--test-fraction: %w", err)
 	}
-	for _, i := range trainIndex {
-		train = append(train, r.Cases[i])
-	}
-	for _, i := range testIndex {
-		test = append(test, r.Cases[i])
+	for _, c := range r.Cases {
+		if _, out := slices.BinarySearch(heldOut, c.Row-1); out {
+			test = append(test, c)
+		} else {
+			train = append(train, c)
+		}
 	}
 	return train, test, nil
 }

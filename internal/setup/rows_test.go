@@ -78,6 +78,51 @@ func TestSplit(t *testing.T) {
 	}
 }
 
+// TestSplitKeepsToTheFile: a row is on the same side however many rows are too long.
+func TestSplitKeepsToTheFile(t *testing.T) {
+	s := Embedded()
+	s.Training, s.SkipLong = nil, true
+	split := func(limit int) (sides [2][]int, tooLong []int) {
+		s.MaxTokens = limit
+		base, err := OpenBase(s, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer base.Close()
+		rows, err := base.Rows()
+		if err != nil {
+			t.Fatal(err)
+		}
+		train, test, err := rows.Split(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, cases := range [][]transplant.Case{train, test} {
+			for _, c := range cases {
+				sides[i] = append(sides[i], c.Row)
+			}
+		}
+		return sides, rows.TooLong
+	}
+	all, none := split(0)
+	if len(all[0]) != 1024 || len(all[1]) != 256 || len(none) != 0 {
+		t.Fatalf("%d to train on, %d held out, %d too long; want 1024, 256 and 0", len(all[0]), len(all[1]), len(none))
+	}
+	for _, limit := range []int{100, 95} {
+		some, tooLong := split(limit)
+		if len(tooLong) == 0 {
+			t.Fatalf("--max-tokens %d: no row is too long, want some", limit)
+		}
+		for i, side := range []string{"trained on", "held out"} {
+			want := slices.DeleteFunc(slices.Clone(all[i]), func(row int) bool { return slices.Contains(tooLong, row) })
+			if !slices.Equal(some[i], want) {
+				t.Errorf("--max-tokens %d: %d rows %s, want the %d of the %d without a limit that are not too long",
+					limit, len(some[i]), side, len(want), len(all[i]))
+			}
+		}
+	}
+}
+
 // TestArranged: what each control changes in a case, and what it leaves.
 func TestArranged(t *testing.T) {
 	rows := goldenRows(t, goldenSettings())
