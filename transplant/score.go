@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 )
 
 // Prediction is one line of predictions.jsonl.
@@ -150,7 +151,28 @@ func Summarize(predictions []Prediction) Summary {
 // Pace says how cases are run: Workers sweeps at a time, MicroBatch cases in each.
 type Pace struct{ Workers, MicroBatch int }
 
-// Predict scores cases in order. progress, when not nil, is called after each sweep with the number of cases scored.
+// checkFinite refuses outcomes that are no numbers: such a row would count as a choice of 1, and no file could hold it.
+func checkFinite(cases []Case, outcomes []Outcome) error {
+	var rows []int
+	var first Outcome
+	for i, o := range outcomes {
+		if sum := o.LogProb[0] + o.LogProb[1] + o.Loss; !math.IsNaN(sum) && !math.IsInf(sum, 0) {
+			continue
+		}
+		if rows = append(rows, cases[i].Row); len(rows) == 1 {
+			first = o
+		}
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	return fmt.Errorf("rows %s: the log-probabilities of the answers 1 and 2 are not finite, in row %d they are %v and %v: the model or an "+
+		"adapter is damaged, or its numbers are too large to compute with; transplant-eval without the adapters tells which",
+		strings.Trim(fmt.Sprint(rows), "[]"), rows[0], first.LogProb[0], first.LogProb[1])
+}
+
+// Predict scores cases in order. progress, when not nil, is called after each sweep with the number of cases scored. The
+// first sweep with an outcome that is not finite ends it, with an error that names the rows.
 func (m *Method) Predict(ctx context.Context, cases []Case, pace Pace, progress func(done int)) ([]Prediction, error) {
 	m = m.For(cases)
 	predictions := make([]Prediction, len(cases))
@@ -165,7 +187,11 @@ func (m *Method) Predict(ctx context.Context, cases []Case, pace Pace, progress 
 		func(i int) (*pair, error) { return m.prepare(batches[i], false) }, discard,
 		func(i int, p *pair) ([][]Outcome, error) { return inParts(m, batches[i], p, false, (*pair).evaluate) },
 		func(i int, parts [][]Outcome) error {
-			for j, o := range slices.Concat(parts...) {
+			outcomes := slices.Concat(parts...)
+			if err := checkFinite(batches[i].cases, outcomes); err != nil {
+				return err
+			}
+			for j, o := range outcomes {
 				predictions[batches[i].index[j]] = predict(batches[i].cases[j], o)
 			}
 			scored += len(batches[i].cases)

@@ -310,6 +310,39 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestNotFinite: answers that are no numbers are refused by condition and row, and nothing is written.
+func TestNotFinite(t *testing.T) {
+	adapter := filepath.Join(t.TempDir(), "chooser")
+	if err := os.CopyFS(adapter, os.DirFS(golden("adapters", "chooser"))); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(adapter, "adapter_config.json")
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config map[string]any
+	if err := json.Unmarshal(content, &config); err != nil {
+		t.Fatal(err)
+	}
+	config["lora_alpha"] = 1e38
+	if content, err = json.Marshal(config); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "eval")
+	code, out, errors := call(goldenFlags("--chooser-adapter", adapter, "--micro-batch", "4", "--controls", "--json", "--out", dir)...)
+	want := "transplant-eval: transplant: rows 1 2 3 4: the log-probabilities of the answers 1 and 2 are not finite, in row 1 they are NaN and NaN"
+	if code != 1 || out != "" || !strings.HasPrefix(errors, want) {
+		t.Errorf("exit status %d, printed %q, said %q; want 1, nothing and %q", code, out, errors, want)
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Error("a refused call left a directory")
+	}
+}
+
 // TestHelp: every flag of the contract is there, and asking is no error.
 func TestHelp(t *testing.T) {
 	code, out, _ := call("--help")
