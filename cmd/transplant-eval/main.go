@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -48,7 +49,9 @@ func evaluate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		return err
 	}
 	if !o.JSON {
-		fmt.Fprint(stdout, session.Describe(), plan)
+		if _, err := fmt.Fprint(stdout, session.Describe(), plan); err != nil {
+			return err
+		}
 	}
 	progress := program.NewProgress(stderr)
 	session.Compete(progress.Line)
@@ -64,28 +67,35 @@ func evaluate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	return write(report, o, stdout)
 }
 
-// write prints the report and, if asked, leaves it in a directory with the predictions.
+// write prints the report and, if asked, leaves it in a directory with the predictions. Where one of them fails the other is
+// done nevertheless: the scores may have taken hours.
 func write(report *setup.Report, o options, stdout io.Writer) error {
 	summary, err := json.MarshalIndent(report, "", "  ")
 	if err != nil {
 		return err
 	}
+	summary = append(summary, '\n')
+	text := []byte(report.Table())
 	if o.JSON {
-		fmt.Fprintf(stdout, "%s\n", summary)
-	} else {
-		fmt.Fprint(stdout, report.Table())
+		text = summary
 	}
+	_, err = stdout.Write(text)
 	if o.out == "" {
-		return nil
+		return err
 	}
-	if err := os.MkdirAll(o.out, 0o755); err != nil {
+	return errors.Join(err, save(report, summary, o.out))
+}
+
+// save makes a directory of the predictions and the summary.
+func save(report *setup.Report, summary []byte, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	predictions := report.Conditions[0].Predictions
-	if err := transplant.WritePredictions(filepath.Join(o.out, transplant.PredictionsFile), predictions); err != nil {
+	if err := transplant.WritePredictions(filepath.Join(dir, transplant.PredictionsFile), predictions); err != nil {
 		return err
 	}
-	return atomicfile.WriteBytes(filepath.Join(o.out, setup.SummaryFile), append(summary, '\n'))
+	return atomicfile.WriteBytes(filepath.Join(dir, setup.SummaryFile), summary)
 }
 
 // dryRun prints what would be scored.
@@ -98,10 +108,10 @@ func dryRun(s setup.Settings, o options, stdout, stderr io.Writer) error {
 	if plan == nil {
 		return refusal
 	}
-	if !o.JSON {
-		fmt.Fprint(stdout, text, setup.DryRun)
-	} else if err := program.JSONLine(stdout, plan); err != nil {
-		return err
+	if o.JSON {
+		err = program.JSONLine(stdout, plan)
+	} else {
+		_, err = fmt.Fprint(stdout, text, setup.DryRun)
 	}
-	return refusal
+	return errors.Join(err, refusal)
 }

@@ -9,8 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
+	"gotransplant/internal/setup"
 	"gotransplant/transplant"
 )
 
@@ -271,6 +273,47 @@ func TestJSON(t *testing.T) {
 		if math.Abs(got.Interval[i]-want) > 1e-4 {
 			t.Errorf("interval %v, want 0.4365 to 0.9699", got.Interval)
 		}
+	}
+}
+
+// full is an output of which only the first so many bytes find room.
+type full struct{ room int }
+
+func (f *full) Write(p []byte) (int, error) {
+	if f.room -= len(p); f.room < 0 {
+		return 0, syscall.ENOSPC
+	}
+	return len(p), nil
+}
+
+// TestFullOutput: an output that takes nothing more is an error, and costs none of the files that were asked for.
+func TestFullOutput(t *testing.T) {
+	_, head, _ := call(goldenFlags()...)
+	head = head[:strings.Index(head, "\n    ")] // the lines before the table
+	for name, c := range map[string]struct {
+		flags []string
+		room  int
+		files bool
+	}{
+		"before the table": {nil, 0, false},
+		"table":            {nil, len(head) + 10, true},
+		"JSON":             {[]string{"--json"}, 0, true},
+		"dry run":          {[]string{"--dry-run"}, 0, false},
+		"dry run in JSON":  {[]string{"--dry-run", "--json"}, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var errors bytes.Buffer
+			dir := filepath.Join(t.TempDir(), "eval")
+			code := run(t.Context(), goldenFlags(append(c.flags, "--out", dir)...), &full{c.room}, &errors)
+			if want := syscall.ENOSPC.Error(); code != 1 || !strings.Contains(errors.String(), want) {
+				t.Errorf("exit status %d, said %q; want 1 and %q", code, errors.String(), want)
+			}
+			for _, file := range []string{transplant.PredictionsFile, setup.SummaryFile} {
+				if _, err := os.Stat(filepath.Join(dir, file)); (err == nil) != c.files {
+					t.Errorf("%s: %v, want it there: %t", file, err, c.files)
+				}
+			}
+		})
 	}
 }
 
