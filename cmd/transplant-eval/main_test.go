@@ -386,6 +386,72 @@ func TestNotFinite(t *testing.T) {
 	}
 }
 
+// TestOutRefusals: a directory that is used, or of no use, is refused before the model is opened, in a dry run too.
+func TestOutRefusals(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, name := range []string{transplant.ConfigFile, transplant.PredictionsFile, setup.SummaryFile} {
+		if err := os.Mkdir(at(name+" is in it"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(at(name+" is in it"), name), []byte("kept"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(at("file"), []byte("kept"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(at("nowhere"), at("link")); err != nil {
+		t.Fatal(err)
+	}
+	for out, want := range map[string]string{
+		"config.json is in it":       "already holds the config.json of another run",
+		"predictions.jsonl is in it": "already holds the predictions.jsonl of another run",
+		"summary.json is in it":      "already holds the summary.json of another run",
+		"file":                       "file is no directory",
+		"file/eval":                  "not a directory",
+		"link":                       "symbolic link to a directory that is not there",
+		"/dev/fd/eval":               "cannot be written to",
+	} {
+		for _, more := range [][]string{nil, {"--dry-run"}} {
+			t.Run(fmt.Sprint(out, more), func(t *testing.T) {
+				out := out
+				if !filepath.IsAbs(out) {
+					out = at(out)
+				}
+				code, _, errors := call(goldenFlags(append(more, "--model", "no/such/model", "--out", out)...)...)
+				if code != 1 || !strings.Contains(errors, "--out "+out) || !strings.Contains(errors, want) || !strings.Contains(errors, "another --out") {
+					t.Errorf("exit status %d, said %q; want 1, --out %s and %q", code, errors, out, want)
+				}
+			})
+		}
+	}
+}
+
+// TestOutIsLeftAsItWas: looking at --out leaves nothing there, and a directory with other files in it is used.
+func TestOutIsLeftAsItWas(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "notes.txt"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		flags []string
+		want  string
+	}{{[]string{"--dry-run"}, "notes.txt"}, {nil, "notes.txt predictions.jsonl summary.json"}} {
+		if code, _, errors := call(goldenFlags(append(c.flags, "--out", dir)...)...); code != 0 {
+			t.Fatalf("exit status %d: %s", code, errors)
+		}
+		var names []string
+		entries, err := os.ReadDir(dir)
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		if got := strings.Join(names, " "); err != nil || got != c.want {
+			t.Errorf("%v: the directory holds %s (%v), want %s", c.flags, got, err, c.want)
+		}
+	}
+}
+
 // TestHelp: every flag of the contract is there, and asking is no error.
 func TestHelp(t *testing.T) {
 	code, out, _ := call("--help")

@@ -43,6 +43,11 @@ func parse(args []string, stdout io.Writer) (s setup.Settings, o options, err er
 	case o.donor == "other-row" && s.NoTransplant:
 		return s, o, errors.New("--donor other-row moves states, --no-transplant moves none: leave one out")
 	}
+	if o.out != "" {
+		if err := setup.CheckOut(o.out); err != nil {
+			return s, o, err
+		}
+	}
 	if s.Model == "" && s.MicroBatch == 0 {
 		s.MicroBatch = setup.Embedded().MicroBatch
 	}
