@@ -24,7 +24,7 @@ type Rows struct {
 	Labels         [2]int32
 	TooLong        []int // rows left out by --skip-long
 	SpecialsInData int   // special tokens' texts in data fields, encoded as ordinary text
-	limit          int
+	limit, context int   // most tokens of a prompt, and of the model
 	skipLong       bool
 	reader         transplant.Reader
 }
@@ -56,7 +56,7 @@ func (s Settings) readRows(tok *tokenizer.Tokenizer, context int) (*Rows, error)
 		return nil, err
 	}
 	sum := sha256.Sum256(content)
-	r := &Rows{Hash: hex.EncodeToString(sum[:]), limit: context, skipLong: s.SkipLong}
+	r := &Rows{Hash: hex.EncodeToString(sum[:]), limit: context, context: context, skipLong: s.SkipLong}
 	if s.MaxTokens > 0 {
 		r.limit = min(s.MaxTokens, context)
 	}
@@ -79,8 +79,8 @@ func (s Settings) readRows(tok *tokenizer.Tokenizer, context int) (*Rows, error)
 		}
 	}
 	if len(r.TooLong) > 0 && !s.SkipLong {
-		return nil, fmt.Errorf("%s: %d of %d rows need more than %d tokens (rows %s): raise --max-tokens up to the model's "+
-			"context of %d, or leave them out with --skip-long", name, len(r.TooLong), len(r.Rows), r.limit, some(r.TooLong), context)
+		return nil, fmt.Errorf("%s: %d of %d rows need more than %d tokens (rows %s): %s", name, len(r.TooLong), len(r.Rows), r.limit,
+			some(r.TooLong), r.advice())
 	}
 	if len(r.Cases) == 0 {
 		return nil, fmt.Errorf("%s: all %d rows need more than %d tokens", name, len(r.Rows), r.limit)
@@ -107,6 +107,15 @@ func (r *Rows) add(number int, row data.Row) error {
 	}
 	r.Cases = append(r.Cases, c)
 	return nil
+}
+
+// advice is what can be done about rows that are too long. Where the context is the limit --max-tokens changes nothing, and
+// in transplant-generate that flag is for new tokens.
+func (r *Rows) advice() string {
+	if r.limit == r.context {
+		return "that is the model's context: take a model with a longer one, or leave them out with --skip-long"
+	}
+	return fmt.Sprintf("raise --max-tokens up to the model's context of %d, or leave them out with --skip-long", r.context)
 }
 
 // some lists the first few numbers.
@@ -186,8 +195,8 @@ func (r *Rows) again(cases []transplant.Case, change func(i int) (row, donor dat
 		out = append(out, c)
 	}
 	if len(tooLong) > 0 && !r.skipLong {
-		return nil, nil, fmt.Errorf("%d rows have more than %d tokens under this control (rows %s): raise --max-tokens, or leave "+
-			"them out of it with --skip-long", len(tooLong), r.limit, some(tooLong))
+		return nil, nil, fmt.Errorf("%d rows have more than %d tokens under this control (rows %s): %s", len(tooLong), r.limit,
+			some(tooLong), r.advice())
 	}
 	return out, tooLong, nil
 }

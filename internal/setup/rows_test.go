@@ -202,10 +202,27 @@ func TestLongRows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	longest := fmt.Sprint(slices.Index(lengths, slices.Max(lengths)) + 1)
-	if _, err := s.readRows(tok, 1024); err == nil || !strings.Contains(err.Error(), "--skip-long") ||
-		!strings.Contains(err.Error(), longest) {
-		t.Errorf("got error %v, want one that names row %s and --skip-long", err, longest)
+	var long []int
+	for i, n := range lengths {
+		if n > s.MaxTokens {
+			long = append(long, i+1)
+		}
+	}
+	longest := fmt.Sprintf("(rows %s)", some(long))
+	for _, c := range []struct {
+		maxTokens, context int
+		want               string
+	}{
+		{s.MaxTokens, 1024, "raise --max-tokens up to the model's context of 1024, or leave them out with --skip-long"},
+		{s.MaxTokens, s.MaxTokens, "that is the model's context: take a model with a longer one, or leave them out with --skip-long"},
+		{0, s.MaxTokens, "that is the model's context: take a model with a longer one, or leave them out with --skip-long"}, // as in transplant-generate
+	} {
+		limited := s
+		limited.MaxTokens = c.maxTokens
+		_, err := limited.readRows(tok, c.context)
+		if err == nil || !strings.Contains(err.Error(), longest+": "+c.want) {
+			t.Errorf("--max-tokens %d, a context of %d: got error %v, want %s: %s", c.maxTokens, c.context, err, longest, c.want)
+		}
 	}
 	s.SkipLong = true
 	rows, err := s.readRows(tok, 1024)
