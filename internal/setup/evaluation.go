@@ -59,7 +59,19 @@ func (o *Session) Scored() ([]transplant.Case, error) {
 		return o.Cases, nil
 	}
 	_, test, err := o.Rows.Split(o.Settings)
+	if err == nil && len(test) == 0 {
+		err = fmt.Errorf("%s: raise it, or leave it out to score every row", o.noneHeldOut())
+	}
 	return test, err
+}
+
+// noneHeldOut says that no row is, where some should be.
+func (o *Session) noneHeldOut() string {
+	tooLong := ""
+	if len(o.TooLong) > 0 {
+		tooLong = fmt.Sprintf(", %d of them too long,", len(o.TooLong))
+	}
+	return fmt.Sprintf("--test-fraction %v of %d rows%s holds out none", o.TestFraction, len(o.Rows.Rows), tooLong)
 }
 
 // SummaryFile holds the report of an evaluation.

@@ -3,6 +3,7 @@ package setup
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"gotransplant/llama"
+	"gotransplant/model"
 	"gotransplant/model/tokenizer"
 	"gotransplant/transplant"
 
@@ -411,6 +414,43 @@ func TestScored(t *testing.T) {
 		if err != nil || len(cases) != want {
 			t.Errorf("fraction %v: %d rows scored (%v), want %d", fraction, len(cases), err, want)
 		}
+	}
+}
+
+// TestNoneHeldOut: an evaluation of no rows is refused, before the model is loaded; a training says that it has none to score.
+func TestNoneHeldOut(t *testing.T) {
+	for name, c := range map[string]struct {
+		fraction  float64
+		maxTokens int
+		want      string
+	}{
+		"too small a fraction": {0.05, 0, "--test-fraction 0.05 of 6 rows holds out none"},
+		"too long a row":       {0.17, 247, "--test-fraction 0.17 of 6 rows, 2 of them too long, holds out none"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := goldenSettings()
+			s.TestFraction, s.MaxTokens, s.SkipLong = c.fraction, c.maxTokens, true
+			for s.Seed = 1; s.Seed < 100; s.Seed++ { // until the one row held out is one of the two
+				if _, test, err := goldenRows(t, s).Split(s); err != nil || len(test) == 0 {
+					break
+				}
+			}
+			_, err := s.open(func(*model.Checkpoint, llama.Storage) (*llama.Weights, error) {
+				t.Error("the model was loaded")
+				return nil, errors.New("loaded")
+			})
+			if err == nil || !strings.HasPrefix(err.Error(), c.want+": raise it, or leave it out") {
+				t.Errorf("got error %v, want %s", err, c.want)
+			}
+			s.Training = Defaults().Training
+			if text := session(t, s).Describe(); !strings.Contains(text, "note     "+c.want+": nothing is scored until the end") {
+				t.Errorf("a training says\n%swant %s", text, c.want)
+			}
+			s.TestFraction = 0
+			if text := session(t, s).Describe(); strings.Contains(text, "holds out none") {
+				t.Errorf("with --test-fraction 0, as asked for, a training says\n%s", text)
+			}
+		})
 	}
 }
 

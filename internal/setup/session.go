@@ -58,6 +58,11 @@ func (s Settings) open(load func(*model.Checkpoint, llama.Storage) (*llama.Weigh
 	if o.Rows, err = s.readRows(tok, o.Config.MaxPositionEmbeddings); err != nil {
 		return nil, err
 	}
+	if s.Training == nil {
+		if _, err := o.Scored(); err != nil {
+			return nil, err
+		}
+	}
 	o.MaxTokens = o.limit
 	layers, err := s.layers(o.Config.NumHiddenLayers)
 	if err != nil {
@@ -300,6 +305,9 @@ func (o *Session) Describe() string {
 	}
 	if len(o.TooLong) > 0 {
 		text += fmt.Sprintf("skipped  %d rows of more than %d tokens: %s\n", len(o.TooLong), o.limit, some(o.TooLong))
+	}
+	if _, test, err := o.Rows.Split(o.Settings); err == nil && len(test) == 0 && o.TestFraction > 0 {
+		text += fmt.Sprintf("note     %s: nothing is scored until the end, when the rows trained on are\n", o.noneHeldOut())
 	}
 	if o.NoTransplant && o.ArguerAdapter != "" {
 		text += "note     --no-transplant runs no arguer; --arguer-adapter is not used\n"
