@@ -76,12 +76,15 @@ func pretrain(ctx context.Context, o options, r wordproblem.Recipe, to outputs) 
 	progress := program.NewProgress(to.text)
 	progress.Line(fmt.Sprintf("%d parameters, vocabulary of %d, %d steps of %d documents",
 		p.Parameters(), t.VocabSize(), r.Steps(), r.Batch))
-	err = p.Run(ctx, follow(p, o, to.json, progress))
+	stopped := p.Run(ctx, follow(p, o, to.json, progress))
 	progress.Finish()
-	if err != nil && !errors.Is(err, context.Canceled) {
+	if stopped != nil && !errors.Is(stopped, context.Canceled) {
+		return stopped
+	}
+	if err := save(p, o); err != nil { // not joined: whoever reads that it was stopped believes that it is saved
 		return err
 	}
-	return errors.Join(err, save(p, o))
+	return stopped
 }
 
 // follow prints the loss every ten seconds, and the score of held-out documents when it is due.

@@ -88,6 +88,26 @@ func TestInterruptSaves(t *testing.T) {
 	}
 }
 
+// spoiling is done from the start, and puts a file where the model is to be written as soon as it is asked.
+type spoiling struct {
+	context.Context
+	path string
+}
+
+func (s spoiling) Err() error {
+	return errors.Join(context.Canceled, os.WriteFile(s.path, nil, 0o644))
+}
+
+// Ensure that an interrupted run whose model cannot be written says that, and not that it was.
+func TestInterruptThatCannotSave(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "model")
+	var stdout, stderr strings.Builder
+	code := run(spoiling{context.Background(), out}, small(learned(t), out), &stdout, &stderr)
+	if code != 1 || !strings.Contains(stderr.String(), out) || strings.Contains(stderr.String(), "was written") {
+		t.Errorf("exit status %d, said %q; want 1 and why %s cannot be written", code, &stderr, out)
+	}
+}
+
 // Ensure that wrong flags are refused with the remedy, before anything is written.
 func TestWrongFlags(t *testing.T) {
 	for _, tc := range []struct {
