@@ -39,9 +39,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "transplant-pretrain:", err)
 		return 2
 	}
-	if o.DryRun {
+	err = program.CheckOut(o.out, o.files()...)
+	switch {
+	case err != nil:
+	case o.DryRun:
 		err = dryRun(o, r, stdout, stderr)
-	} else {
+	default:
 		err = pretrain(ctx, o, r, outputs{stdout, stderr})
 	}
 	switch {

@@ -138,6 +138,38 @@ func TestWrongFlags(t *testing.T) {
 	}
 }
 
+// Ensure that an output directory is refused before any work where a file would be replaced or could not be written, and
+// that a plan says so too.
+func TestOutIsChecked(t *testing.T) {
+	tokenizer := learned(t)
+	at := func(name string) string {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, []byte("precious"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for _, tc := range []struct{ name, out, want string }{
+		{"a model", filepath.Dir(at("model.safetensors")), "model.safetensors is there already: name another directory"},
+		{"another model", filepath.Dir(at("config.json")), "config.json is there already"},
+		{"another tokenizer", filepath.Dir(at("tokenizer.json")), "tokenizer.json is there already"},
+		{"a file", at("dataset.csv"), "dataset.csv is no directory"},
+		{"under a file", filepath.Join(at("dataset.csv"), "model"), "not a directory"},
+	} {
+		for _, more := range [][]string{nil, {"--dry-run"}} {
+			var stdout, stderr strings.Builder
+			code := run(context.Background(), small(tokenizer, tc.out, more...), &stdout, &stderr)
+			if said := stderr.String(); code != 1 || !strings.Contains(said, tc.want) || strings.Contains(said, "parameters") || stdout.Len() > 0 {
+				t.Errorf("%s %v: exit status %d, said %q; want 1 and only %q", tc.name, more, code, said, tc.want)
+			}
+		}
+	}
+	var stdout, stderr strings.Builder
+	if code := run(context.Background(), small(tokenizer, tokenizer), &stdout, &stderr); code != 0 {
+		t.Errorf("beside the tokenizer: exit status %d, want 0; said %q", code, &stderr)
+	}
+}
+
 // Ensure that help goes to stdout, with all groups, and succeeds.
 func TestHelp(t *testing.T) {
 	var stdout, stderr strings.Builder

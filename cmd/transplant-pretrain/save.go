@@ -10,6 +10,15 @@ import (
 	"gotransplant/model/safetensors"
 )
 
+// files are those of the checkpoint that must not be there before. A tokenizer stays where it is.
+func (o options) files() []string {
+	files := []string{"model.safetensors", "config.json"}
+	if filepath.Clean(o.out) != filepath.Clean(o.tokenizer) {
+		files = append(files, "tokenizer.json", "tokenizer_config.json")
+	}
+	return files
+}
+
 // save writes the checkpoint and copies the tokenizer's files.
 func save(p *wordproblem.Pretrainer, o options) error {
 	if err := p.Save(o.out, safetensors.DType(o.dtype)); err != nil {

@@ -75,3 +75,28 @@ func Vacant(path string) error {
 	}
 	return nil
 }
+
+// Makeable refuses a directory that could not be made, or in which no file could be. It tries that, in the nearest directory
+// that there is, and leaves nothing: what a directory's mode allows, a read-only file system or /proc does not.
+func Makeable(path string) error {
+	at := filepath.Clean(path)
+	info, err := os.Stat(at)
+	for errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(at); err == nil {
+			return fmt.Errorf("write %s: %s is a symbolic link to a directory that is not there: make that first", path, at)
+		}
+		at = filepath.Dir(at)
+		info, err = os.Stat(at)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("write %s: %s is no directory: name another", path, at)
+	}
+	tried, err := os.MkdirTemp(at, ".tmp-*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return os.Remove(tried)
+}

@@ -130,6 +130,38 @@ func TestWorkingDirectoryIsNotReplaced(t *testing.T) {
 	}
 }
 
+// TestMakeable: a directory is refused where nothing can be made, and trying leaves nothing.
+func TestMakeable(t *testing.T) {
+	parent := t.TempDir()
+	file, dangling := filepath.Join(parent, "file"), filepath.Join(parent, "dangling")
+	for _, err := range []error{os.WriteFile(file, nil, 0o600), os.Symlink(filepath.Join(parent, "none"), dangling)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct{ name, path, want string }{
+		{"there", parent, ""},
+		{"new", filepath.Join(parent, "a"), ""},
+		{"with parents", filepath.Join(parent, "a", "b"), ""},
+		{"a file", file, "is no directory"},
+		{"under a file", filepath.Join(file, "a"), "not a directory"},
+		{"a link that points nowhere", dangling, "symbolic link"},
+		{"under a link that points nowhere", filepath.Join(dangling, "a"), "symbolic link"},
+		{"where nothing can be made", "/proc/a/b", "/proc/a/b"},
+	} {
+		if _, err := os.Stat("/proc/self"); err != nil && strings.HasPrefix(c.path, "/proc") {
+			continue // only Linux has one
+		}
+		err := Makeable(c.path)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got error %v, want %q", c.name, err, c.want)
+		}
+	}
+	if got, want := names(t, parent), "dangling file"; got != want {
+		t.Errorf("the directory holds %q, want %q", got, want)
+	}
+}
+
 // TestLock: a second opening of a locked file cannot lock it, until the first is closed.
 func TestLock(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
