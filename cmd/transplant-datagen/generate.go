@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -29,35 +30,23 @@ type report struct {
 }
 
 // generate writes the files, or counts their bytes in a dry run, and says what is in them.
-func generate(o options, stdout io.Writer) error {
-	rows := wordproblem.Rows(o.rows, o.seed)
+func generate(ctx context.Context, o options, stdout io.Writer) error {
+	if err := program.CheckOut(o.out, o.files()...); err != nil {
+		return err
+	}
+	rows, err := draw(ctx, o)
+	if err != nil {
+		return err
+	}
 	summary := wordproblem.Summarize(rows)
 	r := report{"summary", o.out, o.seed, summary.Rows, summary.ThirdWriterRight, summary.Swapped, map[string]int{}, nil}
 	for e, n := range summary.Errors {
 		r.Errors[e.String()] = n
 	}
-	write := atomicfile.Write
 	if o.DryRun {
 		r.Part = "plan"
-		write = func(_ string, fill func(io.Writer) error) error { return fill(io.Discard) }
-	} else if err := os.MkdirAll(o.out, 0o755); err != nil {
-		return err
 	}
-	put := func(name string, fill func(w io.Writer) error) error {
-		path := filepath.Join(o.out, name)
-		var size counter
-		err := write(path, func(w io.Writer) error { return fill(io.MultiWriter(&size, w)) })
-		r.Files = append(r.Files, setup.WritePlan{Path: path, Bytes: int64(size)})
-		return err
-	}
-	err := put("dataset.csv", func(w io.Writer) error { return wordproblem.WriteCSV(w, rows) })
-	if err == nil {
-		err = put("tokenizer.json", writeTokenizer)
-	}
-	if err == nil && o.documents {
-		err = put("documents.jsonl", func(w io.Writer) error { return writeDocuments(w, o) })
-	}
-	if err != nil {
+	if r.Files, err = put(ctx, o, rows); err != nil {
 		return err
 	}
 	if o.JSON {
@@ -71,11 +60,64 @@ func generate(o options, stdout io.Writer) error {
 	return err
 }
 
-// counter counts the bytes written to it.
-type counter int64
+// files are the names of what is written.
+func (o options) files() []string {
+	files := []string{"dataset.csv", "tokenizer.json"}
+	if o.documents {
+		files = append(files, "documents.jsonl")
+	}
+	return files
+}
+
+// draw draws the rows, a minute's work where they are many, and gives up waiting for them when ctx is done.
+func draw(ctx context.Context, o options) ([]wordproblem.Row, error) {
+	drawn := make(chan []wordproblem.Row, 1)
+	go func() { drawn <- wordproblem.Rows(o.rows, o.seed) }()
+	select {
+	case rows := <-drawn:
+		return rows, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// put writes the files and says how large each is. Where one fails, or ctx is done, none stays.
+func put(ctx context.Context, o options, rows []wordproblem.Row) (files []setup.WritePlan, err error) {
+	write := atomicfile.Write
+	if o.DryRun {
+		write = func(_ string, fill func(io.Writer) error) error { return fill(io.Discard) }
+	} else if err := os.MkdirAll(o.out, 0o755); err != nil {
+		return nil, err
+	}
+	fills := map[string]func(io.Writer) error{
+		"dataset.csv":     func(w io.Writer) error { return wordproblem.WriteCSV(w, rows) },
+		"tokenizer.json":  writeTokenizer,
+		"documents.jsonl": func(w io.Writer) error { return writeDocuments(w, o) },
+	}
+	for _, name := range o.files() {
+		path, size := filepath.Join(o.out, name), counter{ctx: ctx}
+		if err := write(path, func(w io.Writer) error { return fills[name](io.MultiWriter(&size, w)) }); err != nil {
+			for _, f := range files {
+				os.Remove(f.Path) // there is none in a dry run
+			}
+			return nil, err
+		}
+		files = append(files, setup.WritePlan{Path: path, Bytes: size.bytes})
+	}
+	return files, nil
+}
+
+// counter counts the bytes written to it, and takes none when ctx is done.
+type counter struct {
+	ctx   context.Context
+	bytes int64
+}
 
 func (c *counter) Write(p []byte) (int, error) {
-	*c += counter(len(p))
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	c.bytes += int64(len(p))
 	return len(p), nil
 }
 

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -19,11 +20,11 @@ their language as tokenizer.json, and with --documents what the embedded model i
 The defaults give the embedded files, byte for byte.
 
   transplant-datagen --out made
-  transplant-datagen --out made --rows 5000 --seed 2 --documents
+  transplant-datagen --out more --rows 5000 --seed 2 --documents
 `
 
 func main() {
-	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(run(program.Context(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
 // options are the flags of the command.
@@ -63,8 +64,8 @@ func (o *options) validate() error {
 	return nil
 }
 
-// run is main without the process: it returns the exit status, 2 for wrong flags, 1 for a failure.
-func run(args []string, stdout, stderr io.Writer) int {
+// run is main without the process: it returns the exit status, 2 for wrong flags, 1 for a failure, 130 for an interruption.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var o options
 	groups := o.groups()
 	_, err := program.Parse(args, groups...)
@@ -79,9 +80,5 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "transplant-datagen:", err)
 		return 2
 	}
-	if err := generate(o, stdout); err != nil {
-		fmt.Fprintln(stderr, "transplant-datagen:", err)
-		return 1
-	}
-	return 0
+	return program.Status("transplant-datagen", generate(ctx, o, stdout), stderr)
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,7 +27,7 @@ func TestRunRefusesWrongFlags(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			var out, errOut bytes.Buffer
-			if status := run(c.args, &out, &errOut); status != 2 || !strings.Contains(errOut.String(), c.want) {
+			if status := run(t.Context(), c.args, &out, &errOut); status != 2 || !strings.Contains(errOut.String(), c.want) {
 				t.Errorf("status %d and %q, want 2 and %q", status, errOut.String(), c.want)
 			}
 		})
@@ -34,20 +36,68 @@ func TestRunRefusesWrongFlags(t *testing.T) {
 
 func TestRunHelp(t *testing.T) {
 	var out, errOut bytes.Buffer
-	if status := run([]string{"--help"}, &out, &errOut); status != 0 || !strings.Contains(out.String(), "--documents") {
+	if status := run(t.Context(), []string{"--help"}, &out, &errOut); status != 0 || !strings.Contains(out.String(), "--documents") {
 		t.Errorf("status %d and %q, want 0 and the flags", status, out.String())
 	}
 }
 
-// Ensure that a directory that cannot be made is a failure, not a wrong flag.
+// Ensure that an output directory is a failure, not a wrong flag, where a file would be replaced or could not be written,
+// that a plan says so too, and that nothing is touched.
 func TestRunFails(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(file, nil, 0o644); err != nil {
-		t.Fatal(err)
+	dir := t.TempDir()
+	for _, name := range []string{"dataset.csv", "file"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("precious"), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
-	var out, errOut bytes.Buffer
-	if status := run([]string{"--out", filepath.Join(file, "under")}, &out, &errOut); status != 1 || errOut.Len() == 0 {
-		t.Errorf("status %d and %q, want 1 and a reason", status, errOut.String())
+	for _, c := range []struct{ name, out, want string }{
+		{"a data set", dir, "dataset.csv is there already: name another directory"},
+		{"under a file", filepath.Join(dir, "file", "under"), "not a directory"},
+	} {
+		for _, more := range [][]string{nil, {"--dry-run"}} {
+			var out, errOut bytes.Buffer
+			args := append([]string{"--out", c.out, "--rows", "10"}, more...)
+			if status := run(t.Context(), args, &out, &errOut); status != 1 || !strings.Contains(errOut.String(), c.want) || out.Len() > 0 {
+				t.Errorf("%s %v: status %d and %q, want 1 and %q", c.name, more, status, errOut.String(), c.want)
+			}
+		}
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "dataset.csv")); string(got) != "precious" {
+		t.Errorf("the data set is %q (%v), want it as it was", got, err)
+	}
+}
+
+// late is done once it has been asked a number of times.
+type late struct {
+	context.Context
+	asked, most int
+}
+
+func (l *late) Err() error {
+	if l.asked++; l.asked > l.most {
+		return context.Canceled
+	}
+	return nil
+}
+
+// Ensure that an interrupted run leaves no file, wherever it is stopped, and has the status of one.
+func TestRunInterrupted(t *testing.T) {
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	contexts := map[string]context.Context{"at once": stopped}
+	for _, most := range []int{0, 1, 5} { // in the rows, the tokenizer, the documents
+		contexts[fmt.Sprint("after ", most)] = &late{Context: t.Context(), most: most}
+	}
+	for name, ctx := range contexts {
+		dir := t.TempDir()
+		var out, errOut bytes.Buffer
+		status := run(ctx, []string{"--out", dir, "--rows", "10", "--batch-size", "1", "--documents"}, &out, &errOut)
+		if status != 130 || errOut.String() != "transplant-datagen: interrupted\n" || out.Len() > 0 {
+			t.Errorf("%s: status %d and %q, want 130 and that it was interrupted", name, status, errOut.String())
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("%s: left %v (%v), want nothing", name, left, err)
+		}
 	}
 }
 
@@ -55,7 +105,7 @@ func TestRunFails(t *testing.T) {
 func TestRunWritesTheEmbeddedFiles(t *testing.T) {
 	dir := t.TempDir()
 	var out, errOut bytes.Buffer
-	if status := run([]string{"--out", dir}, &out, &errOut); status != 0 {
+	if status := run(t.Context(), []string{"--out", dir}, &out, &errOut); status != 0 {
 		t.Fatalf("status %d: %s", status, errOut.String())
 	}
 	for file, embedded := range map[string]string{
@@ -84,7 +134,7 @@ func TestRunWritesTheEmbeddedFiles(t *testing.T) {
 func TestRunWritesDocuments(t *testing.T) {
 	dir := t.TempDir()
 	var out, errOut bytes.Buffer
-	if status := run([]string{"--out", dir, "--rows", "10", "--batch-size", "1", "--documents"}, &out, &errOut); status != 0 {
+	if status := run(t.Context(), []string{"--out", dir, "--rows", "10", "--batch-size", "1", "--documents"}, &out, &errOut); status != 0 {
 		t.Fatalf("status %d: %s", status, errOut.String())
 	}
 	content, err := os.ReadFile(filepath.Join(dir, "documents.jsonl"))

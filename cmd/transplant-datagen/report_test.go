@@ -14,7 +14,7 @@ import (
 func told(t *testing.T, args ...string) (r report) {
 	t.Helper()
 	var out, errOut bytes.Buffer
-	if status := run(append(args, "--json"), &out, &errOut); status != 0 {
+	if status := run(t.Context(), append(args, "--json"), &out, &errOut); status != 0 {
 		t.Fatalf("status %d: %s", status, errOut.String())
 	}
 	decoder := json.NewDecoder(&out)
@@ -52,9 +52,10 @@ func TestDryRun(t *testing.T) {
 func TestJSONIsTheText(t *testing.T) {
 	flags := []string{"--out", filepath.Join(t.TempDir(), "made"), "--rows", "40"}
 	var out, errOut bytes.Buffer
-	if status := run(flags, &out, &errOut); status != 0 {
+	if status := run(t.Context(), flags, &out, &errOut); status != 0 {
 		t.Fatalf("status %d: %s", status, errOut.String())
 	}
+	flags[1] = filepath.Join(t.TempDir(), "again")
 	r := told(t, flags...)
 	want := fmt.Sprintf("dataset.csv      %d rows, third writer right in %d, swapped %d; errors: number %d name %d object %d sum %d\n", r.Rows,
 		r.ThirdWriterRight, r.Swapped, r.Errors["number"], r.Errors["name"], r.Errors["object"], r.Errors["sum"])
