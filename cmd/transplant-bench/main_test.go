@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"math"
 	"os"
@@ -201,6 +202,19 @@ func checkShares(t *testing.T, part string, shares any) {
 	want := []string{"arguer forward", "chooser forward", "head", "chooser backward", "arguer backward", "optimizer", "host"}
 	if !slices.Equal(names, want) {
 		t.Errorf("parts %v, want %v", names, want)
+	}
+}
+
+// TestInterrupted: Ctrl-C has the same status in every part.
+func TestInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, part := range []string{train, eval, generate} {
+		var out, errs bytes.Buffer
+		status := run(ctx, append(slices.Clone(short), "--rows", "3", "--part", part, "--new-tokens", "4"), &out, &errs)
+		if status != 130 || !strings.Contains(errs.String(), "transplant-bench: interrupted\n") {
+			t.Errorf("%s: status %d, %q; want 130 and that it was interrupted", part, status, errs.String())
+		}
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"os/signal"
 	"syscall"
 
+	"gotransplant/transplant"
+
 	"github.com/spf13/pflag"
 )
 
@@ -28,7 +30,7 @@ func Status(name string, err error, stderr io.Writer) int {
 	switch {
 	case err == nil || errors.Is(err, pflag.ErrHelp):
 		return 0
-	case errors.Is(err, context.Canceled):
+	case errors.Is(err, context.Canceled) || errors.Is(err, transplant.ErrInterrupted):
 		fmt.Fprintf(stderr, "%s: interrupted\n", name)
 		return 130
 	}
