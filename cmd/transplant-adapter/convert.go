@@ -7,7 +7,6 @@ import (
 	"io"
 
 	"gotransplant/cmd/internal/program"
-	"gotransplant/internal/atomicfile"
 	"gotransplant/model"
 )
 
@@ -45,8 +44,8 @@ func convert(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	if err != nil {
 		return err
 	}
-	if err := atomicfile.Vacant(o.out); err != nil {
-		return fmt.Errorf("--out: %w", err)
+	if err := o.checkOut(); err != nil {
+		return err
 	}
 	c, err := openModel(o.model)
 	if err != nil {

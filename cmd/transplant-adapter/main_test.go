@@ -111,8 +111,8 @@ type refusal struct {
 	want []string
 }
 
-// refusedLines are those that need no adapter, or a good one; out is where nothing must be written.
-func refusedLines(good, out, long string) []refusal {
+// refusedLines are those that need no adapter, or a good one; out is where nothing must be written, nowhere where nothing can.
+func refusedLines(good, out, nowhere, long string) []refusal {
 	return []refusal{
 		{"no command", nil, []string{"merge, show, diff, convert"}},
 		{"unknown command", []string{"mergr"}, []string{`"mergr"`, "merge, show, diff, convert"}},
@@ -129,6 +129,9 @@ func refusedLines(good, out, long string) []refusal {
 		{"no size", []string{"convert", "--out", out, "--shard-size", "0"}, []string{"shard-size"}},
 		{"occupied", []string{"merge", "--adapter", good, "--out", good}, []string{"--out", "not empty"}},
 		{"occupied, to convert", []string{"convert", "--out", good}, []string{"--out", "not empty"}},
+		{"occupied, a plan", []string{"merge", "--adapter", good, "--out", good, "--dry-run"}, []string{"--out", "not empty"}},
+		{"nowhere, a plan", []string{"merge", "--adapter", good, "--out", nowhere, "--dry-run"}, []string{"--out", "symbolic link"}},
+		{"nowhere to convert, a plan", []string{"convert", "--out", nowhere, "--dry-run"}, []string{"--out", "symbolic link"}},
 		{"sample and no check", []string{"merge", "--adapter", good, "--out", out, "--no-check", "--sample", long}, []string{"--sample", "--no-check"}},
 		{"sample too long", []string{"merge", "--adapter", good, "--out", out, "--sample", long}, []string{"--sample", "tokens, want 1 to 256"}},
 		{"no such sample", []string{"merge", "--adapter", good, "--out", out, "--sample", out}, []string{"--sample", "no such file"}},
@@ -164,8 +167,12 @@ func TestRefuses(t *testing.T) {
 	if err := os.WriteFile(long, []byte(strings.Repeat("Anna has 7 apples. ", 100)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out := filepath.Join(t.TempDir(), "out")
-	for _, c := range append(refusedLines(good, out, long), refusedAdapters(t, good, out)...) {
+	out, dangling := filepath.Join(t.TempDir(), "out"), filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(out, dangling); err != nil {
+		t.Fatal(err)
+	}
+	nowhere := filepath.Join(dangling, "merged")
+	for _, c := range append(refusedLines(good, out, nowhere, long), refusedAdapters(t, good, out)...) {
 		t.Run(c.name, func(t *testing.T) {
 			code, _, errors := call(c.args...)
 			if code != 1 {

@@ -8,7 +8,6 @@ import (
 	"math"
 
 	"gotransplant/cmd/internal/program"
-	"gotransplant/internal/atomicfile"
 	"gotransplant/lora"
 	"gotransplant/model"
 )
@@ -74,8 +73,8 @@ func merge(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := atomicfile.Vacant(o.out); err != nil {
-		return fmt.Errorf("--out: %w", err)
+	if err := o.checkOut(); err != nil {
+		return err
 	}
 	c, err := openModel(o.model)
 	if err != nil {

@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 
+	"gotransplant/internal/atomicfile"
 	"gotransplant/internal/tiny"
 	"gotransplant/model"
 	"gotransplant/model/safetensors"
@@ -76,6 +78,18 @@ func (o *output) rewriting() (model.Rewriting, error) {
 		return r, fmt.Errorf("--dtype %w, and stored", err)
 	}
 	return r, nil
+}
+
+// checkOut refuses, before anything is opened, a directory that could not be written in the end: it is made beside itself.
+func (o *output) checkOut() error {
+	err := atomicfile.Vacant(o.out)
+	if err == nil {
+		err = atomicfile.Makeable(filepath.Dir(filepath.Clean(o.out)))
+	}
+	if err != nil {
+		return fmt.Errorf("--out: %w", err)
+	}
+	return nil
 }
 
 // size is a number of bytes as a flag.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"gotransplant/cmd/internal/program"
+	"gotransplant/internal/atomicfile"
 	"gotransplant/internal/extract"
 	"gotransplant/internal/states"
 	"gotransplant/llama"
@@ -133,10 +134,13 @@ func parse(args []string, stdout io.Writer) (o options, err error) {
 	if o.out == "" && o.resume == "" {
 		o.out = "states/" + time.Now().Format("20060102-150405")
 	}
-	if o.resume != "" || o.dryRun {
+	if o.resume != "" {
 		return o, nil
 	}
-	return o, states.CheckUnused(o.out)
+	if err := states.CheckUnused(o.out); err != nil {
+		return o, err
+	}
+	return o, atomicfile.Makeable(o.out)
 }
 
 // misplaced refuses flags that another kind of input than the one given needs.

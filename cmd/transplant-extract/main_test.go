@@ -362,6 +362,10 @@ func TestRefusals(t *testing.T) {
 	if code, _, errors := call("Kim has 19 nuts.\n", "--text", "-", "--out", begun); code != 0 {
 		t.Fatal(errors)
 	}
+	dangling := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(filepath.Join(t.TempDir(), "none"), dangling); err != nil {
+		t.Fatal(err)
+	}
 	cases := []struct {
 		name, stdin string
 		flags       []string
@@ -371,6 +375,8 @@ func TestRefusals(t *testing.T) {
 		{"argument that is no flag", "", []string{"here"}, []string{`unexpected argument "here"`}},
 		{"bad lines", "Kim\n\n", []string{"--text", "-"}, []string{"standard input:2: the line is empty"}},
 		{"used directory", "Kim\n", []string{"--text", "-", "--out", begun}, []string{"already holds an extraction", "--resume"}},
+		{"used directory, a plan", "Kim\n", []string{"--text", "-", "--out", begun, "--dry-run"}, []string{"already holds an extraction", "--resume"}},
+		{"directory that cannot be made, a plan", "Kim\n", []string{"--text", "-", "--out", dangling, "--dry-run"}, []string{"symbolic link"}},
 		{"resume of nothing", "", []string{"--resume", filepath.Join(begun, "none")}, []string{"--resume", "config.json"}},
 		{"resume with another option", "", []string{"--resume", begun, "--store", "float16"}, []string{"begun with --store computed, not float16"}},
 		{"resume with another directory", "", []string{"--resume", begun, "--out", "x"}, []string{"give one of them"}},

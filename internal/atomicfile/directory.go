@@ -96,7 +96,7 @@ func Makeable(path string) error {
 	}
 	tried, err := os.MkdirTemp(at, ".tmp-*")
 	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return fmt.Errorf("write %s: nothing can be made in %s: %w", path, at, err)
 	}
 	return os.Remove(tried)
 }
