@@ -190,6 +190,36 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
+// stoppedOnce is done as soon as a directory is there.
+type stoppedOnce struct {
+	context.Context
+	there string
+}
+
+func (s stoppedOnce) Err() error {
+	if _, err := os.Stat(s.there); err != nil {
+		return nil
+	}
+	return context.Canceled
+}
+
+// TestInterruptedComparison: what is written before the comparison is stopped stays, whole, and that it does is told.
+func TestInterruptedComparison(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	var stdout, stderr bytes.Buffer
+	args := []string{"merge", "--adapter", golden("adapters", "arguer"), "--model", golden("model"), "--out", out}
+	code := run(stoppedOnce{t.Context(), out}, args, &stdout, &stderr)
+	want := "note     " + out + " is written and whole, but its logits were not compared\ntransplant-adapter: interrupted\n"
+	if code != 130 || !strings.HasSuffix(stderr.String(), want) {
+		t.Errorf("exit status %d, %q; want 130 and %q", code, stderr.String(), want)
+	}
+	if c, err := model.Open(out); err != nil {
+		t.Errorf("what was written does not open: %v", err)
+	} else {
+		c.Close()
+	}
+}
+
 // TestInterrupted: nothing is left of a merge that was stopped.
 func TestInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())

@@ -97,7 +97,8 @@ func merge(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	if !o.noCheck {
 		if m.Drift, err = measureDrift(ctx, comparison{o.model, o.out, m.Adapter.adapter, ids, ""}, stderr); err != nil {
-			return fmt.Errorf("%s is written, but its logits could not be compared: %w", o.out, err)
+			fmt.Fprintf(stderr, "note     %s is written and whole, but its logits were not compared\n", o.out) // all that an interruption tells
+			return fmt.Errorf("compare the logits: %w", err)
 		}
 	}
 	if o.asJSON {
