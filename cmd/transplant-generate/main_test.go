@@ -406,6 +406,9 @@ func TestRefusals(t *testing.T) {
 		{"missing file", []string{"--text", "no/such.txt"}, "no/such.txt"},
 		{"missing adapter", []string{"--prompt", "a", "--adapter", "no/such"}, "no/such"},
 		{"dtype", []string{"--prompt", "a", "--dtype", "int8"}, "--dtype int8"},
+		{"not UTF-8", []string{"--text", file(t, "in.txt", "a", "Kim\xff")}, "in.txt, line 2: it is not UTF-8"},
+		{"not UTF-8 in JSON", []string{"--jsonl", file(t, "in.jsonl", `{"prompt": "a"}`, "{\"prompt\": \"Kim\xff\"}")}, "in.jsonl, line 2: it is not UTF-8"},
+		{"not UTF-8 on the command line", []string{"--prompt", "a", "--prompt", "Kim\xff"}, "--prompt 2: it is not UTF-8"},
 		{"no prompts", []string{"--text", file(t, "in.txt", "", " ")}, "no prompts"},
 		{"two BOS", []string{"--prompt", "<s><s> a"}, "twice"},
 		{"no JSON", bad("x"), "line 1"},
@@ -434,9 +437,15 @@ func TestAllBadLines(t *testing.T) {
 			t.Errorf("exit status %d, printed %q, %q; want 1 and once %q", code, out, errors, want)
 		}
 	}
-	path = file(t, "in.jsonl", `{"messages": [{"role": "user", "content": "b"}]}`, `{"messages": [{"role": "user", "content": "c"}]}`)
-	if code, _, errors := call("--jsonl", path, "--chat-template", "chatml"); code != 1 || strings.Count(errors, `"<|im_end|>"`) != 1 {
-		t.Errorf("exit status %d, %q; want 1 and the marker once", code, errors)
+	conversation := `{"messages": [{"role": "user", "content": "b"}]}`
+	path = file(t, "in.jsonl", `{"prompt": 5}`, conversation, conversation, `{"promt": 5}`)
+	for fault, flags := range map[string][]string{"no chat template": nil, `"<|im_end|>"`: {"--chat-template", "chatml"}} {
+		code, _, errors := call(append(flags, "--jsonl", path)...)
+		for _, want := range []string{fault, "line 1: ", "line 2: ", "line 4: "} {
+			if code != 1 || strings.Count(errors, want) != 1 || strings.Contains(errors, "line 3") {
+				t.Errorf("exit status %d, %q; want 1, once %q and nothing of line 3", code, errors, want)
+			}
+		}
 	}
 }
 

@@ -175,15 +175,15 @@ func (o *options) validate(s setup.Settings) error {
 	return nil
 }
 
-// chatTemplate opens the template for messages and checks that it goes with the model.
+// chatTemplate opens the template for messages and checks that it goes with the model, once for all conversations.
 func (w *work) chatTemplate() error {
-	if w.template != nil {
-		return nil
+	if w.template != nil || w.refused != nil {
+		return w.refused
 	}
-	t, err := w.model.Template(w.options.template)
-	if err != nil {
-		return fmt.Errorf("--chat-template: %w", err)
+	if w.template, w.refused = w.model.Template(w.options.template); w.refused != nil {
+		w.refused = fmt.Errorf("--chat-template: %w", w.refused)
+		return w.refused
 	}
-	w.template = t
-	return w.model.Check(t, w.base.Tokenizer, chat.Options{Stop: w.stop, AllowPlain: w.options.plainMarkers})
+	w.refused = w.model.Check(w.template, w.base.Tokenizer, chat.Options{Stop: w.stop, AllowPlain: w.options.plainMarkers})
+	return w.refused
 }

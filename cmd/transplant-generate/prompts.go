@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"unicode/utf8"
 
 	"gotransplant/internal/chat"
 	"gotransplant/internal/generate"
@@ -25,6 +26,7 @@ type work struct {
 	base     *setup.Base
 	model    *chat.Model
 	template *chat.Template // nil until a conversation asks for it
+	refused  error          // why that has no template
 	stop     []int32
 	jobs     []generate.Job // with samples
 	rows     *setup.Rows    // of --transplant
@@ -44,6 +46,9 @@ func (w *work) readPrompts() (err error) {
 		err = w.readText()
 	default:
 		for i, text := range w.prompts {
+			if !utf8.ValidString(text) {
+				return fmt.Errorf("--prompt %d: %w", i+1, errNotUTF8)
+			}
 			if err := w.add(fmt.Sprint(i+1), w.plain(text)); err != nil {
 				return fmt.Errorf("--prompt: %w", err)
 			}
@@ -80,7 +85,10 @@ func (w *work) add(id string, tokens []int32) error {
 	return nil
 }
 
-// everyLine is an error that is the same for all lines of a file.
+// errNotUTF8 is said of a line as it stands: encoding/json would put U+FFFD in place of what is wrong, without a word.
+var errNotUTF8 = errors.New("it is not UTF-8: convert it first")
+
+// everyLine is an error that is the same for all lines of a file, and told at the first.
 type everyLine struct{ error }
 
 // manyErrors is how many bad lines are told; more are counted.
@@ -95,16 +103,22 @@ func lines(path string, each func(number int, line []byte) error) error {
 	defer f.Close()
 	s := bufio.NewScanner(f)
 	s.Buffer(nil, 1<<28)
-	number, bad := 0, 0
+	number, bad, told := 0, 0, false
 	var errs []error
 	for s.Scan() {
 		number++
 		if len(bytes.TrimSpace(s.Bytes())) == 0 {
 			continue
 		}
-		err := each(number, s.Bytes())
+		err := errNotUTF8
+		if utf8.Valid(s.Bytes()) {
+			err = each(number, s.Bytes())
+		}
 		if same := (everyLine{}); errors.As(err, &same) {
-			return fmt.Errorf("%s, line %d: %w", path, number, same.error)
+			if told {
+				continue
+			}
+			told, err = true, same.error
 		}
 		if err == nil {
 			continue
