@@ -52,7 +52,7 @@ func extractStates(ctx context.Context, args []string, std streams) error {
 	if err != nil {
 		return err
 	}
-	x, err := extract.Open(o.Options, std.in)
+	x, err := extract.Open(ctx, o.Options, std.in)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -439,7 +440,11 @@ func TestAllBadLines(t *testing.T) {
 	}
 	conversation := `{"messages": [{"role": "user", "content": "b"}]}`
 	path = file(t, "in.jsonl", `{"prompt": 5}`, conversation, conversation, `{"promt": 5}`)
-	for fault, flags := range map[string][]string{"no chat template": nil, `"<|im_end|>"`: {"--chat-template", "chatml"}} {
+	for fault, flags := range map[string][]string{
+		"no chat template":   nil,
+		`"<|im_end|>"`:       {"--chat-template", "chatml"},
+		"stands there twice": {"--model", golden("model"), "--chat-template", file(t, "t.jinja", "{{ bos_token }}"+turns)},
+	} {
 		code, _, errors := call(append(flags, "--jsonl", path)...)
 		for _, want := range []string{fault, "line 1: ", "line 2: ", "line 4: "} {
 			if code != 1 || strings.Count(errors, want) != 1 || strings.Contains(errors, "line 3") {
@@ -487,5 +492,18 @@ func TestCancelled(t *testing.T) {
 	code := run(ctx, []string{"--prompt", "a", "--prompt", "b", "--out", path}, strings.NewReader(""), &stdout, &stderr)
 	if _, err := os.Stat(path); code != 130 || !os.IsNotExist(err) {
 		t.Errorf("exit status %d, file %v; want 130 and none", code, err)
+	}
+}
+
+// TestTalkCancelled: Ctrl-C ends a talk that waits for its next message, with the status that it has everywhere.
+func TestTalkCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	waiting, typing := io.Pipe()
+	defer typing.Close()
+	var stdout, stderr bytes.Buffer
+	code := run(ctx, []string{"--chat", "--chat-template", "llama2"}, waiting, &stdout, &stderr)
+	if code != 130 || !strings.Contains(stderr.String(), "interrupted") {
+		t.Errorf("exit status %d, %q; want 130 and that it was interrupted", code, stderr.String())
 	}
 }

@@ -25,8 +25,8 @@ func (w *work) talk(ctx context.Context) error {
 			fmt.Fprint(w.progress, "> ")
 		}
 		select {
-		case <-ctx.Done():
-			return nil
+		case <-ctx.Done(): // the end of the input is the way to end a talk; Ctrl-C is 130 as everywhere
+			return ctx.Err()
 		case line, ok := <-lines:
 			if !ok {
 				return <-failed

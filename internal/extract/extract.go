@@ -1,6 +1,7 @@
 package extract
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"runtime"
@@ -30,8 +31,8 @@ type key struct {
 	layer int
 }
 
-// Open opens everything the options name but the weights. stdin is read if it is the input.
-func Open(o Options, stdin io.Reader) (x *Extraction, err error) {
+// Open opens everything the options name but the weights. stdin is read if it is the input, until ctx is done.
+func Open(ctx context.Context, o Options, stdin io.Reader) (x *Extraction, err error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
@@ -46,7 +47,7 @@ func Open(o Options, stdin io.Reader) (x *Extraction, err error) {
 		}
 	}
 	if err == nil {
-		x.input, err = newInput(o, x.reading, stdin)
+		x.input, err = newInput(ctx, o, x.reading, stdin)
 	}
 	if err != nil {
 		x.reading.Close()

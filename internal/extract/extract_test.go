@@ -47,7 +47,7 @@ func write(t testing.TB, text string) string {
 // loaded is an extraction ready to run, with its plan.
 func loaded(t testing.TB, o Options) (*Extraction, *Plan) {
 	t.Helper()
-	x, err := Open(o, strings.NewReader(""))
+	x, err := Open(t.Context(), o, strings.NewReader(""))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +192,7 @@ func skipUnlessPanels(t *testing.T, o Options) {
 	if o.Kernels != "panels" {
 		return
 	}
-	x, err := Open(o, nil)
+	x, err := Open(t.Context(), o, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package extract
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"iter"
@@ -43,7 +44,7 @@ type input struct {
 }
 
 // newInput opens what the options name. The standard input is copied to a temporary file, since it can be read only once.
-func newInput(o Options, r *setup.Reading, stdin io.Reader) (in *input, err error) {
+func newInput(ctx context.Context, o Options, r *setup.Reading, stdin io.Reader) (in *input, err error) {
 	in = &input{options: o, encoder: r.Encoder(), limit: r.Config.MaxPositionEmbeddings, close: func() error { return nil }}
 	if o.MaxTokens > 0 {
 		in.limit = min(in.limit, o.MaxTokens)
@@ -63,15 +64,15 @@ func newInput(o Options, r *setup.Reading, stdin io.Reader) (in *input, err erro
 			return r, err
 		}
 	case Stdin:
-		err = in.spool(stdin)
+		err = in.spool(ctx, stdin)
 	default:
 		in.name, in.open = path, func() (io.ReadCloser, error) { return os.Open(path) }
 	}
 	return in, err
 }
 
-// spool copies the standard input to a temporary file, which close removes.
-func (in *input) spool(stdin io.Reader) error {
+// spool copies the standard input to a temporary file, which close removes. Waiting for it ends when ctx is done.
+func (in *input) spool(ctx context.Context, stdin io.Reader) error {
 	f, err := os.CreateTemp("", "transplant-extract-*")
 	if err != nil {
 		return err
@@ -79,7 +80,17 @@ func (in *input) spool(stdin io.Reader) error {
 	in.name = "standard input"
 	in.open = func() (io.ReadCloser, error) { return os.Open(f.Name()) }
 	in.close = func() error { return os.Remove(f.Name()) }
-	if _, err = io.Copy(f, stdin); err == nil {
+	copied := make(chan error, 1)
+	go func() { // which a read that never returns keeps to the end of the program
+		_, err := io.Copy(f, stdin)
+		copied <- err
+	}()
+	select {
+	case err = <-copied:
+	case <-ctx.Done():
+		err = ErrInterrupted
+	}
+	if err == nil {
 		err = f.Close()
 	}
 	if err != nil {

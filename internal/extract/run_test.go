@@ -294,7 +294,7 @@ func TestSpecials(t *testing.T) {
 		if got := slices.Contains(rows[0].Tokens, 2); got != c.end {
 			t.Errorf("--specials %s: tokens %v, want </s> among them: %t", c.specials, rows[0].Tokens, c.end)
 		}
-		x, err := Open(o, nil)
+		x, err := Open(t.Context(), o, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -307,7 +307,7 @@ func TestSpecials(t *testing.T) {
 // TestDataRows: rows of the data set have the tokens that the method reads, and their labels.
 func TestDataRows(t *testing.T) {
 	for _, c := range []struct{ prompt, label string }{{ArguerCorrect, "true"}, {ArguerIncorrect, "false"}, {Chooser, "2"}} {
-		x, err := Open(small(func(o *Options) { o.Prompt = c.prompt }), nil)
+		x, err := Open(t.Context(), small(func(o *Options) { o.Prompt = c.prompt }), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -352,7 +352,7 @@ func tokensOfFirstCase(t *testing.T, x *Extraction, prompt string) []int32 {
 // TestStdin: what comes from the standard input is read twice, and its copy is removed.
 func TestStdin(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
-	x, err := Open(small(func(o *Options) { o.Text = Stdin }), strings.NewReader(questions(3)))
+	x, err := Open(t.Context(), small(func(o *Options) { o.Text = Stdin }), strings.NewReader(questions(3)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -362,6 +362,21 @@ func TestStdin(t *testing.T) {
 		}
 	}
 	x.Close()
+	if left, _ := os.ReadDir(os.TempDir()); len(left) != 0 {
+		t.Errorf("%d temporary files are left", len(left))
+	}
+}
+
+// TestStdinInterrupted: waiting for the standard input ends with the context, and the copy is removed.
+func TestStdinInterrupted(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	waiting, typing := io.Pipe()
+	defer typing.Close()
+	if _, err := Open(ctx, small(func(o *Options) { o.JSONL = Stdin }), waiting); !errors.Is(err, ErrInterrupted) {
+		t.Errorf("got error %v, want %v", err, ErrInterrupted)
+	}
 	if left, _ := os.ReadDir(os.TempDir()); len(left) != 0 {
 		t.Errorf("%d temporary files are left", len(left))
 	}
@@ -389,7 +404,7 @@ func TestPlanRefuses(t *testing.T) {
 			[]string{"1280 of 1280 texts have more than 256 tokens"}},
 		{"outside", func(o *Options) { o.Text, o.Positions = write(t, "Kim\nKim has 19 nuts.\n"), "-5" }, []string{":1: ", "position -5 of"}},
 	} {
-		x, err := Open(small(c.change), nil)
+		x, err := Open(t.Context(), small(c.change), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -414,7 +429,7 @@ func (b blank) EncodeSpans(text string, ordinary []data.Span, first bool) ([]int
 
 // TestNothingButBOS: a text of which the tokenizer makes no token is refused by line; its state would be that of BOS.
 func TestNothingButBOS(t *testing.T) {
-	x, err := Open(small(func(o *Options) { o.JSONL = write(t, `{"text":"Kim"}`+"\n"+`{"text":" "}`+"\n"+`{"text":" <s>"}`) }), nil)
+	x, err := Open(t.Context(), small(func(o *Options) { o.JSONL = write(t, `{"text":"Kim"}`+"\n"+`{"text":" "}`+"\n"+`{"text":" <s>"}`) }), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -452,7 +467,7 @@ func TestOptionsRefuse(t *testing.T) {
 		{"an arguer for nothing", func(o *Options) { o.ArguerAdapter = "a" }, "give --transplant too"},
 		{"no such model", func(o *Options) { o.Model = "no/such" }, "no/such"},
 	} {
-		if _, err := Open(small(c.change), nil); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := Open(t.Context(), small(c.change), nil); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", c.name, err, c.want)
 		}
 	}
