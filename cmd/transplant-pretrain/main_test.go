@@ -120,6 +120,15 @@ func TestWrongFlags(t *testing.T) {
 		{"unknown type", small("x", "y", "--dtype", "F16"), "--dtype F16"},
 		{"no workers", small("x", "y", "--workers", "0"), "--workers must be at least 1"},
 		{"lessons", small("x", "y", "--lesson-steps", "1,2,3"), "there are 2 lessons"},
+		{"steps below 0", []string{"--tokenizer", "x", "--out", "y", "--lesson-steps", "5,-1"}, "--lesson-steps -1"},
+		{"no layers", small("x", "y", "--layers", "0"), "--layers 0: it must be at least 1"},
+		{"width of heads", small("x", "y", "--hidden", "17"), "--hidden 17 is no multiple of --heads 2"},
+		{"odd heads", small("x", "y", "--hidden", "18"), "--hidden 18 over --heads 2 is odd"},
+		{"heads a group", small("x", "y", "--heads", "4", "--kv-heads", "3"), "--heads 4 is no multiple of --kv-heads 3"},
+		{"clipping", small("x", "y", "--clip-norm", "-1"), "--clip-norm -1: it must be at least 0"},
+		{"decay of the mean", small("x", "y", "--beta1", "1", "--dry-run"), "--beta1 1: it must be at least 0 and below 1"},
+		{"epsilon", small("x", "y", "--eps", "-1", "--dry-run"), "--eps -1"},
+		{"no number", small("x", "y", "--weight-decay", "NaN"), "--weight-decay NaN"},
 		{"argument", small("x", "y", "z"), "unexpected argument"},
 		{"unknown flag", small("x", "y", "--speed", "9"), "unknown flag"},
 	} {
@@ -176,7 +185,7 @@ func TestHelp(t *testing.T) {
 	if code := run(context.Background(), []string{"--help"}, &stdout, &stderr); code != 0 {
 		t.Errorf("exit status %d, want 0", code)
 	}
-	for _, want := range []string{"Input and output:", "Model:", "Training:", "Running:", "--lesson-steps"} {
+	for _, want := range []string{"Input and output:", "Model:", "Training:", "Running:", "--lesson-steps", "--workers micro-batches "} {
 		if !strings.Contains(stdout.String(), want) {
 			t.Errorf("help lacks %q", want)
 		}

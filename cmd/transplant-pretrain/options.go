@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"runtime"
 
 	"gotransplant/cmd/internal/program"
 	"gotransplant/experiment/wordproblem"
 	"gotransplant/internal/spelling"
+	"gotransplant/model"
 
 	"github.com/spf13/pflag"
 )
@@ -41,7 +43,7 @@ func bind(o *options, r *wordproblem.Recipe) []program.Group {
 	o.Bind(f, "print plan, scores and summary as JSON, one object a line, to standard output; text goes to standard error")
 	f = running.Flags
 	f.StringVar(&o.backend, "backend", "go", "GoMLX `backend`: go, xla:cuda, xla:/path/to/plugin.so")
-	f.IntVar(&o.workers, "workers", runtime.GOMAXPROCS(0), "micro-batches run at the same `time`, without effect on the result")
+	f.IntVar(&o.workers, "workers", runtime.GOMAXPROCS(0), "`micro-batches` run at the same time, without effect on the result")
 	f.IntVar(&o.evaluated, "eval-documents", 500, "held-out `documents` to score")
 	f.IntVar(&o.every, "eval-every", 200, "`updates` between scores (0: last only)")
 	return []program.Group{files, shape, training, running}
@@ -89,10 +91,54 @@ func parse(args []string, stdout io.Writer) (o options, r wordproblem.Recipe, er
 	case o.steps != nil && len(o.steps) != len(r.Lessons):
 		err = fmt.Errorf("--lesson-steps has %d numbers; there are %d lessons", len(o.steps), len(r.Lessons))
 	}
+	if err == nil {
+		err = errors.Join(checkShape(r.Model), checkTraining(o, r))
+	}
 	for i := range o.steps {
 		if err == nil {
 			r.Lessons[i].Steps = o.steps[i]
 		}
 	}
 	return o, r, err
+}
+
+// checkShape refuses sizes that are no LLaMA's, of which a run would find out when it is over.
+func checkShape(m model.Config) error {
+	for _, n := range []struct {
+		flag  string
+		value int
+	}{{"hidden", m.HiddenSize}, {"ffn", m.IntermediateSize}, {"layers", m.NumHiddenLayers}, {"heads", m.NumAttentionHeads},
+		{"kv-heads", m.NumKeyValueHeads}, {"context", m.MaxPositionEmbeddings}} {
+		if n.value < 1 {
+			return fmt.Errorf("--%s %d: it must be at least 1", n.flag, n.value)
+		}
+	}
+	switch {
+	case m.HiddenSize%m.NumAttentionHeads != 0:
+		return fmt.Errorf("--hidden %d is no multiple of --heads %d", m.HiddenSize, m.NumAttentionHeads)
+	case m.HiddenSize/m.NumAttentionHeads%2 != 0:
+		return fmt.Errorf("--hidden %d over --heads %d is odd, and rotary embeddings turn pairs", m.HiddenSize, m.NumAttentionHeads)
+	case m.NumAttentionHeads%m.NumKeyValueHeads != 0:
+		return fmt.Errorf("--heads %d is no multiple of --kv-heads %d", m.NumAttentionHeads, m.NumKeyValueHeads)
+	}
+	return nil
+}
+
+// checkTraining refuses numbers that no update can use.
+func checkTraining(o options, r wordproblem.Recipe) error {
+	for _, n := range []struct {
+		flag         string
+		value, below float64
+	}{{"beta1", r.Adam.Beta1, 1}, {"beta2", r.Adam.Beta2, 1}, {"eps", r.Adam.Eps, math.Inf(1)}, {"weight-decay", r.Adam.WeightDecay, math.Inf(1)},
+		{"clip-norm", r.ClipNorm, math.Inf(1)}, {"lr", r.Schedule.Peak, math.Inf(1)}, {"rest-weight", r.Rest, math.Inf(1)}} {
+		if !(n.value >= 0 && n.value < n.below) {
+			return fmt.Errorf("--%s %v: it must be at least 0 and below %v", n.flag, n.value, n.below)
+		}
+	}
+	for _, steps := range o.steps {
+		if steps < 0 {
+			return fmt.Errorf("--lesson-steps %d: no lesson can have less than 0", steps)
+		}
+	}
+	return nil
 }
