@@ -40,7 +40,27 @@ func commands() []command {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	return program.Status("transplant-adapter", dispatch(ctx, args, stdout, stderr), stderr)
+	out := &printed{to: stdout}
+	err := dispatch(ctx, args, out, stderr)
+	if err == nil {
+		err = out.err
+	}
+	return program.Status("transplant-adapter", err, stderr)
+}
+
+// printed keeps the first error of printing, at which lines and tables do not look one by one.
+type printed struct {
+	to  io.Writer
+	err error
+}
+
+func (p *printed) Write(text []byte) (int, error) {
+	if p.err != nil {
+		return 0, p.err
+	}
+	n, err := p.to.Write(text)
+	p.err = err
+	return n, err
 }
 
 func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) error {

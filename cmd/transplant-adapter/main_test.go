@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"gotransplant/lora"
@@ -187,6 +188,42 @@ func TestRefuses(t *testing.T) {
 				t.Error("something was written all the same")
 			}
 		})
+	}
+}
+
+// full is an output with no room for a line that begins like this.
+type full string
+
+func (f full) Write(p []byte) (int, error) {
+	if strings.HasPrefix(string(p), string(f)) {
+		return 0, syscall.ENOSPC
+	}
+	return len(p), nil
+}
+
+// TestOutputFails: what cannot be printed is a failure, of every command and be it one line.
+func TestOutputFails(t *testing.T) {
+	adapter := newAdapter(t, some("q_proj"), always)
+	for _, c := range []struct {
+		out  full
+		args []string
+	}{
+		{"", []string{"convert"}},
+		{"model", []string{"convert", "--dry-run"}},
+		{"copied", []string{"convert"}},
+		{"adapter", []string{"merge", "--adapter", adapter, "--no-check"}},
+		{"check", []string{"merge", "--adapter", adapter, "--dry-run"}},
+		{"adapter", []string{"show", adapter}},
+		{"config", []string{"diff", adapter, adapter}},
+	} {
+		if c.args[0] == "convert" || c.args[0] == "merge" {
+			c.args = append(c.args, "--out", filepath.Join(t.TempDir(), "out"))
+		}
+		var stderr bytes.Buffer
+		code := run(t.Context(), c.args, c.out, &stderr)
+		if want := syscall.ENOSPC.Error(); code != 1 || !strings.Contains(stderr.String(), want) {
+			t.Errorf("%q without room for %q: exit status %d, %q; want 1 and %q", c.args, c.out, code, stderr.String(), want)
+		}
 	}
 }
 

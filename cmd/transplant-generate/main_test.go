@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"gotransplant/internal/generate"
@@ -505,5 +506,38 @@ func TestTalkCancelled(t *testing.T) {
 	code := run(ctx, []string{"--chat", "--chat-template", "llama2"}, waiting, &stdout, &stderr)
 	if code != 130 || !strings.Contains(stderr.String(), "interrupted") {
 		t.Errorf("exit status %d, %q; want 130 and that it was interrupted", code, stderr.String())
+	}
+}
+
+// full is an output with no room for what begins like this.
+type full string
+
+func (f full) Write(p []byte) (int, error) {
+	if strings.HasPrefix(string(p), string(f)) {
+		return 0, syscall.ENOSPC
+	}
+	return len(p), nil
+}
+
+// TestOutputFails: what cannot be printed is a failure.
+func TestOutputFails(t *testing.T) {
+	flags := []string{"--prompt", "Ben", "--max-tokens", "2", "--logprobs"}
+	for _, c := range []struct {
+		name string
+		out  full
+		more []string
+	}{
+		{"plan", "", []string{"--dry-run"}},
+		{"plan as JSON", "", []string{"--dry-run", "--json"}},
+		{"text", " ", nil},
+		{"end of the text", "\n", nil},
+		{"log-probabilities", "logprobs", nil},
+		{"second text", "== 2", []string{"--prompt", "Kim"}},
+	} {
+		var stderr bytes.Buffer
+		code := run(t.Context(), append(flags, c.more...), strings.NewReader(""), c.out, &stderr)
+		if want := syscall.ENOSPC.Error(); code != 1 || !strings.Contains(stderr.String(), want) {
+			t.Errorf("%s: exit status %d, %q; want 1 and %q", c.name, code, stderr.String(), want)
+		}
 	}
 }

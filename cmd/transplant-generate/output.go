@@ -72,14 +72,14 @@ func (w *work) stream(ctx context.Context, r *generate.Runner) error {
 		_, err := io.WriteString(w.streams.out, more)
 		return err
 	}
-	r.Done = func(_ int, result generate.Result) error {
+	r.Done = func(_ int, result generate.Result) (err error) {
 		if !strings.HasSuffix(text, "\n") {
-			fmt.Fprintln(w.streams.out)
+			_, err = fmt.Fprintln(w.streams.out)
 		}
-		if w.logProbs {
-			fmt.Fprintf(w.streams.out, "logprobs %.4f\n", result.LogProbs)
+		if err == nil && w.logProbs {
+			_, err = fmt.Fprintf(w.streams.out, "logprobs %.4f\n", result.LogProbs)
 		}
-		return nil
+		return err
 	}
 	stats, err := r.Run(ctx, w.jobs)
 	if err == nil {

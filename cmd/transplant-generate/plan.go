@@ -55,8 +55,7 @@ func (w *work) plan() error {
 	if w.jsonOutput {
 		return program.JSONLine(w.streams.out, p)
 	}
-	p.print(w)
-	return nil
+	return p.print(w)
 }
 
 // valueBytes is the size of a number in the cache: panels keep float32, graphs the compute type.
@@ -67,14 +66,17 @@ func (w *work) valueBytes() int64 {
 	return 4
 }
 
-func (p plan) print(w *work) {
-	out := w.streams.out
-	fmt.Fprintf(out, "prompts  %d of %d to %d tokens, %d texts each; context %d\n", p.Prompts, p.ShortestPrompt, p.LongestPrompt, p.Samples, p.Context)
-	fmt.Fprintf(out, "tokens   %d of prompts, at most %d new ones in about %d steps of %d rows\n", p.PromptTokens, p.NewTokens, p.Steps, p.Batch)
-	fmt.Fprintf(out, "memory   weights %.2f MB as stored, keys and values at most %.2f MB\n", float64(p.WeightBytes)/1e6, float64(p.CacheBytes)/1e6)
-	fmt.Fprintf(out, "stop     ids %v, texts %q\n", p.StopIDs, w.stops)
+func (p plan) print(w *work) error {
+	template := ""
 	if p.Template != "" {
-		fmt.Fprintf(out, "chat     template %s\n", p.Template)
+		template = fmt.Sprintf("chat     template %s\n", p.Template)
 	}
-	fmt.Fprintf(out, "first    %q\n         %v\n", p.FirstPromptText, p.FirstPrompt)
+	_, err := fmt.Fprintf(w.streams.out, "prompts  %d of %d to %d tokens, %d texts each; context %d\n"+
+		"tokens   %d of prompts, at most %d new ones in about %d steps of %d rows\n"+
+		"memory   weights %.2f MB as stored, keys and values at most %.2f MB\n"+
+		"stop     ids %v, texts %q\n%s"+
+		"first    %q\n         %v\n", p.Prompts, p.ShortestPrompt, p.LongestPrompt, p.Samples, p.Context,
+		p.PromptTokens, p.NewTokens, p.Steps, p.Batch, float64(p.WeightBytes)/1e6, float64(p.CacheBytes)/1e6,
+		p.StopIDs, w.stops, template, p.FirstPromptText, p.FirstPrompt)
+	return err
 }
