@@ -405,13 +405,13 @@ func TestOutRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	for out, want := range map[string]string{
-		"config.json is in it":       "already holds the config.json of another run",
-		"predictions.jsonl is in it": "already holds the predictions.jsonl of another run",
-		"summary.json is in it":      "already holds the summary.json of another run",
+		"config.json is in it":       "config.json is there already: name another directory",
+		"predictions.jsonl is in it": "predictions.jsonl is there already",
+		"summary.json is in it":      "summary.json is there already",
 		"file":                       "file is no directory",
 		"file/eval":                  "not a directory",
 		"link":                       "symbolic link to a directory that is not there",
-		"/dev/fd/eval":               "cannot be written to",
+		"/dev/fd/eval":               "nothing can be made in /dev/fd",
 	} {
 		for _, more := range [][]string{nil, {"--dry-run"}} {
 			t.Run(fmt.Sprint(out, more), func(t *testing.T) {
@@ -420,8 +420,8 @@ func TestOutRefusals(t *testing.T) {
 					out = at(out)
 				}
 				code, _, errors := call(goldenFlags(append(more, "--model", "no/such/model", "--out", out)...)...)
-				if code != 1 || !strings.Contains(errors, "--out "+out) || !strings.Contains(errors, want) || !strings.Contains(errors, "another --out") {
-					t.Errorf("exit status %d, said %q; want 1, --out %s and %q", code, errors, out, want)
+				if code != 1 || !strings.Contains(errors, "--out: ") || !strings.Contains(errors, out) || !strings.Contains(errors, want) {
+					t.Errorf("exit status %d, said %q; want 1, --out, %s and %q", code, errors, out, want)
 				}
 			})
 		}

@@ -8,6 +8,7 @@ import (
 	"gotransplant/cmd/internal/program"
 	"gotransplant/internal/setup"
 	"gotransplant/internal/spelling"
+	"gotransplant/transplant"
 
 	"github.com/spf13/pflag"
 )
@@ -44,7 +45,7 @@ func parse(args []string, stdout io.Writer) (s setup.Settings, o options, err er
 		return s, o, errors.New("--donor other-row moves states, --no-transplant moves none: leave one out")
 	}
 	if o.out != "" {
-		if err := setup.CheckOut(o.out); err != nil {
+		if err := program.CheckOut(o.out, transplant.ConfigFile, transplant.PredictionsFile, setup.SummaryFile); err != nil {
 			return s, o, err
 		}
 	}

@@ -2,11 +2,7 @@ package setup
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"gotransplant/transplant"
@@ -76,41 +72,6 @@ func (o *Session) noneHeldOut() string {
 
 // SummaryFile holds the report of an evaluation.
 const SummaryFile = "summary.json"
-
-// CheckOut refuses a directory for an evaluation's files that holds a run or an evaluation already, and one in which nothing
-// could be written when the scores are there. It leaves nothing behind.
-func CheckOut(dir string) error {
-	for _, name := range []string{transplant.ConfigFile, transplant.PredictionsFile, SummaryFile} {
-		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
-			return fmt.Errorf("--out %s already holds the %s of another run: give another --out", dir, name)
-		}
-	}
-	there, err := nearest(dir)
-	if err != nil {
-		return fmt.Errorf("--out %s: %w: give another --out", dir, err)
-	}
-	// Permissions do not tell of a disk that is only read, or of /proc.
-	probe, err := os.MkdirTemp(there, ".transplant-eval-*")
-	if err != nil {
-		return fmt.Errorf("--out %s cannot be written to: %w: give another --out", dir, err)
-	}
-	return os.Remove(probe)
-}
-
-// nearest is a directory, or the one above it that is there.
-func nearest(dir string) (string, error) {
-	info, err := os.Stat(dir)
-	switch {
-	case err == nil && !info.IsDir():
-		return "", fmt.Errorf("%s is no directory", dir)
-	case !errors.Is(err, fs.ErrNotExist):
-		return dir, err
-	}
-	if _, err := os.Lstat(dir); err == nil {
-		return "", fmt.Errorf("%s is a symbolic link to a directory that is not there", dir)
-	}
-	return nearest(filepath.Dir(dir))
-}
 
 // condition is a way in which the cases are scored.
 type condition struct {
