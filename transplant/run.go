@@ -358,7 +358,7 @@ func (t *Trainer) restore(path string) error {
 	if err := t.upload(); err != nil {
 		return err
 	}
-	t.step, t.samples, t.scored, t.points = state.Step, state.Samples, state.Scored, state.Points
+	t.step, t.samples, t.scored, t.points, t.saved = state.Step, state.Samples, state.Scored, state.Points, state.Step
 	t.Method.Limits.restore(state.Limits)
 	return nil
 }

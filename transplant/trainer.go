@@ -39,6 +39,7 @@ type Trainer struct {
 	samples int           // rows trained on
 	scored  int           // the step after which rows were last scored, -1 for never
 	points  int           // scores of the held-out rows so far: lines of curve.csv
+	saved   int           // updates after which the state was last saved, -1 for never
 	before  time.Duration // spent by earlier processes of the same run
 	started time.Time
 
@@ -83,7 +84,7 @@ func NewTrainer(m *Method, o TrainOptions, train, test []Case) (*Trainer, error)
 		return nil, fmt.Errorf("batch size %d, micro-batch %d and workers %d must be at least 1",
 			o.BatchSize, o.Pace.MicroBatch, o.Pace.Workers)
 	}
-	t := &Trainer{Method: m, Options: o, Train: train, Test: test, scored: -1, started: time.Now()}
+	t := &Trainer{Method: m, Options: o, Train: train, Test: test, scored: -1, saved: -1, started: time.Now()}
 	t.Options.Schedule.Total = t.Total() + 1 // a schedule ends at zero, after the last step
 	if err := t.Options.Schedule.Validate(); err != nil {
 		return nil, err
@@ -149,7 +150,8 @@ func (t *Trainer) batch(step int) []Case {
 var ErrInterrupted = errors.New("interrupted")
 
 // Run trains from the current step to the last. When ctx is done the step under way is given up, the state is saved and
-// ErrInterrupted returned; when the loss or a gradient is not finite, the state before that step is saved.
+// ErrInterrupted returned; when the loss or a gradient is not finite, the state before that step is saved. Where rows come
+// out not finite when they are scored, the state is what spoils them, and the one saved before it stays.
 func (t *Trainer) Run(ctx context.Context, r Recorder) error {
 	for {
 		last := t.step == t.Total()
@@ -160,7 +162,7 @@ func (t *Trainer) Run(ctx context.Context, r Recorder) error {
 			t.scored = t.step
 		}
 		if last || due(t.step, t.Options.SaveEvery) {
-			if err := r.Save(t); err != nil {
+			if err := t.keep(r); err != nil {
 				return err
 			}
 		}
@@ -179,32 +181,64 @@ func (t *Trainer) Run(ctx context.Context, r Recorder) error {
 
 func due(step, every int) bool { return every > 0 && step%every == 0 }
 
+// keep saves the state.
+func (t *Trainer) keep(r Recorder) error {
+	err := r.Save(t)
+	if err == nil {
+		t.saved = t.step
+	}
+	return err
+}
+
 // stop saves what is good when Run has to end early.
 func (t *Trainer) stop(ctx context.Context, r Recorder, err error) error {
 	var broken *NotFiniteError
 	switch {
 	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
-		return errors.Join(ErrInterrupted, r.Save(t))
-	case errors.As(err, &broken):
-		return errors.Join(err, r.Save(t))
+		return errors.Join(ErrInterrupted, t.keep(r))
+	case errors.As(err, &broken) && !broken.Scored:
+		return errors.Join(err, t.keep(r))
 	}
 	return err
 }
 
-// NotFiniteError says at which update, and over which rows, training broke down.
+// NotFiniteError says at which update, or at the score after which one, and over which rows, training broke down.
 type NotFiniteError struct {
-	Step int
-	Rows []int
-	Err  error
+	Step   int
+	Scored bool // rows were scored after the step
+	Fresh  bool // nothing was trained yet, so that it is the model's own output
+	Saved  int  // of a score: the last step whose state was saved, -1 for none
+	Rows   []int
+	Err    error
 }
 
 func (e *NotFiniteError) Error() string {
-	rows := strings.Trim(fmt.Sprint(e.Rows), "[]")
-	return fmt.Sprintf("step %d (rows %s): %v; the state before this step is kept: "+
-		"lower --lr, or set --clip-norm, and start again from the saved adapters", e.Step, rows, e.Err)
+	at := fmt.Sprintf("step %d (rows %s): %v", e.Step, some(e.Rows), e.Err)
+	if e.Scored {
+		at = "scoring after " + at
+	}
+	switch {
+	case e.Fresh:
+		return at + ": the model's output is not finite before anything was trained: check the checkpoint, the adapters it was given and --dtype"
+	case !e.Scored:
+		return at + "; the state before this step is kept: lower --lr, or set --clip-norm, and start again from the saved adapters"
+	case e.Saved < 0:
+		return at + "; nothing was saved before: lower --lr, or set --clip-norm, and start again"
+	}
+	return fmt.Sprintf("%s; the state after step %d is kept, and --resume would come here again: lower --lr, or set --clip-norm, "+
+		"and start again from the saved adapters", at, e.Saved)
 }
 
 func (e *NotFiniteError) Unwrap() error { return e.Err }
+
+// some lists the first few rows.
+func some(rows []int) string {
+	const few = 10
+	if len(rows) <= few {
+		return strings.Trim(fmt.Sprint(rows), "[]")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Trim(fmt.Sprint(rows[:few]), "[]"), len(rows)-few)
+}
 
 // update does one step: sweeps over the batch, gradients summed in the order of the rows, AdamW.
 func (t *Trainer) update(ctx context.Context, r Recorder) (StepMetrics, error) {
@@ -232,9 +266,9 @@ func (t *Trainer) update(ctx context.Context, r Recorder) (StepMetrics, error) {
 				c := batches[i].cases[j]
 				losses[batches[i].index[j]] = o.Loss
 				m.Tokens += o.Tokens
-				if math.IsNaN(o.Loss) || math.IsInf(o.Loss, 0) {
+				if !finite(o.Loss) {
 					discardAll(parts)
-					return &NotFiniteError{m.Step, []int{c.Row}, fmt.Errorf("the loss is %v", o.Loss)}
+					return &NotFiniteError{Step: m.Step, Fresh: t.step == 0, Rows: []int{c.Row}, Err: fmt.Errorf("the loss is %v", o.Loss)}
 				}
 				if predict(c, o).Correct {
 					correct++
@@ -260,7 +294,7 @@ func (t *Trainer) update(ctx context.Context, r Recorder) (StepMetrics, error) {
 	m.FractionCorrect = float64(correct) / float64(len(cases))
 	m.LearningRate = t.Options.Schedule.LR(m.Step)
 	if m.GradientNorm, err = t.apply(m.LearningRate); err != nil {
-		return m, &NotFiniteError{m.Step, rowsOf(cases), err}
+		return m, &NotFiniteError{Step: m.Step, Rows: rowsOf(cases), Err: err}
 	}
 	t.step, t.samples = m.Step, m.Samples
 	m.Seconds = t.Seconds()
@@ -327,6 +361,9 @@ func (t *Trainer) score(ctx context.Context, r Recorder) error {
 	if err != nil {
 		return err
 	}
+	if err := t.checkFinite(predictions); err != nil {
+		return err
+	}
 	if err := r.Predicted(predictions); err != nil || len(t.Test) == 0 {
 		return err
 	}
@@ -335,6 +372,25 @@ func (t *Trainer) score(ctx context.Context, r Recorder) error {
 	t.points++
 	return err
 }
+
+// checkFinite refuses predictions that no file could hold, before they replace those of the last score.
+func (t *Trainer) checkFinite(predictions []Prediction) error {
+	e := &NotFiniteError{Step: t.step, Scored: true, Fresh: t.step == 0, Saved: t.saved}
+	for _, p := range predictions {
+		if finite(p.Loss) && finite(p.LogProb1) && finite(p.LogProb2) {
+			continue
+		}
+		if e.Rows = append(e.Rows, p.Row); e.Err == nil {
+			e.Err = fmt.Errorf("log-probabilities %v and %v", p.LogProb1, p.LogProb2)
+		}
+	}
+	if e.Err == nil {
+		return nil
+	}
+	return e
+}
+
+func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
 
 func rowsOf(cases []Case) []int {
 	var rows []int

@@ -216,3 +216,59 @@ func contents(t *testing.T, dir string) map[string][]byte {
 	}
 	return files
 }
+
+// TestScoreThatIsNotFinite: the run stops, names step and rows and what is on disk, and neither the predictions, the curve
+// nor the state are replaced.
+func TestScoreThatIsNotFinite(t *testing.T) {
+	g := small(t)
+	for _, c := range []struct {
+		name             string
+		fresh            bool // the model gives NaN before any step
+		saveEvery, saves int
+		wantStep         int
+		want             []string
+	}{
+		{"nothing saved", false, 0, 0, 1, []string{"scoring after step 1 (rows 5 6)", "nothing was saved", "--lr", "--clip-norm"}},
+		{"saved before", false, 1, 1, 1, []string{"the state after step 0 is kept", "--resume"}},
+		{"the model itself", true, 1, 0, 0, []string{"scoring after step 0 (rows 5 6)", "output is not finite before anything", "--dtype"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := g.method(t, dtypes.Float32)
+			o := goldenOptions(g, 3)
+			o.EvalEvery, o.SaveEvery = 1, c.saveEvery
+			seen := &poisoned{method: m}
+			if c.fresh {
+				seen.Step(StepMetrics{})
+			}
+			err := newTrainer(t, m, o, g.cases[:4], g.cases[4:]).Run(context.Background(), seen)
+			var broken *NotFiniteError
+			if !errors.As(err, &broken) {
+				t.Fatalf("got error %v, want a NotFiniteError", err)
+			}
+			for _, part := range c.want {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("got %q, want %q in it", err, part)
+				}
+			}
+			if broken.Step != c.wantStep || len(broken.Rows) != 2 {
+				t.Errorf("got step %d and rows %v, want step %d and both rows", broken.Step, broken.Rows, c.wantStep)
+			}
+			if seen.saves != c.saves || len(seen.points) != c.wantStep || len(seen.last) > 0 && !finite(seen.last[0].Loss) {
+				t.Errorf("saved %d times, %d scores, last predictions %v; want %d, %d and none that is not finite",
+					seen.saves, len(seen.points), seen.last, c.saves, c.wantStep)
+			}
+		})
+	}
+}
+
+// TestLossOfTheModelItself: where the first loss is not finite no learning rate is to blame.
+func TestLossOfTheModelItself(t *testing.T) {
+	g := small(t)
+	m := g.method(t, dtypes.Float32)
+	poison := &poisoned{method: m}
+	poison.Step(StepMetrics{})
+	err := newTrainer(t, m, goldenOptions(g, 1), g.cases, nil).Run(context.Background(), poison)
+	if err == nil || !strings.Contains(err.Error(), "before anything was trained") || strings.Contains(err.Error(), "--lr") {
+		t.Errorf("got %v, want that it is the model's own output, and nothing of --lr", err)
+	}
+}
