@@ -63,37 +63,48 @@ func CreateRun(dir string, config any) (*RunDir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", ConfigFile, err)
 	}
-	if err := atomicfile.WriteBytes(filepath.Join(dir, ConfigFile), append(text, '\n')); err != nil {
+	r, err := ownRun(dir)
+	if err != nil {
 		return nil, err
 	}
-	return openRun(dir, 0, 0)
+	err = CheckUnused(dir) // with the lock: another process may have been here a moment ago
+	if err == nil {
+		err = atomicfile.WriteBytes(filepath.Join(dir, ConfigFile), append(text, '\n'))
+	}
+	if err == nil {
+		err = r.cut(0, 0)
+	}
+	return r.orClose(err)
 }
 
 // OpenRun reopens a run directory for a trainer made from the same config: the trainer is set back to the last saved
 // state, or left at step 0 if the run died before its first save, and lines written since then are cut off.
 func OpenRun(dir string, t *Trainer) (*RunDir, error) {
-	if err := t.restore(filepath.Join(dir, StateFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	r, err := openRun(dir, t.step, t.points)
+	r, err := ownRun(dir)
 	if err != nil {
 		return nil, err
 	}
-	if t.before, err = r.secondsSoFar(); err != nil {
-		return nil, err
+	if err = t.restore(filepath.Join(dir, StateFile)); errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err == nil {
+		err = r.cut(t.step, t.points)
+	}
+	if err == nil {
+		t.before, err = r.secondsSoFar()
 	}
 	t.started = time.Now()
-	return r, nil
+	return r.orClose(err)
 }
 
-// openRun opens the two logs with so many lines kept.
-func openRun(dir string, steps, tests int) (*RunDir, error) {
+// ownRun opens the two logs and keeps other processes from writing to the directory.
+func ownRun(dir string) (*RunDir, error) {
 	r := &RunDir{dir: dir, progress: func(string, int, int) {}, report: func(string) {}}
 	var err error
 	if r.metrics, err = openLog(dir, MetricsFile); err != nil {
 		return nil, err
 	}
-	if err := atomicfile.Lock(r.metrics); err != nil { // before anything is cut or removed that the other needs
+	if err := atomicfile.Lock(r.metrics); err != nil { // before anything is written, cut or removed that the other needs
 		r.metrics.Close()
 		return nil, fmt.Errorf("%s is being written by another process: %w", dir, err)
 	}
@@ -101,10 +112,18 @@ func openRun(dir string, steps, tests int) (*RunDir, error) {
 		r.metrics.Close()
 		return nil, err
 	}
-	err = errors.Join(removeLeftovers(dir), cutLog(r.metrics, "", steps), cutLog(r.curve, curveHeader, tests))
+	return r, nil
+}
+
+// cut leaves so many lines in the logs, and nothing that a killed process was writing.
+func (r *RunDir) cut(steps, tests int) error {
+	return errors.Join(removeLeftovers(r.dir), cutLog(r.metrics, "", steps), cutLog(r.curve, curveHeader, tests))
+}
+
+// orClose is r, or closes it where it could not be opened whole.
+func (r *RunDir) orClose(err error) (*RunDir, error) {
 	if err != nil {
-		r.metrics.Close()
-		r.curve.Close()
+		r.Close()
 		return nil, err
 	}
 	return r, nil

@@ -1,9 +1,11 @@
 package transplant
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
@@ -49,6 +51,60 @@ func TestUsedDirectoryIsRefused(t *testing.T) {
 	}
 	if content, _ := os.ReadFile(filepath.Join(dir, ConfigFile)); string(content) != "\"a config\"\n" {
 		t.Errorf("config.json is now %q", content)
+	}
+}
+
+// TestLockComesBeforeTheConfig: whoever finds a directory taken has written and removed nothing in it.
+func TestLockComesBeforeTheConfig(t *testing.T) {
+	dir := t.TempDir()
+	other, err := ownRun(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	half := filepath.Join(dir, "."+ConfigFile+".tmp-1") // what the other is writing
+	if err := os.WriteFile(half, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := CreateRun(dir, "a config"); err == nil || !strings.Contains(err.Error(), "another process") {
+		t.Errorf("got %v, want an error that another process is writing", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, ConfigFile)); err == nil {
+		t.Error("a config was written beside the other's")
+	}
+	if _, err := os.Stat(half); err != nil {
+		t.Errorf("the other's file was removed: %v", err)
+	}
+}
+
+// TestTwoRunsAtOnce: of two that begin in one directory one goes on, even when it is over before the other looks again, and
+// config.json is its own.
+func TestTwoRunsAtOnce(t *testing.T) {
+	for range 200 {
+		dir := filepath.Join(t.TempDir(), "run")
+		var errs [2]error
+		var group sync.WaitGroup
+		for i := range errs {
+			group.Go(func() {
+				run, err := CreateRun(dir, i)
+				if errs[i] = err; err == nil {
+					run.Close()
+				}
+			})
+		}
+		group.Wait()
+		won := 0
+		if errs[0] != nil {
+			won = 1
+		}
+		lost := errs[1-won]
+		if errs[won] != nil || lost == nil ||
+			!strings.Contains(lost.Error(), "another process") && !strings.Contains(lost.Error(), "already holds a run") {
+			t.Fatalf("got errors %v, want one run and one refusal", errs)
+		}
+		if content, err := os.ReadFile(filepath.Join(dir, ConfigFile)); string(content) != fmt.Sprintln(won) {
+			t.Fatalf("run %d went on, config.json is %q (%v)", won, content, err)
+		}
 	}
 }
 
