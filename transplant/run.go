@@ -53,9 +53,6 @@ func CheckUnused(dir string) error {
 
 // CreateRun makes a run directory with config as its config.json; a directory that holds a run already is refused.
 func CreateRun(dir string, config any) (*RunDir, error) {
-	if err := CheckUnused(dir); err != nil {
-		return nil, err
-	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
