@@ -139,12 +139,15 @@ func removeLeftovers(dir string) error {
 	}
 	for _, file := range files {
 		parent, name := filepath.Split(filepath.Join(dir, file))
-		leftovers, err := filepath.Glob(filepath.Join(parent, "."+name+".tmp-*"))
-		if err != nil {
+		entries, err := os.ReadDir(parent) // no pattern: the path is the user's, and may hold a bracket
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		for _, path := range leftovers {
-			if err := os.Remove(path); err != nil {
+		for _, e := range entries {
+			if !strings.HasPrefix(e.Name(), "."+name+".tmp-") {
+				continue
+			}
+			if err := os.Remove(filepath.Join(parent, e.Name())); err != nil {
 				return err
 			}
 		}

@@ -11,10 +11,11 @@ import (
 	"github.com/gomlx/compute/dtypes"
 )
 
-// TestLeftoversOfAKilledProcessGo: temporary files beside a run's own files are removed when it is opened, no others.
+// TestLeftoversOfAKilledProcessGo: temporary files beside a run's own files are removed when it is opened, no others. The
+// directory's name would be no pattern.
 func TestLeftoversOfAKilledProcessGo(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, ArguerDir), 0o755); err != nil {
+	dir := filepath.Join(t.TempDir(), "lr[1*")
+	if err := os.MkdirAll(filepath.Join(dir, ArguerDir), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	stays := map[string]bool{
