@@ -195,11 +195,25 @@ func (t *Trainer) stop(ctx context.Context, r Recorder, err error) error {
 	var broken *NotFiniteError
 	switch {
 	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
-		return errors.Join(ErrInterrupted, t.keep(r))
+		if lost := t.keep(r); lost != nil {
+			return t.unsaved(fmt.Errorf("interrupted after step %d", t.step), lost)
+		}
+		return ErrInterrupted
 	case errors.As(err, &broken) && !broken.Scored:
-		return errors.Join(err, t.keep(r))
+		if lost := t.keep(r); lost != nil {
+			return t.unsaved(fmt.Errorf("step %d: %w", broken.Step, broken.Err), lost)
+		}
 	}
 	return err
+}
+
+// unsaved tells why a run ended, that this was not saved, and from where it can go on: it is no ErrInterrupted.
+func (t *Trainer) unsaved(why, lost error) error {
+	from := "nothing was saved before, and --resume begins at step 1"
+	if t.saved >= 0 {
+		from = fmt.Sprintf("on disk is the state after step %d, from which --resume goes on", t.saved)
+	}
+	return fmt.Errorf("%w; the state could not be saved: %w; %s", why, lost, from)
 }
 
 // NotFiniteError says at which update, or at the score after which one, and over which rows, training broke down.

@@ -272,3 +272,33 @@ func TestLossOfTheModelItself(t *testing.T) {
 		t.Errorf("got %v, want that it is the model's own output, and nothing of --lr", err)
 	}
 }
+
+// TestInterruptedAndNotSaved: the error is none of an interruption, and says which step is on disk.
+func TestInterruptedAndNotSaved(t *testing.T) {
+	g := small(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	o := goldenOptions(g, 3)
+	o.SaveEvery = 3
+	full := &fullDisk{cancel: cancel, err: errors.New("no space left on device")}
+	err := newTrainer(t, g.method(t, dtypes.Float32), o, g.cases[:1], nil).Run(ctx, full)
+	if errors.Is(err, ErrInterrupted) || !errors.Is(err, full.err) || !strings.Contains(err.Error(), "after step 0, from which --resume") {
+		t.Errorf("got %v, want that there is no space and that step 0 is on disk", err)
+	}
+}
+
+// fullDisk takes one save and is interrupted after the first step.
+type fullDisk struct {
+	memory
+	cancel func()
+	err    error
+}
+
+func (f *fullDisk) Step(StepMetrics) error { f.cancel(); return nil }
+
+func (f *fullDisk) Save(*Trainer) error {
+	if f.saves++; f.saves > 1 {
+		return f.err
+	}
+	return nil
+}
