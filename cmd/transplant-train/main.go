@@ -74,22 +74,31 @@ func train(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	progress := program.NewProgress(stderr)
 	session.Compete(progress.Line)
 	if err := session.Compile(ctx, text, setup.Controls{}); err != nil {
-		return err
+		return interrupted(ctx, err, trainer, dir)
 	}
 	record.Watch(progress.Update, progress.Line)
 	session.Method.Limits.Report = progress.Line
 	watched := &watcher{RunDir: record}
 	if err := trainer.Run(ctx, watched); err != nil {
-		if errors.Is(err, transplant.ErrInterrupted) {
-			return fmt.Errorf("%w after step %d of %d; go on with: transplant-train --resume %s", err, trainer.Step(), trainer.Total(), dir)
-		}
-		return err
+		return interrupted(ctx, err, trainer, dir)
 	}
 	fmt.Fprintf(text, "done after %.0f s; adapters, predictions and %s are in %s\n", trainer.Seconds(), transplant.FigureFile, dir)
 	if o.JSON {
 		return program.JSONLine(stdout, watched.summary(trainer, dir))
 	}
 	return nil
+}
+
+// interrupted tells how to go on where that is what err is. Compiling leaves the directory as it found it, or new and empty,
+// and nothing has to be saved.
+func interrupted(ctx context.Context, err error, t *transplant.Trainer, dir string) error {
+	if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) { // of compiling; Run has its own
+		err = transplant.ErrInterrupted
+	}
+	if !errors.Is(err, transplant.ErrInterrupted) {
+		return err
+	}
+	return fmt.Errorf("%w after step %d of %d; go on with: transplant-train --resume %s", err, t.Step(), t.Total(), dir)
 }
 
 // open makes the run directory, or sets the trainer back to where the one to resume was saved.

@@ -143,7 +143,7 @@ func killOften(t *testing.T, program, dir string) {
 		name string
 		met  func() bool
 	}{
-		{"logs just opened", func() bool { return lines(metrics) >= 0 }},
+		{"config just written", func() bool { return lines(filepath.Join(dir, transplant.ConfigFile)) >= 0 }},
 		{"two steps, nothing saved", func() bool { return lines(metrics) >= 2 }},
 		{"five steps, three saved", func() bool { return lines(metrics) >= 5 }},
 		{"saving after the sixth", func() bool { return lines(metrics) >= 6 }},
@@ -170,18 +170,42 @@ func interrupt(t *testing.T, program, dir string) {
 	}
 }
 
-// TestCancelledBeforeTheFirstStep: a run that is interrupted at once can be resumed too.
+// TestCancelledBeforeTheFirstStep: a run that is interrupted at once, or while it compiles ahead, can be resumed too.
 func TestCancelledBeforeTheFirstStep(t *testing.T) {
+	for name, flags := range map[string][]string{
+		"scoring": {"--steps", "1"}, "compiling": {"--steps", "1", "--kernels", "graphs", "--buckets", "2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "run")
+			ctx, cancel := context.WithCancelCause(context.Background())
+			cancel(errors.New("interrupt signal received")) // as signal.NotifyContext does
+			var out, said bytes.Buffer
+			if code := run(ctx, goldenFlags(append(flags, "--out", dir)...), &out, &said); code != 130 ||
+				!strings.Contains(said.String(), "interrupted after step 0 of 1; go on with: transplant-train --resume "+dir) {
+				t.Fatalf("exit status %d, want 130 and how to go on:\n%s", code, said.String())
+			}
+			succeed(t, "--resume", dir)
+			if n := lines(filepath.Join(dir, transplant.MetricsFile)); n != 1 {
+				t.Errorf("%d steps recorded, want 1", n)
+			}
+		})
+	}
+}
+
+// TestInterruptedAndNotSaved: where Ctrl-C cannot save, the status is that of a failure, and it is told what is on disk.
+func TestInterruptedAndNotSaved(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
+	if err := os.MkdirAll(filepath.Join(dir, transplant.StateFile, "in the way"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	var out, errors bytes.Buffer
-	if code := run(ctx, goldenFlags("--steps", "1", "--out", dir), &out, &errors); code != 130 {
-		t.Fatalf("exit status %d, want 130:\n%s", code, errors.String())
-	}
-	succeed(t, "--resume", dir)
-	if n := lines(filepath.Join(dir, transplant.MetricsFile)); n != 1 {
-		t.Errorf("%d steps recorded, want 1", n)
+	var out, said bytes.Buffer
+	code := run(ctx, goldenFlags("--steps", "1", "--save-every", "0", "--out", dir), &out, &said)
+	for _, part := range []string{"interrupted after step 0", "could not be saved", transplant.StateFile, "nothing was saved before"} {
+		if code != 1 || !strings.Contains(said.String(), part) {
+			t.Errorf("exit status %d and message %q, want 1 and %q in it", code, said.String(), part)
+		}
 	}
 }
 
