@@ -104,12 +104,16 @@ func interrupted(ctx context.Context, err error, t *transplant.Trainer, dir stri
 // open makes the run directory, or sets the trainer back to where the one to resume was saved.
 func open(o options, session *setup.Session, trainer *transplant.Trainer) (dir string, record *transplant.RunDir, err error) {
 	if o.resume != "" {
-		if err := program.SameData(o.resume, session); err != nil {
+		if err := same(o.resume, session); err != nil {
 			return "", nil, err
 		}
 		record, err = transplant.OpenRun(o.resume, trainer)
 		return o.resume, record, err
 	}
-	record, err = transplant.CreateRun(o.out, program.NewConfig("transplant-train", session))
+	c := config{Config: program.NewConfig("transplant-train", session)}
+	if c.Inputs, err = inputs(session.Settings); err != nil {
+		return "", nil, err
+	}
+	record, err = transplant.CreateRun(o.out, c)
 	return o.out, record, err
 }

@@ -18,7 +18,7 @@ func dryRun(s setup.Settings, o options, stdout, stderr io.Writer) error {
 	out, step := o.out, 0
 	if o.resume != "" {
 		out = o.resume
-		if err := program.SameData(out, session); err != nil {
+		if err := same(out, session); err != nil {
 			return err
 		}
 		if step, err = transplant.SavedStep(out); err != nil {

@@ -111,30 +111,63 @@ const (
 
 // fingerprint tells a model's or adapter's directory from others.
 func fingerprint(fsys fs.FS, dir string) (string, error) {
-	entries, err := fs.ReadDir(fsys, dir)
+	names, err := printed(fsys, dir)
 	if err != nil {
 		return "", err
 	}
 	hash := sha256.New()
-	for _, e := range entries {
-		if !slices.Contains([]string{".json", ".safetensors", ".bin", ".model"}, path.Ext(e.Name())) || e.IsDir() {
-			continue
-		}
-		f, err := fsys.Open(path.Join(dir, e.Name()))
-		if err != nil {
+	for _, name := range names {
+		if err := printFile(hash, fsys, dir, name); err != nil {
 			return "", err
-		}
-		info, err := f.Stat()
-		if err == nil {
-			fmt.Fprintf(hash, "%s %d ", e.Name(), info.Size())
-			err = sample(hash, f, info.Size())
-		}
-		f.Close()
-		if err != nil {
-			return "", fmt.Errorf("%s: %w", e.Name(), err)
 		}
 	}
 	return hex.EncodeToString(hash.Sum(nil)), nil
+}
+
+// FilePrints are the fingerprints of a model's or adapter's files one by one, by name.
+func FilePrints(fsys fs.FS, dir string) (map[string]string, error) {
+	names, err := printed(fsys, dir)
+	if err != nil {
+		return nil, err
+	}
+	prints := map[string]string{}
+	for _, name := range names {
+		hash := sha256.New()
+		if err := printFile(hash, fsys, dir, name); err != nil {
+			return nil, err
+		}
+		prints[name] = hex.EncodeToString(hash.Sum(nil))
+	}
+	return prints, nil
+}
+
+// printed lists the files that a fingerprint is of.
+func printed(fsys fs.FS, dir string) (names []string, err error) {
+	entries, err := fs.ReadDir(fsys, dir)
+	for _, e := range entries {
+		if slices.Contains([]string{".json", ".safetensors", ".bin", ".model"}, path.Ext(e.Name())) && !e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, err
+}
+
+// printFile copies to a hash a file's name and size and what is read of it.
+func printFile(hash io.Writer, fsys fs.FS, dir, name string) error {
+	f, err := fsys.Open(path.Join(dir, name))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err == nil {
+		fmt.Fprintf(hash, "%s %d ", name, info.Size())
+		err = sample(hash, f, info.Size())
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
 }
 
 // sample copies of a file what a fingerprint reads.
