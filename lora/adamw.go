@@ -30,21 +30,21 @@ type AdamWOptions struct {
 	WeightDecay  float64 // decoupled: values shrink by the factor 1 - lr*WeightDecay before the step
 }
 
-// Validate checks the ranges.
+// Validate checks the ranges. Its errors name the flags of the programs that train.
 func (o AdamWOptions) Validate() error {
 	for _, b := range []struct {
 		name  string
 		value float64
 	}{{"beta1", o.Beta1}, {"beta2", o.Beta2}} {
 		if !(b.value >= 0 && b.value < 1) {
-			return fmt.Errorf("%s is %v; it must be in [0, 1)", b.name, b.value)
+			return fmt.Errorf("--%s %v: it must be at least 0 and less than 1", b.name, b.value)
 		}
 	}
 	if !(o.Eps >= 0) || math.IsInf(o.Eps, 0) {
-		return fmt.Errorf("eps is %v; it must be a finite number of 0 or more", o.Eps)
+		return fmt.Errorf("--eps %v: it must be a finite number of 0 or more", o.Eps)
 	}
 	if !(o.WeightDecay >= 0) || math.IsInf(o.WeightDecay, 0) {
-		return fmt.Errorf("weight decay is %v; it must be a finite number of 0 or more", o.WeightDecay)
+		return fmt.Errorf("--weight-decay %v: it must be a finite number of 0 or more", o.WeightDecay)
 	}
 	return nil
 }

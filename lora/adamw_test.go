@@ -184,10 +184,10 @@ func TestSameBitsOnAnyNumberOfCores(t *testing.T) {
 func TestAdamWRefuses(t *testing.T) {
 	good := AdamWOptions{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}
 	for name, change := range map[string]func(*AdamWOptions){
-		"beta1":        func(o *AdamWOptions) { o.Beta1 = 1 },
-		"beta2":        func(o *AdamWOptions) { o.Beta2 = -0.1 },
-		"eps":          func(o *AdamWOptions) { o.Eps = math.NaN() },
-		"weight decay": func(o *AdamWOptions) { o.WeightDecay = math.Inf(1) },
+		"--beta1 1":           func(o *AdamWOptions) { o.Beta1 = 1 },
+		"--beta2 -0.1":        func(o *AdamWOptions) { o.Beta2 = -0.1 },
+		"--eps NaN":           func(o *AdamWOptions) { o.Eps = math.NaN() },
+		"--weight-decay +Inf": func(o *AdamWOptions) { o.WeightDecay = math.Inf(1) },
 	} {
 		o := good
 		change(&o)

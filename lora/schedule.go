@@ -16,19 +16,19 @@ type Schedule struct {
 	Peak   float64
 }
 
-// Validate checks the fields against each other.
+// Validate checks the fields against each other. Its errors name the flags of the programs that train.
 func (s Schedule) Validate() error {
 	kinds := []string{"constant", "linear", "cosine"}
 	switch {
 	case !slices.Contains(kinds, s.Kind):
-		return fmt.Errorf("schedule %s", spelling.Unknown(s.Kind, kinds...))
+		return fmt.Errorf("--schedule %s", spelling.Unknown(s.Kind, kinds...))
 	case s.Warmup < 0:
-		return fmt.Errorf("warmup of %d steps; it must be 0 or more", s.Warmup)
+		return fmt.Errorf("--warmup %d: it must be 0 or more", s.Warmup)
 	case s.Kind != "constant" && s.Total <= s.Warmup:
-		return fmt.Errorf("a %s schedule of %d steps with %d of warmup has nothing left to decay over",
-			s.Kind, s.Total, s.Warmup)
+		return fmt.Errorf("--warmup %d of %d steps leaves --schedule %s with nothing left to decay over: take a --warmup of at most %[2]d, "+
+			"more steps, or --schedule constant", s.Warmup, s.Total-1, s.Kind) // the rate is 0 at Total, which is no step
 	case !(s.Peak >= 0) || math.IsInf(s.Peak, 0):
-		return fmt.Errorf("learning rate %v; it must be a finite number of 0 or more", s.Peak)
+		return fmt.Errorf("--lr %v: it must be a finite number of 0 or more", s.Peak)
 	}
 	return nil
 }

@@ -38,12 +38,12 @@ func TestScheduleValidate(t *testing.T) {
 		s    Schedule
 		part string
 	}{
-		{Schedule{Kind: "step"}, "schedule step"},
-		{Schedule{Kind: "constant", Warmup: -1}, "warmup of -1"},
-		{Schedule{Kind: "linear", Warmup: 5, Total: 5}, "5 steps"},
-		{Schedule{Kind: "constant", Peak: -1}, "-1"},
-		{Schedule{Kind: "constant", Peak: math.NaN()}, "NaN"},
-		{Schedule{Kind: "constant", Peak: math.Inf(1)}, "+Inf"},
+		{Schedule{Kind: "step"}, "--schedule step"},
+		{Schedule{Kind: "constant", Warmup: -1}, "--warmup -1"},
+		{Schedule{Kind: "linear", Warmup: 5, Total: 5}, "--warmup 5 of 4 steps leaves --schedule linear with nothing left to decay over: take a --warmup of at most 4"},
+		{Schedule{Kind: "constant", Peak: -1}, "--lr -1"},
+		{Schedule{Kind: "constant", Peak: math.NaN()}, "--lr NaN"},
+		{Schedule{Kind: "constant", Peak: math.Inf(1)}, "--lr +Inf"},
 	} {
 		wantError(t, c.s.Validate(), c.part)
 	}

@@ -87,7 +87,7 @@ func NewTrainer(m *Method, o TrainOptions, train, test []Case) (*Trainer, error)
 	t := &Trainer{Method: m, Options: o, Train: train, Test: test, scored: -1, saved: -1, started: time.Now()}
 	t.Options.Schedule.Total = t.Total() + 1 // a schedule ends at zero, after the last step
 	if err := t.Options.Schedule.Validate(); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", t.length(), err)
 	}
 	t.sums, t.tensors = m.newSums()
 	if len(t.tensors) == 0 {
@@ -112,6 +112,14 @@ func (t *Trainer) Total() int {
 		return t.Options.Steps
 	}
 	return t.Options.Epochs * t.stepsPerEpoch()
+}
+
+// length is the flag that says how long the run is.
+func (t *Trainer) length() string {
+	if t.Options.Steps > 0 {
+		return fmt.Sprintf("--steps %d", t.Options.Steps)
+	}
+	return fmt.Sprintf("--epochs %d", t.Options.Epochs)
 }
 
 // Rows is the number of rows trained on in the whole run, a row counting once an epoch.

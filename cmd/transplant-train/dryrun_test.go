@@ -148,7 +148,7 @@ func TestDryRunFindsBadInput(t *testing.T) {
 		{"memory", []string{"--device-memory", "0.0005"}, []string{"the run needs", "--device-memory"}},
 		{"memory of a device", []string{"--backend", "xla:cuda", "--device-memory", "0.0005"}, []string{"the run needs", "--remat none"}[:1]},
 		{"no such backend", []string{"--backend", "goo"}, []string{"--backend goo: did you mean go?"}},
-		{"schedule", []string{"--schedule", "cosin"}, []string{"schedule cosin: did you mean cosine?"}},
+		{"schedule", []string{"--schedule", "cosin"}, []string{"--schedule cosin: did you mean cosine?"}},
 		{"nothing held out to decay over", []string{"--schedule", "cosine", "--steps", "2", "--warmup", "5"}, []string{"nothing left to decay"}},
 	}
 	for _, c := range cases {

@@ -56,8 +56,8 @@ func TestValidate(t *testing.T) {
 		{"eval every", func(s *Settings) { s.EvalEvery = -1 }, "--eval-every -1"},
 		{"save every", func(s *Settings) { s.SaveEvery = -1 }, "--save-every -1"},
 		{"clip norm", func(s *Settings) { s.ClipNorm = math.NaN() }, "--clip-norm NaN"},
-		{"beta2", func(s *Settings) { s.Beta2 = 1 }, "beta2 is 1"},
-		{"weight decay", func(s *Settings) { s.WeightDecay = -1 }, "weight decay is -1"},
+		{"beta2", func(s *Settings) { s.Beta2 = 1 }, "--beta2 1"},
+		{"weight decay", func(s *Settings) { s.WeightDecay = -1 }, "--weight-decay -1"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
