@@ -123,8 +123,11 @@ func (t *Trainer) length() string {
 }
 
 // Rows is the number of rows trained on in the whole run, a row counting once an epoch.
-func (t *Trainer) Rows() int {
-	epochs, rest := t.Total()/t.stepsPerEpoch(), t.Total()%t.stepsPerEpoch()
+func (t *Trainer) Rows() int { return t.rowsUntil(t.Total()) }
+
+// rowsUntil is the number of rows trained on after so many steps.
+func (t *Trainer) rowsUntil(step int) int {
+	epochs, rest := step/t.stepsPerEpoch(), step%t.stepsPerEpoch()
 	return epochs*len(t.Train) + rest*t.Options.BatchSize
 }
 
@@ -140,7 +143,15 @@ func (t *Trainer) Optimizing() time.Duration { return t.optimizing }
 // Describe tells what will be trained.
 func (t *Trainer) Describe() string {
 	return fmt.Sprintf("train    %d rows, %d held out; %d steps of up to %d rows, %d adapter parameters; step %d is next\n",
-		len(t.Train), len(t.Test), t.Total(), t.Options.BatchSize, t.Parameters(), min(t.step+1, t.Total()))
+		len(t.Train), len(t.Test), t.Total(), t.Options.BatchSize, t.Parameters(), t.step+1)
+}
+
+// Left tells what is left of a run that was stopped after a step.
+func (t *Trainer) Left(step int) string {
+	if step == t.Total() {
+		return fmt.Sprintf("left     nothing: all %d steps are done\n", step)
+	}
+	return fmt.Sprintf("left     steps %d to %d, %d of %d rows\n", step+1, t.Total(), t.Rows()-t.rowsUntil(step), t.Rows())
 }
 
 // batch are the cases of an update, counted from 0.

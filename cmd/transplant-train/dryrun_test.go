@@ -186,8 +186,8 @@ func TestDryRunOfWhatIsLeft(t *testing.T) {
 	succeed(t, goldenFlags("--steps", "3", "--batch-size", "3", "--out", dir)...)
 	before := snapshot(t, dir)
 	r := succeed(t, "--resume", dir, "--dry-run")
-	if !strings.Contains(r.out, "3 in all, step 4 is next") {
-		t.Errorf("output\n%s\nwant that step 4 is next", r.out)
+	if !strings.Contains(r.out, "3 in all, step 4 is next") || !strings.Contains(r.out, "left     nothing: all 3 steps are done") {
+		t.Errorf("output\n%s\nwant that step 4 is next, and nothing left", r.out)
 	}
 	if after := snapshot(t, dir); after != before {
 		t.Errorf("the directory changed from\n%s\nto\n%s", before, after)
@@ -195,8 +195,9 @@ func TestDryRunOfWhatIsLeft(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, transplant.StateFile)); err != nil {
 		t.Fatal(err)
 	}
-	if r := succeed(t, "--resume", dir, "--dry-run"); !strings.Contains(r.out, "step 1 is next") {
-		t.Errorf("without a state: output\n%s\nwant that step 1 is next", r.out)
+	if r := succeed(t, "--resume", dir, "--dry-run"); !strings.Contains(r.out, "step 1 is next") ||
+		!strings.Contains(r.out, "left     steps 1 to 3, 9 of 9 rows") {
+		t.Errorf("without a state: output\n%s\nwant that step 1 is next, and all is left", r.out)
 	}
 	if r := call("--resume", dir, "--lr", "1"); r.code != 1 || !strings.Contains(r.errors, "such as --lr") {
 		t.Errorf("status %d, said %q; want a refusal of --lr", r.code, r.errors)

@@ -67,7 +67,7 @@ func train(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	defer record.Close()
 	text := o.Text(stdout, stderr)
-	fmt.Fprint(text, session.Describe(), plan, trainer.Describe())
+	fmt.Fprint(text, session.Describe(), plan, trainer.Describe(), o.left(trainer, trainer.Step()))
 	if err := o.printPlan(session, dir, trainer.Step()+1, stdout); err != nil {
 		return err
 	}

@@ -29,13 +29,25 @@ func dryRun(s setup.Settings, o options, stdout, stderr io.Writer) error {
 	if plan == nil {
 		return refusal
 	}
-	fmt.Fprint(o.Text(stdout, stderr), text, setup.DryRun)
+	trainer, err := session.Trainer()
+	if err != nil {
+		return err
+	}
+	fmt.Fprint(o.Text(stdout, stderr), text, o.left(trainer, step), setup.DryRun)
 	if o.JSON {
 		if err := program.JSONLine(stdout, plan); err != nil {
 			return err
 		}
 	}
 	return refusal
+}
+
+// left tells what is left after a step of the run that is continued, if one is: all other lines are of the whole run.
+func (o options) left(t *transplant.Trainer, step int) string {
+	if o.resume == "" {
+		return ""
+	}
+	return t.Left(step)
 }
 
 // printPlan prints what is about to be run, where it is asked for as JSON.

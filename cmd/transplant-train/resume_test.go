@@ -219,8 +219,13 @@ func TestResumeOfAFinishedRun(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	succeed(t, "--resume", dir)
+	r := succeed(t, "--resume", dir)
 	checkSame(t, contents(t, dir), want)
+	for _, said := range []string{"step 2 is next", "left     nothing: all 1 steps are done"} { // as a dry run says
+		if !strings.Contains(r.out, said) {
+			t.Errorf("output\n%s\nlacks %q", r.out, said)
+		}
+	}
 }
 
 // TestResumeRefusals: a run is not continued with other options, other data or a damaged directory.
