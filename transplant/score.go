@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 )
 
 // Prediction is one line of predictions.jsonl.
@@ -151,28 +150,37 @@ func Summarize(predictions []Prediction) Summary {
 // Pace says how cases are run: Workers sweeps at a time, MicroBatch cases in each.
 type Pace struct{ Workers, MicroBatch int }
 
-// checkFinite refuses outcomes that are no numbers: such a row would count as a choice of 1, and no file could hold it.
+// NotFiniteRowsError names rows whose scores are no numbers: such a row would count as a choice of 1, and no file could hold it.
+type NotFiniteRowsError struct {
+	Rows  []int
+	First [2]float64 // log-probabilities of the first of them
+}
+
+func (e *NotFiniteRowsError) Error() string {
+	return fmt.Sprintf("rows %s: the log-probabilities of the answers 1 and 2 are not finite, in row %d they are %v and %v: the model or an "+
+		"adapter is damaged, or its numbers are too large to compute with; transplant-eval without the adapters tells which",
+		some(e.Rows), e.Rows[0], e.First[0], e.First[1])
+}
+
+// checkFinite refuses outcomes that are no numbers.
 func checkFinite(cases []Case, outcomes []Outcome) error {
-	var rows []int
-	var first Outcome
+	var e NotFiniteRowsError
 	for i, o := range outcomes {
-		if sum := o.LogProb[0] + o.LogProb[1] + o.Loss; !math.IsNaN(sum) && !math.IsInf(sum, 0) {
+		if finite(o.LogProb[0]) && finite(o.LogProb[1]) && finite(o.Loss) {
 			continue
 		}
-		if rows = append(rows, cases[i].Row); len(rows) == 1 {
-			first = o
+		if e.Rows = append(e.Rows, cases[i].Row); len(e.Rows) == 1 {
+			e.First = o.LogProb
 		}
 	}
-	if len(rows) == 0 {
+	if len(e.Rows) == 0 {
 		return nil
 	}
-	return fmt.Errorf("rows %s: the log-probabilities of the answers 1 and 2 are not finite, in row %d they are %v and %v: the model or an "+
-		"adapter is damaged, or its numbers are too large to compute with; transplant-eval without the adapters tells which",
-		strings.Trim(fmt.Sprint(rows), "[]"), rows[0], first.LogProb[0], first.LogProb[1])
+	return &e
 }
 
 // Predict scores cases in order. progress, when not nil, is called after each sweep with the number of cases scored. The
-// first sweep with an outcome that is not finite ends it, with an error that names the rows.
+// first sweep with an outcome that is not finite ends it with a NotFiniteRowsError.
 func (m *Method) Predict(ctx context.Context, cases []Case, pace Pace, progress func(done int)) ([]Prediction, error) {
 	m = m.For(cases)
 	predictions := make([]Prediction, len(cases))

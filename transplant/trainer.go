@@ -392,10 +392,7 @@ func (t *Trainer) score(ctx context.Context, r Recorder) error {
 		r.Progress(fmt.Sprintf("scoring after step %d", t.step), done, len(cases))
 	})
 	if err != nil {
-		return err
-	}
-	if err := t.checkFinite(predictions); err != nil {
-		return err
+		return t.broke(err)
 	}
 	if err := r.Predicted(predictions); err != nil || len(t.Test) == 0 {
 		return err
@@ -406,21 +403,14 @@ func (t *Trainer) score(ctx context.Context, r Recorder) error {
 	return err
 }
 
-// checkFinite refuses predictions that no file could hold, before they replace those of the last score.
-func (t *Trainer) checkFinite(predictions []Prediction) error {
-	e := &NotFiniteError{Step: t.step, Scored: true, Fresh: t.step == 0, Saved: t.saved}
-	for _, p := range predictions {
-		if finite(p.Loss) && finite(p.LogProb1) && finite(p.LogProb2) {
-			continue
-		}
-		if e.Rows = append(e.Rows, p.Row); e.Err == nil {
-			e.Err = fmt.Errorf("log-probabilities %v and %v", p.LogProb1, p.LogProb2)
-		}
+// broke says of rows that scored as no numbers after which step they did, and what of the run is on disk.
+func (t *Trainer) broke(err error) error {
+	var rows *NotFiniteRowsError
+	if !errors.As(err, &rows) {
+		return err
 	}
-	if e.Err == nil {
-		return nil
-	}
-	return e
+	return &NotFiniteError{Step: t.step, Scored: true, Fresh: t.step == 0, Saved: t.saved, Rows: rows.Rows,
+		Err: fmt.Errorf("log-probabilities %v and %v", rows.First[0], rows.First[1])}
 }
 
 func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
