@@ -42,9 +42,9 @@ func (m *Method) Compile(ctx context.Context, cases []Case, pace Pace, sweeps Sw
 		}
 	}
 	if !m.contested() {
-		return m.build(ctx, jobs, sweeps.Train, atOnce)
+		return m.build(ctx, jobs, atOnce)
 	}
-	if err := m.build(ctx, append(jobs, larger...), sweeps.Train, atOnce); err != nil {
+	if err := m.build(ctx, append(jobs, larger...), atOnce); err != nil {
 		return err
 	}
 	for _, j := range larger {
@@ -56,7 +56,7 @@ func (m *Method) Compile(ctx context.Context, cases []Case, pace Pace, sweeps Sw
 	if len(smaller) == 0 {
 		return nil
 	}
-	return m.build(ctx, smaller, sweeps.Train, atOnce)
+	return m.build(ctx, smaller, atOnce)
 }
 
 // job is a micro-batch whose executables are wanted: for training or for an evaluation, and with which attention.
@@ -78,7 +78,7 @@ func (m *Method) hold(g group, train bool) error {
 }
 
 // build compiles what jobs call, on an engine that runs nothing.
-func (m *Method) build(ctx context.Context, jobs []job, train bool, atOnce int) error {
+func (m *Method) build(ctx context.Context, jobs []job, atOnce int) error {
 	quiet := *m
 	quiet.Engine = m.Engine.Compiling()
 	scoring, err := quiet.share(false)
@@ -86,7 +86,7 @@ func (m *Method) build(ctx context.Context, jobs []job, train bool, atOnce int) 
 		return err
 	}
 	defer scoring.shared.close()
-	training, err := quiet.share(train)
+	training, err := quiet.share(slices.ContainsFunc(jobs, func(j job) bool { return j.train }))
 	if err != nil {
 		return err
 	}
@@ -107,20 +107,26 @@ func (m *Method) build(ctx context.Context, jobs []job, train bool, atOnce int) 
 		}
 		return s, err
 	}
-	add := func(s Sweep) error { return errors.Join(training.shared.add(quiet.Engine, &s), sums.add(&s)) }
+	summed := -1 // a job that left gradients
+	add := func(i int, s Sweep) error {
+		if len(s.arguer)+len(s.chooser) > 0 {
+			summed = i
+		}
+		return errors.Join(training.shared.add(quiet.Engine, &s), sums.add(&s))
+	}
 	err = inOrder(ctx, len(jobs), atOnce,
 		func(i int) (job, error) { return jobs[i], nil }, func(job) {},
 		func(_ int, j job) (Sweep, error) { return work(j) },
-		func(_ int, s Sweep) error { return add(s) })
-	if err != nil || !train {
+		add)
+	if err != nil || summed < 0 {
 		return err
 	}
 	// Once more: with a single bucket nothing has been added to a sum yet.
-	again := func() (Sweep, error) { return work(job{jobs[0].group, true, m.Attention}) }
+	again := func() (Sweep, error) { return work(jobs[summed]) }
 	for _, last := range []func() (Sweep, error){again, training.backward} {
 		s, err := last()
 		if err == nil {
-			err = add(s)
+			err = add(summed, s)
 		}
 		if err != nil {
 			return err
