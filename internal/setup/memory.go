@@ -61,7 +61,7 @@ func (o *Session) PlanMemory(c Capacity, controls Controls) (line string, err er
 		o.Remat, why = RematFull, ", with blocks computed again (--remat full)"+why
 	}
 	larger, packed := o.inPlace(plan, controls)
-	return o.sentence(larger, c, packed+why), nil
+	return o.sentence(larger, c, why+packed), nil
 }
 
 // inPlace is the plan of a run of which some micro-batches may have fused attention in place, given that without, of which it
@@ -79,7 +79,7 @@ func (o *Session) inPlace(packed transplant.Memory, controls Controls) (plan tra
 		o.noRoomInPlace = "in place it would take " + gigabytes(o.total(plan))
 	case plan.Device() > packed.Device():
 		o.Needs = plan
-		return plan, fmt.Sprintf(", with attention fused in place; packed it is %s", gigabytes(o.total(packed)))
+		return plan, fmt.Sprintf("; with attention fused in place, packed it is %s", gigabytes(o.total(packed)))
 	}
 	return packed, ""
 }

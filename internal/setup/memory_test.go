@@ -161,7 +161,7 @@ func TestPlanOfAContest(t *testing.T) {
 		return o.total(o.Needs)
 	}
 	packed, fused, either := needs("plain"), needs("fused"), needs("auto")
-	if want := "fused in place; packed it is " + gigabytes(packed); !strings.Contains(said, want) {
+	if want := "fused in place, packed it is " + gigabytes(packed); !strings.Contains(said, want) {
 		t.Errorf("said %q, want %q in it", said, want)
 	}
 	if fused <= packed || either != fused {
