@@ -43,7 +43,8 @@ func TestDryRun(t *testing.T) {
 
 // TestDryRunOfALargeModel: a 7B model is planned for a device that is not there, without its weights being made.
 func TestDryRunOfALargeModel(t *testing.T) {
-	args := []string{"--shape", "7b", "--backend", "xla:cuda", "--dtype", "bfloat16", "--rows", "8", "--micro-batch", "8", "--dry-run"}
+	args := []string{"--shape", "7b", "--backend", "xla:cuda", "--dtype", "bfloat16", "--rows", "8", "--micro-batch", "8",
+		"--attention", "plain", "--dry-run"}
 	p := figures(t, append(slices.Clone(args), "--device-memory", "80")...)["plan"][0]
 	memory := p["memory"].(map[string]any)
 	weights, kept := memory["weights"].(float64), memory["kept_activations"].(float64)
