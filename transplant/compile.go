@@ -23,8 +23,9 @@ func (s Sweeps) list() (all []bool) {
 	return all
 }
 
-// Compile builds the executables for every bucket, atOnce at a time, before they are needed. Where there is a contest it is held for the largest bucket, and for the smaller
-// ones fused attention is built only if it wins. Without buckets, or on panels, there is nothing to build in advance.
+// Compile builds the executables for every bucket, atOnce at a time, before they are needed. Where there is a contest it is
+// held for the largest bucket, and for the smaller ones fused attention is built only if it wins. Without buckets, or on
+// panels, there is nothing to build in advance.
 func (m *Method) Compile(ctx context.Context, cases []Case, pace Pace, sweeps Sweeps, atOnce int) error {
 	if m.Buckets == nil || m.Engine.Panels() || len(cases) == 0 {
 		return nil
