@@ -255,3 +255,50 @@ func TestLimitsAreResumed(t *testing.T) {
 		}
 	}
 }
+
+// whole is a recorder that sees whether what is saved is the state after a step, and how many calls a step has.
+type whole struct {
+	memory
+	t      *testing.T
+	device *crowded
+	saved  []int
+	calls  int64
+}
+
+func (w *whole) Step(StepMetrics) error { w.calls = w.device.calls; return nil }
+
+func (w *whole) Save(tr *Trainer) error {
+	if int(tr.adam.Steps()) != tr.step {
+		w.t.Errorf("saved at step %d with moments of %d", tr.step, tr.adam.Steps())
+	}
+	w.saved = append(w.saved, tr.step)
+	return nil
+}
+
+// TestFailedUpdateIsSavedWhole: where the device fails in an update the state after the step before is saved, unless the
+// adapters have been changed already, and no failure passes for numbers that are not finite.
+func TestFailedUpdateIsSavedWhole(t *testing.T) {
+	g := small(t)
+	o := goldenOptions(g, 1)
+	o.Pace = Pace{Workers: 1, MicroBatch: 1} // which cannot be divided
+	run := func(failAt int64) (*whole, error) {
+		m, device := crowdedMethod(t, g, 2)
+		device.calls, device.failAt = 0, failAt
+		w := &whole{t: t, device: device}
+		return w, newTrainer(t, m, o, g.cases[:1], nil).Run(context.Background(), w)
+	}
+	fine, err := run(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at, want := range map[int64]bool{fine.calls / 2: true, fine.calls/2 - 5: true, fine.calls: false, fine.calls - 3: false} {
+		w, err := run(at)
+		var broken *NotFiniteError
+		if err == nil || errors.As(err, &broken) {
+			t.Fatalf("call %d of %d fails: got error %v", at, fine.calls, err)
+		}
+		if got := strings.Contains(err.Error(), "after step 0 is saved"); got != want || len(w.saved) > 0 != want {
+			t.Errorf("call %d of %d fails: saved %v, which the error tells: %t; want saved: %t: %v", at, fine.calls, w.saved, got, want, err)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/gomlx/compute/dtypes"
 )
@@ -126,5 +127,27 @@ func TestPreparedAheadIsTheSame(t *testing.T) {
 		if !slices.Equal(got, want[i]) {
 			t.Errorf("%s differs", trainer.tensors[i].Name)
 		}
+	}
+}
+
+// TestInOrderWaits: nothing runs any more when inOrder returns, with an error as well: what the work uses is freed then.
+func TestInOrderWaits(t *testing.T) {
+	failure := errors.New("failure")
+	var running atomic.Int32
+	begun := make(chan bool)
+	err := inOrder(context.Background(), 2, 2, func(i int) (int, error) { return i, nil }, func(int) {},
+		func(i, _ int) (int, error) {
+			if i == 0 { // fails when the other is under way
+				<-begun
+				return 0, failure
+			}
+			running.Add(1)
+			defer running.Add(-1)
+			close(begun)
+			time.Sleep(50 * time.Millisecond)
+			return 0, nil
+		}, func(_, _ int) error { return nil })
+	if left := running.Load(); !errors.Is(err, failure) || left != 0 {
+		t.Errorf("got error %v and %d still running, want %v and none", err, left, failure)
 	}
 }

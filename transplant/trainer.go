@@ -190,7 +190,7 @@ func (t *Trainer) Run(ctx context.Context, r Recorder) error {
 		}
 		m, err := t.update(ctx, r)
 		if err != nil {
-			return t.stop(ctx, r, err)
+			return t.givenUp(r, t.stop(ctx, r, err))
 		}
 		if err := r.Step(m); err != nil {
 			return err
@@ -226,13 +226,28 @@ func (t *Trainer) stop(ctx context.Context, r Recorder, err error) error {
 	return err
 }
 
+// givenUp saves the state after the last step where an update failed that changed nothing, and stop has not saved it.
+func (t *Trainer) givenUp(r Recorder, err error) error {
+	var halfway halfwayError
+	if t.saved == t.step || errors.Is(err, ErrInterrupted) || errors.As(err, &halfway) || errors.Is(err, errUnsaved) {
+		return err
+	}
+	if lost := t.keep(r); lost != nil {
+		return t.unsaved(err, lost)
+	}
+	return fmt.Errorf("%w; the state after step %d is saved: go on with --resume", err, t.step)
+}
+
+// errUnsaved is in the error of a run whose state could not be saved.
+var errUnsaved = errors.New("the state could not be saved")
+
 // unsaved tells why a run ended, that this was not saved, and from where it can go on: it is no ErrInterrupted.
 func (t *Trainer) unsaved(why, lost error) error {
 	from := "nothing was saved before, and --resume begins at step 1"
 	if t.saved >= 0 {
 		from = fmt.Sprintf("on disk is the state after step %d, from which --resume goes on", t.saved)
 	}
-	return fmt.Errorf("%w; the state could not be saved: %w; %s", why, lost, from)
+	return fmt.Errorf("%w; %w: %w; %s", why, errUnsaved, lost, from)
 }
 
 // NotFiniteError says at which update, or at the score after which one, and over which rows, training broke down.
@@ -326,8 +341,8 @@ func (t *Trainer) update(ctx context.Context, r Recorder) (StepMetrics, error) {
 	}
 	m.FractionCorrect = float64(correct) / float64(len(cases))
 	m.LearningRate = t.Options.Schedule.LR(m.Step)
-	if m.GradientNorm, err = t.apply(m.LearningRate); err != nil {
-		return m, &NotFiniteError{Step: m.Step, Rows: rowsOf(cases), Err: err}
+	if m.GradientNorm, err = t.apply(m.LearningRate, rowsOf(cases)); err != nil {
+		return m, err
 	}
 	t.step, t.samples = m.Step, m.Samples
 	m.Seconds = t.Seconds()
@@ -357,20 +372,29 @@ func outcomes(sweeps []Sweep) (all []Outcome) {
 	return all
 }
 
-// apply takes the summed gradients, clips them and updates host and device. It returns the norm before clipping.
-func (t *Trainer) apply(lr float64) (norm float64, err error) {
+// halfwayError says that an update failed when some of it was done: the state is of no step and must not be saved.
+type halfwayError struct{ error }
+
+func (e halfwayError) Unwrap() error { return e.error }
+
+// apply takes the summed gradients of rows, clips them and updates host and device. It returns the norm before clipping.
+func (t *Trainer) apply(lr float64, rows []int) (norm float64, err error) {
 	start := time.Now()
 	defer func() { t.optimizing += time.Since(start) }()
 	if err := t.sums.take(); err != nil {
 		return 0, err
 	}
 	if norm, err = lora.ClipGlobalNorm(t.tensors, t.Options.ClipNorm); err != nil {
-		return 0, err
+		return 0, &NotFiniteError{Step: t.step + 1, Rows: rows, Err: err}
 	}
-	if err := t.adam.Step(t.tensors, lr); err != nil {
-		return 0, err
+	err = t.adam.Step(t.tensors, lr)
+	if err == nil {
+		err = t.upload()
 	}
-	return norm, t.upload()
+	if err != nil {
+		return 0, halfwayError{fmt.Errorf("step %d: %w", t.step+1, err)}
+	}
+	return norm, nil
 }
 
 // upload has the engine compute with the adapters' new values.

@@ -6,7 +6,7 @@ import "golang.org/x/sys/cpu"
 
 // amx says that products in bfloat16 are AMX's (Intel, from Sapphire Rapids on), which multiply some twenty times as fast as the
 // dot products of the same processors' AVX-512 do.
-var amx = avx512 && cpu.X86.HasAMXTile && cpu.X86.HasAMXBF16 && permitted()
+var amx = avx512 && cpu.X86.HasAVX512BF16 && cpu.X86.HasAMXTile && cpu.X86.HasAMXBF16 && permitted() // codes are rounded in AVX512_BF16
 
 // linesTimes is c = A b for up to 32 rows of A in one or two blocks of 16, [k][blocks][16][32], and panels of b, [k][16][16][2] and
 // bStride elements apart: c [rows][16], cStride apart. With add the products are added to c. The configuration has the sums of the

@@ -234,7 +234,7 @@ func checkRounded(t *testing.T, name string, values, x, y dense, rounding func(d
 func TestAddProduct(t *testing.T) {
 	need(t)
 	r := rand.New(rand.NewPCG(2, 1))
-	for _, c := range []struct{ n, m, panels int }{{4, 4, 1}, {16, 512, 3}, {3, 9, 2}, {5, 4, 4}} {
+	for _, c := range []struct{ n, m, panels int }{{4, 4, 1}, {16, 512, 3}, {3, 9, 2}, {5, 4, 4}, {8, 3, 2}} {
 		a, b := random(r, c.n, c.panels*Lanes), random(r, c.m, c.panels*Lanes)
 		got := make([]float32, c.n*c.m)
 		got[0] = 3
