@@ -59,7 +59,7 @@ func (m *Method) need(c Case) Shape {
 	if last >= 0 {
 		r := packArguer(c)
 		s.Arguer, s.Moved = len(r.token)-len(m.Prefix.Arguer), len(r.source)
-		s.Alone = max(len(packAlone(c, 0).token), len(packAlone(c, 1).token))
+		s.Alone = max(moved(c.Argue[0].Span).End, moved(c.Argue[1].Span).End) // see packAlone
 	}
 	return s
 }

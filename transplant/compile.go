@@ -30,6 +30,7 @@ func (m *Method) Compile(ctx context.Context, cases []Case, pace Pace, sweeps Sw
 	if m.Buckets == nil || m.Engine.Panels() || len(cases) == 0 {
 		return nil
 	}
+	m = m.fitting(cases)
 	groups := m.examples(cases, pace.MicroBatch)
 	var jobs, larger, smaller []job
 	for i, g := range groups {

@@ -50,8 +50,8 @@ func (p Prefix) common(cases []Case) Prefix {
 	return p
 }
 
-// For is the method for cases of which some may not begin with all of its prefix, or fit none of its buckets. Predict goes by it.
-func (m *Method) For(cases []Case) *Method { return m.beginning(cases).covering(cases) }
+// fitting is the method for cases of which some may not begin with all of its prefix, or fit none of its buckets.
+func (m *Method) fitting(cases []Case) *Method { return m.beginning(cases).covering(cases) }
 
 // beginning is the method for cases of which some may not begin with all of its prefix.
 func (m *Method) beginning(cases []Case) *Method {

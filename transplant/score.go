@@ -159,7 +159,7 @@ type NotFiniteRowsError struct {
 func (e *NotFiniteRowsError) Error() string {
 	return fmt.Sprintf("rows %s: the log-probabilities of the answers 1 and 2 are not finite, in row %d they are %v and %v: the model or an "+
 		"adapter is damaged, or its numbers are too large to compute with; transplant-eval without the adapters tells which",
-		some(e.Rows), e.Rows[0], e.First[0], e.First[1])
+		ListRows(e.Rows), e.Rows[0], e.First[0], e.First[1])
 }
 
 // checkFinite refuses outcomes that are no numbers.
@@ -182,7 +182,7 @@ func checkFinite(cases []Case, outcomes []Outcome) error {
 // Predict scores cases in order. progress, when not nil, is called after each sweep with the number of cases scored. The
 // first sweep with an outcome that is not finite ends it with a NotFiniteRowsError.
 func (m *Method) Predict(ctx context.Context, cases []Case, pace Pace, progress func(done int)) ([]Prediction, error) {
-	m = m.For(cases)
+	m = m.fitting(cases)
 	predictions := make([]Prediction, len(cases))
 	batches, scored := m.groups(cases, pace.MicroBatch), 0
 	m, err := m.share(false)

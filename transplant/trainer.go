@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strings"
 	"time"
 
 	"gotransplant/lora"
@@ -261,7 +260,7 @@ type NotFiniteError struct {
 }
 
 func (e *NotFiniteError) Error() string {
-	at := fmt.Sprintf("step %d (rows %s): %v", e.Step, some(e.Rows), e.Err)
+	at := fmt.Sprintf("step %d (rows %s): %v", e.Step, ListRows(e.Rows), e.Err)
 	if e.Scored {
 		at = "scoring after " + at
 	}
@@ -279,13 +278,19 @@ func (e *NotFiniteError) Error() string {
 
 func (e *NotFiniteError) Unwrap() error { return e.Err }
 
-// some lists the first few rows.
-func some(rows []int) string {
-	const few = 10
-	if len(rows) <= few {
-		return strings.Trim(fmt.Sprint(rows), "[]")
+// ListRows names rows, the first few of many.
+func ListRows(numbers []int) string {
+	text := ""
+	for i, n := range numbers {
+		switch {
+		case i == 10:
+			return text + ", ..."
+		case i > 0:
+			text += ", "
+		}
+		text += fmt.Sprint(n)
 	}
-	return fmt.Sprintf("%s and %d more", strings.Trim(fmt.Sprint(rows[:few]), "[]"), len(rows)-few)
+	return text
 }
 
 // update does one step: sweeps over the batch, gradients summed in the order of the rows, AdamW.

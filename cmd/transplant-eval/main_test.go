@@ -377,7 +377,7 @@ func TestNotFinite(t *testing.T) {
 	}
 	dir := filepath.Join(t.TempDir(), "eval")
 	code, out, errors := call(goldenFlags("--chooser-adapter", adapter, "--micro-batch", "4", "--controls", "--json", "--out", dir)...)
-	want := "transplant-eval: transplant: rows 1 2 3 4: the log-probabilities of the answers 1 and 2 are not finite, in row 1 they are NaN and NaN"
+	want := "transplant-eval: transplant: rows 1, 2, 3, 4: the log-probabilities of the answers 1 and 2 are not finite, in row 1 they are NaN and NaN"
 	if code != 1 || out != "" || !strings.HasPrefix(errors, want) {
 		t.Errorf("exit status %d, printed %q, said %q; want 1, nothing and %q", code, out, errors, want)
 	}

@@ -9,6 +9,19 @@
 	VBROADCASTSS at, row;    \
 	VFMADD231PS  Z16, row, sum
 
+// What mix16 and mix8 are given.
+#define MIXED \
+	MOVQ n+0(FP), DX; \
+	MOVQ offsets+8(FP), R10; \
+	MOVQ a+16(FP), SI; \
+	MOVQ b+24(FP), BX; \
+	MOVQ bStride+32(FP), R8; \
+	MOVQ c+40(FP), DI; \
+	MOVQ cStride+48(FP), R9; \
+	SHLQ $2, R8; \
+	SHLQ $2, R9; \
+	MOVQ DI, R12
+
 // func scores16(k int, a, b, c *float32)
 TEXT ·scores16(SB), NOSPLIT, $0-32
 	WITHOUT(·scores16AVX2)
@@ -108,16 +121,7 @@ step:
 // func mix16(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int)
 TEXT ·mix16(SB), NOSPLIT, $0-56
 	WITHOUT(·mix16AVX2)
-	MOVQ n+0(FP), DX
-	MOVQ offsets+8(FP), R10
-	MOVQ a+16(FP), SI
-	MOVQ b+24(FP), BX
-	MOVQ bStride+32(FP), R8
-	MOVQ c+40(FP), DI
-	MOVQ cStride+48(FP), R9
-	SHLQ $2, R8
-	SHLQ $2, R9
-	MOVQ DI, R12
+	MIXED
 	LOAD16
 
 panels:
@@ -158,16 +162,7 @@ step:
 // func mix8(n int, offsets *int, a, b *float32, bStride int, c *float32, cStride int)
 TEXT ·mix8(SB), NOSPLIT, $0-56
 	WITHOUT(·mix8AVX2)
-	MOVQ n+0(FP), DX
-	MOVQ offsets+8(FP), R10
-	MOVQ a+16(FP), SI
-	MOVQ b+24(FP), BX
-	MOVQ bStride+32(FP), R8
-	MOVQ c+40(FP), DI
-	MOVQ cStride+48(FP), R9
-	SHLQ $2, R8
-	SHLQ $2, R9
-	MOVQ DI, R12
+	MIXED
 	NEXTLOAD8(Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7)
 
 panels:

@@ -125,7 +125,7 @@ func (o *Session) ready(c condition, scored []transplant.Case) (m *transplant.Me
 	if c.reads {
 		m.Buckets = m.PlanBuckets(cases, o.Buckets) // the chooser's rows are longer, and no one else's there
 	}
-	return m.For(cases), cases, tooLong, nil
+	return m, cases, tooLong, nil
 }
 
 // under is the method that scores a condition.
@@ -208,7 +208,7 @@ func (r *Report) Table() string {
 	line("candidate 1 chosen", func(s transplant.Summary) string { return fmt.Sprintf("%.3f", s.Candidate1Chosen.Value()) })
 	for _, c := range r.Conditions {
 		if len(c.TooLong) > 0 {
-			fmt.Fprintf(&b, "%s: %d rows left out, which are too long under it: %s\n", c.Name, len(c.TooLong), some(c.TooLong))
+			fmt.Fprintf(&b, "%s: %d rows left out, which are too long under it: %s\n", c.Name, len(c.TooLong), transplant.ListRows(c.TooLong))
 		}
 	}
 	if r.Flip != nil {

@@ -80,7 +80,7 @@ func (s Settings) readRows(tok *tokenizer.Tokenizer, context int) (*Rows, error)
 	}
 	if len(r.TooLong) > 0 && !s.SkipLong {
 		return nil, fmt.Errorf("%s: %d of %d rows need more than %d tokens (rows %s): %s", name, len(r.TooLong), len(r.Rows), r.limit,
-			some(r.TooLong), r.advice())
+			transplant.ListRows(r.TooLong), r.advice())
 	}
 	if len(r.Cases) == 0 {
 		return nil, fmt.Errorf("%s: all %d rows need more than %d tokens", name, len(r.Rows), r.limit)
@@ -116,21 +116,6 @@ func (r *Rows) advice() string {
 		return "that is the model's context: take a model with a longer one, or leave them out with --skip-long"
 	}
 	return fmt.Sprintf("raise --max-tokens up to the model's context of %d, or leave them out with --skip-long", r.context)
-}
-
-// some lists the first few numbers.
-func some(numbers []int) string {
-	text := ""
-	for i, n := range numbers {
-		switch {
-		case i == 10:
-			return text + ", ..."
-		case i > 0:
-			text += ", "
-		}
-		text += fmt.Sprint(n)
-	}
-	return text
 }
 
 // Split divides the cases into those to train on and those held out. It divides all rows of the file, and only then leaves
@@ -196,7 +181,7 @@ func (r *Rows) again(cases []transplant.Case, change func(i int) (row, donor dat
 	}
 	if len(tooLong) > 0 && !r.skipLong {
 		return nil, nil, fmt.Errorf("%d rows have more than %d tokens under this control (rows %s): %s", len(tooLong), r.limit,
-			some(tooLong), r.advice())
+			transplant.ListRows(tooLong), r.advice())
 	}
 	return out, tooLong, nil
 }

@@ -211,7 +211,7 @@ func TestLongRows(t *testing.T) {
 			long = append(long, i+1)
 		}
 	}
-	longest := fmt.Sprintf("(rows %s)", some(long))
+	longest := fmt.Sprintf("(rows %s)", transplant.ListRows(long))
 	for _, c := range []struct {
 		maxTokens, context int
 		want               string
@@ -319,10 +319,10 @@ func TestMethodFollowsSettings(t *testing.T) {
 }
 
 func TestSome(t *testing.T) {
-	if got := some([]int{3}); got != "3" {
+	if got := transplant.ListRows([]int{3}); got != "3" {
 		t.Errorf("got %q, want 3", got)
 	}
-	if got, want := some(make([]int, 12)), strings.Repeat("0, ", 9)+"0, ..."; got != want {
+	if got, want := transplant.ListRows(make([]int, 12)), strings.Repeat("0, ", 9)+"0, ..."; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

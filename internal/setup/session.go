@@ -304,7 +304,7 @@ func (o *Session) Describe() string {
 			"positions are padding\n", shapes, o.Pace.MicroBatch, b, 100*padding)
 	}
 	if len(o.TooLong) > 0 {
-		text += fmt.Sprintf("skipped  %d rows of more than %d tokens: %s\n", len(o.TooLong), o.limit, some(o.TooLong))
+		text += fmt.Sprintf("skipped  %d rows of more than %d tokens: %s\n", len(o.TooLong), o.limit, transplant.ListRows(o.TooLong))
 	}
 	if _, test, err := o.Rows.Split(o.Settings); err == nil && len(test) == 0 && o.TestFraction > 0 {
 		text += fmt.Sprintf("note     %s: nothing is scored until the end, when the rows trained on are\n", o.noneHeldOut())
