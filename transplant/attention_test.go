@@ -206,3 +206,18 @@ func TestContestDecidesBeforeTheRun(t *testing.T) {
 		}
 	}
 }
+
+// TestInPlaceLengthsAreTheBuckets: rows in place are as long as their bucket says, whichever rows these are: other lengths would
+// be further compilations.
+func TestInPlaceLengthsAreTheBuckets(t *testing.T) {
+	g := small(t)
+	m := g.method(t, dtypes.Float32)
+	m.Attention = llama.FusedAttention
+	m.Buckets = m.PlanBuckets(g.cases, 1)
+	m.Buckets[0].Alone += 2 * aloneStep // as if a longer row were among those planned for
+	for _, of := range m.groups(g.cases, 1) {
+		if got := m.layout(of, true).arguer.Length; got != of.shape.Alone || got == 0 {
+			t.Errorf("row %d: %d tokens in place, want %d", of.cases[0].Row, got, of.shape.Alone)
+		}
+	}
+}
