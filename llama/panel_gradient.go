@@ -37,7 +37,7 @@ type gradientsOf map[string]*lowRankGradient
 func (s *panelStream) sums(g gradientsOf, proj string, e *LowRank) *lowRankGradient {
 	if g[proj] == nil {
 		zeros := func(n int) []float32 {
-			values := borrow[float32](&s.engine.memory.narrow, n)
+			values := s.engine.memory.narrow.borrow(n)
 			clear(values)
 			return values
 		}

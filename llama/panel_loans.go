@@ -10,9 +10,9 @@ import (
 // panelMemory hands out slices and takes them back: fresh memory costs page faults and zeroing, which together are a
 // tenth of a training step. Slices come back with what was last in them.
 type panelMemory struct {
-	wide    sync.Map // by capacity, of *sync.Pool of []float64
-	narrow  sync.Map // of []float32
-	rounded sync.Map // of []uint16
+	wide    shelf[float64]
+	narrow  shelf[float32]
+	rounded shelf[uint16]
 
 	scratch sync.Pool // of *panel.Scratch
 }
@@ -24,17 +24,23 @@ func (m *panelMemory) borrowScratch() *panel.Scratch {
 	return &panel.Scratch{}
 }
 
+// shelf are the slices of one type that nobody uses.
+type shelf[T any] struct {
+	pools sync.Map    // by capacity, of *sync.Pool of *[]T
+	watch func(s []T) // sees what comes back, at its whole length; nil but in tests
+}
+
 // capacity rounds n up to one of eight sizes in every octave, so that slices for lengths that differ a little are the same.
 func capacity(n int) int {
 	step := 1 << max(0, bits.Len(uint(n))-4)
 	return (n + step - 1) / step * step
 }
 
-func borrow[T any](shelf *sync.Map, n int) []T {
+func (b *shelf[T]) borrow(n int) []T {
 	size := capacity(n)
-	pool, ok := shelf.Load(size)
+	pool, ok := b.pools.Load(size)
 	if !ok {
-		pool, _ = shelf.LoadOrStore(size, &sync.Pool{})
+		pool, _ = b.pools.LoadOrStore(size, &sync.Pool{})
 	}
 	if s, ok := pool.(*sync.Pool).Get().(*[]T); ok {
 		return (*s)[:n]
@@ -42,9 +48,12 @@ func borrow[T any](shelf *sync.Map, n int) []T {
 	return make([]T, n, size)
 }
 
-func giveBack[T any](shelf *sync.Map, s []T) {
-	if pool, ok := shelf.Load(cap(s)); ok {
+func (b *shelf[T]) giveBack(s []T) {
+	if pool, ok := b.pools.Load(cap(s)); ok {
 		s = s[:cap(s)]
+		if b.watch != nil {
+			b.watch(s)
+		}
 		pool.(*sync.Pool).Put(&s)
 	}
 }
@@ -56,7 +65,7 @@ func (e *Engine) Recycle(values [][]float32) {
 		return
 	}
 	for _, v := range values {
-		giveBack(&e.memory.narrow, v)
+		e.memory.narrow.giveBack(v)
 	}
 }
 
@@ -70,13 +79,13 @@ type loans struct {
 // giveBack returns all that was lent; nobody may use it any more.
 func (l *loans) giveBack(m *panelMemory) {
 	for _, s := range l.wide {
-		giveBack(&m.wide, s)
+		m.wide.giveBack(s)
 	}
 	for _, s := range l.narrow {
-		giveBack(&m.narrow, s)
+		m.narrow.giveBack(s)
 	}
 	for _, s := range l.rounded {
-		giveBack(&m.rounded, s)
+		m.rounded.giveBack(s)
 	}
 	*l = loans{}
 }
@@ -104,13 +113,13 @@ func (l *loans) part(to *loans, keep func(first any) bool) {
 
 // lend and lendWide borrow n elements that hold anything, as matrix does.
 func (s *panelStream) lend(n int) []float32 {
-	values := borrow[float32](&s.engine.memory.narrow, n)
+	values := s.engine.memory.narrow.borrow(n)
 	s.lent.narrow = append(s.lent.narrow, values)
 	return values
 }
 
 func (s *panelStream) lendWide(n int) []float64 {
-	values := borrow[float64](&s.engine.memory.wide, n)
+	values := s.engine.memory.wide.borrow(n)
 	s.lent.wide = append(s.lent.wide, values)
 	return values
 }
@@ -122,7 +131,7 @@ func (s *panelStream) matrix(rows, panels int) panel.Matrix {
 
 // lasting is matrix until the stream is closed.
 func (s *panelStream) lasting(rows, panels int) panel.Matrix {
-	m := panel.Matrix{Rows: rows, Panels: panels, Data: borrow[float32](&s.engine.memory.narrow, rows*panels*panel.Lanes)}
+	m := panel.Matrix{Rows: rows, Panels: panels, Data: s.engine.memory.narrow.borrow(rows * panels * panel.Lanes)}
 	s.tables.narrow = append(s.tables.narrow, m.Data)
 	return m
 }
@@ -131,7 +140,7 @@ func (s *panelStream) lasting(rows, panels int) panel.Matrix {
 // them back.
 func (s *panelStream) leaving(rows, panels int) *panelKV {
 	of := func() panel.Matrix {
-		return panel.Matrix{Rows: rows, Panels: panels, Data: borrow[float32](&s.engine.memory.narrow, rows*panels*panel.Lanes)}
+		return panel.Matrix{Rows: rows, Panels: panels, Data: s.engine.memory.narrow.borrow(rows * panels * panel.Lanes)}
 	}
 	return &panelKV{of(), of()}
 }
@@ -141,8 +150,8 @@ func (kv *panelKV) giveBack(m *panelMemory) {
 	if kv == nil {
 		return
 	}
-	giveBack(&m.narrow, kv.k.Data)
-	giveBack(&m.narrow, kv.v.Data)
+	m.narrow.giveBack(kv.k.Data)
+	m.narrow.giveBack(kv.v.Data)
 	*kv = panelKV{}
 }
 
@@ -166,7 +175,7 @@ func (s *panelStream) wideZeros(rows, panels int) panel.Wide {
 
 // halves is the memory of an operand in bfloat16.
 func (s *panelStream) halves(m panel.Matrix) []uint16 {
-	h := borrow[uint16](&s.engine.memory.rounded, panel.Halves(m))
+	h := s.engine.memory.rounded.borrow(panel.Halves(m))
 	s.lent.rounded = append(s.lent.rounded, h)
 	return h
 }

@@ -468,7 +468,7 @@ func (s *panelStream) round(layer int, l *panelLayer) {
 		return
 	}
 	for _, k := range s.keys(layer, l, 0) {
-		to := borrow[uint16](&s.engine.memory.rounded, panel.RoundedKeys(k.K))
+		to := s.engine.memory.rounded.borrow(panel.RoundedKeys(k.K))
 		s.lent.rounded = append(s.lent.rounded, to)
 		l.half = append(l.half, panel.RoundKeys(k.K, k.V, to))
 	}

@@ -46,7 +46,7 @@ func (e *Engine) NewPrefix(states []KV, length, tokens int) (*Prefix, error) {
 	p.panels.cos, p.panels.sin = e.panels.rotary(places.position, newMatrix)
 	for _, kv := range states {
 		k := kv.panels.k
-		turned := panelKV{panel.Matrix{Rows: k.Rows, Panels: k.Panels, Data: borrow[float32](&e.memory.narrow, len(k.Data))}, kv.panels.v}
+		turned := panelKV{panel.Matrix{Rows: k.Rows, Panels: k.Panels, Data: e.memory.narrow.borrow(len(k.Data))}, kv.panels.v}
 		copy(turned.k.Data, k.Data)
 		panel.Rotate(turned.k, p.panels.cos, p.panels.sin, e.Weights.Config.HeadDim, false)
 		p.panels.rotated = append(p.panels.rotated, turned)
@@ -61,7 +61,7 @@ func (p *Prefix) Close() {
 		return
 	}
 	for _, kv := range p.panels.rotated {
-		giveBack(&p.panels.memory.narrow, kv.k.Data)
+		p.panels.memory.narrow.giveBack(kv.k.Data)
 	}
 	p.panels.rotated = nil
 }
