@@ -89,28 +89,21 @@ func (s *panelStream) asMade(layer int, proj string, m panel.Matrix) func(p int,
 	return panelsOfKept(kept)
 }
 
-// GainNeeds are the bytes that gains among a layer's extras have it borrow on its way back, beside PanelNeeds, for rows
-// sequences of up to length tokens: for a whole layer, and for one of which keys and values alone were computed.
-func (e *Engine) GainNeeds(extras map[string]Extra, rows, length int) (whole, keys int64) {
-	columns := rows * panelsOf(length) * panel.Lanes
-	for proj, x := range extras {
-		if x.LowRank == nil || x.LowRank.Gain == nil {
-			continue
-		}
-		output := 4 * int64(capacity(x.LowRank.B.Out*columns))
-		switch proj {
-		case "k_proj", "v_proj":
-			keys += output
-		case "gate_proj", "up_proj":
-			whole += output // copied, or again
-			continue
-		case "down_proj":
-			whole += output + 4*int64(capacity(x.LowRank.A.In*columns)) // again, with its input
-			continue
-		}
-		if !x.LowRank.Gain.recoverable {
-			whole += output
-		}
+// gainNeeds are the bytes that the gain of a projection's addition has a layer borrow on its way back, for so many columns:
+// a whole layer, and one of which keys and values alone were computed.
+func (l *LowRank) gainNeeds(proj string, columns int) (whole, keys int64) {
+	if l.Gain == nil {
+		return 0, 0
+	}
+	output := narrowBytes(l.B.Out, columns)
+	switch proj {
+	case "k_proj", "v_proj":
+		keys = output
+	case "gate_proj", "up_proj", "down_proj": // copied, or again
+		return output, 0
+	}
+	if !l.Gain.recoverable {
+		whole = output
 	}
 	return whole, keys
 }

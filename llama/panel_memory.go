@@ -44,22 +44,27 @@ type PanelNeeds struct {
 // Prefix tokens, each of which may take in MovedIn states and hand over MovedOut.
 type PanelShape struct{ Rows, Length, Prefix, MovedIn, MovedOut int }
 
+// narrowBytes and wideBytes are those of a matrix that a stream borrows, in float32 and in float64.
+func narrowBytes(height, columns int) int64 { return 4 * int64(capacity(height*columns)) }
+func wideBytes(height, columns int) int64   { return 8 * int64(capacity(height*columns)) }
+
+// operandBytes are those of what a product reads, beside the matrix itself.
+func (e *Engine) operandBytes(height, columns int) int64 {
+	switch {
+	case e.Options.Compute != dtypes.BFloat16:
+		return 0
+	case panel.HalfAvailable():
+		return 2 * int64(capacity(height*columns))
+	}
+	return narrowBytes(height, columns)
+}
+
 // PanelNeeds counts what the functions of panel_stream.go, panel_gradient.go and panel_head.go borrow. What is borrowed in
-// a call is given back at its end. Additions to projections are left out: their rank is small, and of gains GainNeeds tells.
+// a call is given back at its end. What additions to projections have them borrow is told by ExtraNeeds.
 func (e *Engine) PanelNeeds(p PanelShape) PanelNeeds {
 	c := e.Weights.Config
 	columns := func(n int) int { return p.Rows * panelsOf(n) * panel.Lanes }
-	narrow := func(height, columns int) int64 { return 4 * int64(capacity(height*columns)) }
-	wide := func(height, columns int) int64 { return 8 * int64(capacity(height*columns)) }
-	operand := func(height, columns int) int64 { // that a product reads, beside the matrix itself
-		switch {
-		case e.Options.Compute != dtypes.BFloat16:
-			return 0
-		case panel.HalfAvailable():
-			return 2 * int64(capacity(height*columns))
-		}
-		return narrow(height, columns)
-	}
+	narrow, wide, operand := narrowBytes, wideBytes, e.operandBytes
 	width, feed := c.HiddenSize, c.IntermediateSize
 	queries, keys := c.NumAttentionHeads*c.HeadDim, c.NumKeyValueHeads*c.HeadDim
 	own, in, out, last := columns(p.Length), columns(p.MovedIn), columns(p.MovedOut), columns(1)
@@ -86,10 +91,31 @@ func (e *Engine) PanelNeeds(p PanelShape) PanelNeeds {
 		Rotated: narrow(keys, in), Moved: 2 * narrow(keys, out),
 		Forward: run + stream + narrow(width, own), Again: run + pair + reader(own),
 		Backward: 2*norm(own) + narrow(feed, own) + norm(own) + 2*operand(feed, own) + // dy, dMid, dh, the norm again
-			2*narrow(queries, own) + 2*operand(queries, own) + pair + operand(2*keys, own) + rounded + grouped + 2*narrow(keys, in) + 8*int64(keys*before) +
+			2*narrow(queries, own) + operand(queries, own) + pair + operand(2*keys, own) + rounded + grouped + 2*narrow(keys, in) + 8*int64(keys*before) +
 			spread + norm(own) + narrow(width, own),
 		ForwardKeys:   norm(own) + pair,
 		BackwardInput: spread + operand(2*keys, own) + norm(own) + narrow(width, own) + stream,
 		Score:         narrow(c.VocabSize, last) + 2*wide(width, last) + 2*norm(last) + stream + 12*int64(c.VocabSize),
 	}
+}
+
+// ExtraNeeds are the bytes that additions to a layer's projections have it borrow on its way back, beside PanelNeeds, for
+// rows sequences of up to length tokens: for a whole layer, and for one of which keys and values alone were computed. What is
+// only as high as their rank is left out.
+func (e *Engine) ExtraNeeds(extras map[string]Extra, rows, length int) (whole, keys int64) {
+	columns := rows * panelsOf(length) * panel.Lanes
+	for proj, x := range extras {
+		if x.LowRank == nil {
+			continue
+		}
+		switch in := x.LowRank.A.In; proj { // of other projections the input is there without an addition too
+		case "down_proj":
+			whole += narrowBytes(in, columns) + e.operandBytes(in, columns)
+		case "o_proj":
+			whole += e.operandBytes(in, columns)
+		}
+		w, k := x.LowRank.gainNeeds(proj, columns)
+		whole, keys = whole+w, keys+k
+	}
+	return whole, keys
 }

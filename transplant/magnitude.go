@@ -70,15 +70,3 @@ func (r *Role) chooseBack(m *lora.Param, extra *llama.Extra, kept bool) {
 		}
 	}
 }
-
-// gainNeeds are the largest of any layer's, see Engine.GainNeeds.
-func (r *Role) gainNeeds(rows, length int) (whole, keys int64) {
-	if r == nil {
-		return 0, 0
-	}
-	for _, extras := range r.overlay {
-		w, k := r.engine.GainNeeds(extras, rows, length)
-		whole, keys = max(whole, w), max(keys, k)
-	}
-	return whole, keys
-}

@@ -83,19 +83,7 @@ func invented(t *testing.T, c model.Config, o llama.Options, arguer, argument, c
 		t.Fatal(err)
 	}
 	m := &Method{Engine: e, Labels: [2]int32{1, 2}}
-	for i, role := range []**Role{&m.Arguer, &m.Chooser} {
-		targets, err := lora.ParseTargets("q_proj,k_proj,v_proj,o_proj")
-		if err != nil {
-			t.Fatal(err)
-		}
-		a, err := lora.New(lora.Options{Rank: 4, Alpha: 8, Targets: targets}, c, uint64(i))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if *role, err = NewRole(e, a); err != nil {
-			t.Fatal(err)
-		}
-	}
+	adaptTo(t, m, "q_proj,k_proj,v_proj,o_proj")
 	ids := func(n int) []int32 {
 		all := make([]int32, n)
 		for i := range all {
@@ -119,6 +107,24 @@ func invented(t *testing.T, c model.Config, o llama.Options, arguer, argument, c
 	return m, cases
 }
 
+// adaptTo gives both roles new adapters on the named projections.
+func adaptTo(t *testing.T, m *Method, projections string) {
+	t.Helper()
+	targets, err := lora.ParseTargets(projections)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, role := range []**Role{&m.Arguer, &m.Chooser} {
+		a, err := lora.New(lora.Options{Rank: 4, Alpha: 8, Targets: targets}, m.Engine.Weights.Config, uint64(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if *role, err = NewRole(m.Engine, a); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // beginAlike gives all prompts the same first n tokens, before all arguments.
 func beginAlike(cases []Case, n int) {
 	for i := range cases {
@@ -138,9 +144,10 @@ func TestPlanAgainstObservedPeak(t *testing.T) {
 	}
 	plain := model.Config{VocabSize: 300, HiddenSize: 256, IntermediateSize: 688, NumHiddenLayers: 4, NumAttentionHeads: 8,
 		NumKeyValueHeads: 8, HeadDim: 32, MaxPositionEmbeddings: 4096, RMSNormEps: 1e-5, RopeTheta: 10000}
-	wordy, grouped := plain, plain
+	wordy, grouped, high := plain, plain, plain
 	wordy.VocabSize, wordy.NumHiddenLayers = 40000, 2
 	grouped.NumKeyValueHeads = 2
+	high.HiddenSize, high.NumAttentionHeads, high.NumKeyValueHeads, high.IntermediateSize, high.NumHiddenLayers = 64, 2, 2, 2048, 2
 	cases := []struct {
 		name                      string
 		config                    model.Config
@@ -156,6 +163,7 @@ func TestPlanAgainstObservedPeak(t *testing.T) {
 		{"bfloat16", plain, 200, 60, 300, 1, func(*Method) {}},
 		{"no transplant", plain, 100, 40, 400, 1, func(m *Method) { m.NoTransplant = true }},
 		{"shared prefix", plain, 300, 60, 420, 2, func(*Method) {}},
+		{"all seven projections", high, 200, 60, 300, 2, func(*Method) {}},
 	}
 	for _, c := range cases {
 		for _, kernels := range []string{Graphs, Panels} {
@@ -174,6 +182,9 @@ func TestPlanAgainstObservedPeak(t *testing.T) {
 					if m.Prefix = SharedPrefix(rows); m.Prefix.Tokens() < 2*150 {
 						t.Fatalf("%d tokens shared, want 300", m.Prefix.Tokens())
 					}
+				}
+				if c.name == "all seven projections" {
+					adaptTo(t, m, "all-linear")
 				}
 				for _, mode := range []string{"evaluation", "training", "training with --remat full"} {
 					m.Remat = mode == "training with --remat full"

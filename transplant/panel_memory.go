@@ -8,12 +8,12 @@ type panelSweep struct {
 	*Method
 	train           bool
 	arguer, chooser llama.PanelNeeds
-	// gains are what gains of projections add to a layer on its way back: a whole one, and one of keys and values alone
-	arguerGains, arguerKeyGains, chooserGains int64
-	tables                                    int64
-	streams                                   int64 // residual streams, or their gradients
-	kept, moved                               int64
-	peak                                      llama.Peak
+	// extras are what adapters add to a layer on its way back: a whole one, and one of keys and values alone
+	arguerExtras, arguerKeyExtras, chooserExtras int64
+	tables                                       int64
+	streams                                      int64 // residual streams, or their gradients
+	kept, moved                                  int64
+	peak                                         llama.Peak
 }
 
 // rehearsePanels is rehearse for an engine that computes on panels.
@@ -28,8 +28,8 @@ func (m *Method) rehearsePanels(g group, train bool) (begun, peak llama.Peak) {
 		s.arguer = m.Engine.PanelNeeds(llama.PanelShape{Rows: g.rows, Length: need.Arguer, Prefix: len(m.Prefix.Arguer),
 			MovedOut: g.shape.Moved})
 	}
-	s.arguerGains, s.arguerKeyGains = m.Arguer.gainNeeds(g.rows, need.Arguer)
-	s.chooserGains, _ = m.Chooser.gainNeeds(g.rows, need.Chooser)
+	s.arguerExtras, s.arguerKeyExtras = m.Arguer.extraNeeds(g.rows, need.Arguer)
+	s.chooserExtras, _ = m.Chooser.extraNeeds(g.rows, need.Chooser)
 	s.tables, s.streams = s.arguer.Tables+s.chooser.Tables, s.arguer.Residual+s.chooser.Residual
 	begun = s.now(0)
 	for layer := range m.layers() {
@@ -62,6 +62,18 @@ func (m *Method) prefixOnPanels(train bool) llama.Peak {
 		kept += int64(max(o.depth-1, 0)) * s.keeps(n, n.Kept, o.trained)
 	}
 	return llama.Peak{Held: map[string]int64{llama.ForwardPass: kept, llama.KeysValuesPass: moved}}
+}
+
+// extraNeeds are the largest of any layer's, see Engine.ExtraNeeds.
+func (r *Role) extraNeeds(rows, length int) (whole, keys int64) {
+	if r == nil {
+		return 0, 0
+	}
+	for _, extras := range r.overlay {
+		w, k := r.engine.ExtraNeeds(extras, rows, length)
+		whole, keys = max(whole, w), max(keys, k)
+	}
+	return whole, keys
 }
 
 // now is what is held, with so much in use by a layer.
@@ -128,16 +140,16 @@ func (s *panelSweep) backward(layer int) {
 		handed = s.arguer.Moved
 		defer func() { s.moved -= s.arguer.Moved + s.chooser.Rotated }()
 	}
-	s.note(s.again(s.chooser) + s.chooser.Backward + s.chooserGains)
+	s.note(s.again(s.chooser) + s.chooser.Backward + s.chooserExtras)
 	s.kept -= s.keeps(s.chooser, s.made(layer), true)
 	switch {
 	case layer > last || !s.TrainsArguer():
 	case layer == last:
 		s.streams += s.arguer.Residual
-		s.note(s.arguer.BackwardInput + s.arguerKeyGains - s.arguer.Residual + handed)
+		s.note(s.arguer.BackwardInput + s.arguerKeyExtras - s.arguer.Residual + handed)
 		s.kept -= s.arguer.Residual
 	default:
-		s.note(s.again(s.arguer) + s.arguer.Backward + s.arguerGains + handed)
+		s.note(s.again(s.arguer) + s.arguer.Backward + s.arguerExtras + handed)
 		s.kept -= s.keeps(s.arguer, s.arguer.Kept, true)
 	}
 }
