@@ -116,10 +116,12 @@ func (m *Method) build(ctx context.Context, jobs []job, atOnce int) error {
 		}
 		return errors.Join(training.shared.add(quiet.Engine, &s), sums.add(&s))
 	}
-	err = inOrder(ctx, len(jobs), atOnce,
-		func(i int) (job, error) { return jobs[i], nil }, func(job) {},
-		func(_ int, j job) (Sweep, error) { return work(j) },
-		add)
+	err = inOrder(ctx, len(jobs), atOnce, stages[job, Sweep]{
+		prepare: func(i int) (job, error) { return jobs[i], nil },
+		work:    func(_ int, j job) (Sweep, error) { return work(j) },
+		drop:    Sweep.discard,
+		deliver: add,
+	})
 	if err != nil || summed < 0 {
 		return err
 	}

@@ -94,13 +94,13 @@ func discard(p *pair) {
 
 // inParts runs a micro-batch that prepare began. If the device is out of memory, its halves are run one after the other,
 // and so on down to single rows; the results are in the order of the rows. Everything of a failed attempt is freed, so
-// that no row counts twice.
-func inParts[T any](m *Method, g group, p *pair, train bool, run func(p *pair) (T, error)) ([]T, error) {
+// that no row counts twice, and so is what its first parts left when a later one fails.
+func inParts(m *Method, g group, p *pair, train bool, run func(p *pair) (Sweep, error)) ([]Sweep, error) {
 	size := m.Limits.limit(g, train)
 	if size == g.rows {
 		result, err := runOnce(m, g, p, train, run)
 		if err == nil {
-			return []T{result}, nil
+			return []Sweep{result}, nil
 		}
 		if !outOfMemory(err) {
 			return nil, err
@@ -114,10 +114,11 @@ func inParts[T any](m *Method, g group, p *pair, train bool, run func(p *pair) (
 	} else {
 		discard(p)
 	}
-	var all []T
+	var all []Sweep
 	for from := 0; from < len(g.cases); from += size {
 		parts, err := inParts(m, m.part(g, from, size), nil, train, run)
 		if err != nil {
+			discardAll(all)
 			return nil, err
 		}
 		all = append(all, parts...)
@@ -126,7 +127,7 @@ func inParts[T any](m *Method, g group, p *pair, train bool, run func(p *pair) (
 }
 
 // runOnce runs a micro-batch, which is begun here if that was not done before.
-func runOnce[T any](m *Method, g group, p *pair, train bool, run func(p *pair) (T, error)) (result T, err error) {
+func runOnce(m *Method, g group, p *pair, train bool, run func(p *pair) (Sweep, error)) (result Sweep, err error) {
 	if p == nil {
 		if p, err = m.begin(g, train); err != nil {
 			return result, err

@@ -23,7 +23,9 @@ type crowded struct {
 	compute.Backend
 	room           int64
 	live, failures atomic.Int64
-	calls, failAt  int64 // the call that finds no room whatever there is; 0: none
+	calls          atomic.Int64
+	failAt         int64 // the call that fails; 0: none
+	breaks         bool  // it fails for good; else there is no room
 }
 
 func (c *crowded) HasSharedBuffers() bool { return false }
@@ -32,12 +34,15 @@ func (c *crowded) Builder(name string) compute.Builder {
 }
 
 func (c *crowded) take(bytes int64) error {
-	c.calls++
-	if c.live.Add(bytes) <= c.room && c.calls != c.failAt {
+	at := c.calls.Add(1) == c.failAt
+	if c.live.Add(bytes) <= c.room && !at {
 		return nil
 	}
 	c.live.Add(-bytes)
 	c.failures.Add(1)
+	if at && c.breaks {
+		return errors.New("the device is broken")
+	}
 	return fmt.Errorf("PJRT error (code=8): RESOURCE_EXHAUSTED: Out of memory while trying to allocate %d bytes", bytes)
 }
 
@@ -195,13 +200,13 @@ func TestFailedSweepFreesEverything(t *testing.T) {
 		m, device := crowdedMethod(t, g, 2)
 		m.Remat = remat
 		before := device.live.Load()
-		device.calls = 0
+		device.calls.Store(0)
 		if _, err := m.Train(g.cases[:2], 1); err != nil {
 			t.Fatal(err)
 		}
-		for device.failAt = range device.calls {
+		for device.failAt = range device.calls.Load() {
 			device.failAt++
-			device.calls = 0
+			device.calls.Store(0)
 			if _, err := m.Train(g.cases[:2], 1); !outOfMemory(err) {
 				t.Errorf("remat=%t, out of memory at call %d: got error %v", remat, device.failAt, err)
 			}
@@ -209,6 +214,47 @@ func TestFailedSweepFreesEverything(t *testing.T) {
 				t.Fatalf("remat=%t, out of memory at call %d: %d bytes are held afterwards, %d before", remat, device.failAt, after, before)
 			}
 		}
+	}
+}
+
+// TestFailedUpdateFreesEverything: wherever in it the device breaks, with one micro-batch after the other or two at a time,
+// and where micro-batches are divided. Some of the calls break, which all of them may.
+func TestFailedUpdateFreesEverything(t *testing.T) {
+	g := small(t)
+	for _, c := range []struct {
+		name           string
+		share          float64 // of the room for all rows at once
+		workers, micro int
+	}{{"one at a time", 2, 1, 1}, {"two at a time", 2, 2, 1}, {"in parts", 0.3, 1, 3}} {
+		t.Run(c.name, func(t *testing.T) {
+			m, device := crowdedMethod(t, g, c.share)
+			device.breaks = true
+			o := goldenOptions(g, 1)
+			o.Pace = Pace{Workers: c.workers, MicroBatch: c.micro}
+			trainer := newTrainer(t, m, o, g.cases[:3], nil)
+			update := func() error {
+				_, err := trainer.update(t.Context(), &memory{})
+				return err
+			}
+			before := device.live.Load()
+			device.calls.Store(0)
+			if err := update(); err != nil {
+				t.Fatal(err)
+			}
+			calls := device.calls.Load()
+			const tries = 16
+			for try := range int64(tries) {
+				device.failAt = 1 + try*(calls-1)/(tries-1)
+				device.calls.Store(0)
+				err := update()
+				if err == nil {
+					t.Errorf("call %d of %d fails, and the update does not", device.failAt, calls)
+				}
+				if after := device.live.Load(); after != before {
+					t.Fatalf("call %d of %d fails (%v): %d bytes are held afterwards, %d before", device.failAt, calls, err, after, before)
+				}
+			}
+		})
 	}
 }
 
@@ -265,7 +311,7 @@ type whole struct {
 	calls  int64
 }
 
-func (w *whole) Step(StepMetrics) error { w.calls = w.device.calls; return nil }
+func (w *whole) Step(StepMetrics) error { w.calls = w.device.calls.Load(); return nil }
 
 func (w *whole) Save(tr *Trainer) error {
 	if int(tr.adam.Steps()) != tr.step {
@@ -283,7 +329,8 @@ func TestFailedUpdateIsSavedWhole(t *testing.T) {
 	o.Pace = Pace{Workers: 1, MicroBatch: 1} // which cannot be divided
 	run := func(failAt int64) (*whole, error) {
 		m, device := crowdedMethod(t, g, 2)
-		device.calls, device.failAt = 0, failAt
+		device.calls.Store(0)
+		device.failAt = failAt
 		w := &whole{t: t, device: device}
 		return w, newTrainer(t, m, o, g.cases[:1], nil).Run(context.Background(), w)
 	}

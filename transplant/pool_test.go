@@ -13,7 +13,7 @@ import (
 )
 
 // TestInOrder: results come in order however many workers there are, no more is prepared than the workers hold and one,
-// and what was prepared is either worked on or discarded.
+// what was prepared is either worked on or discarded, and what was made either delivered or dropped.
 func TestInOrder(t *testing.T) {
 	failure := errors.New("failure")
 	cases := []struct {
@@ -29,7 +29,7 @@ func TestInOrder(t *testing.T) {
 			t.Run(c.name, func(t *testing.T) {
 				ctx, cancel := context.WithCancel(context.Background())
 				defer cancel()
-				var open, most, worked, discarded atomic.Int32
+				var open, most, held, discarded atomic.Int32
 				failAt := func(i, at int) error {
 					if i == at {
 						return failure
@@ -37,8 +37,8 @@ func TestInOrder(t *testing.T) {
 					return nil
 				}
 				var got []int
-				err := inOrder(ctx, 20, workers,
-					func(i int) (int, error) {
+				err := inOrder(ctx, 20, workers, stages[int, int]{
+					prepare: func(i int) (int, error) {
 						if n := open.Add(1); n > most.Load() {
 							most.Store(n)
 						}
@@ -48,13 +48,23 @@ func TestInOrder(t *testing.T) {
 						}
 						return 10 * i, nil
 					},
-					func(int) { open.Add(-1); discarded.Add(1) },
-					func(i, prepared int) (int, error) {
+					discard: func(int) { open.Add(-1); discarded.Add(1) },
+					work: func(i, prepared int) (int, error) {
 						defer open.Add(-1)
-						worked.Add(1)
-						return prepared + i, failAt(i, c.fail)
+						if err := failAt(i, c.fail); err != nil {
+							return 0, err
+						}
+						held.Add(1)
+						return prepared + i, nil
 					},
-					func(i, result int) error {
+					drop: func(result int) {
+						held.Add(-1)
+						if result%11 != 0 || slices.Contains(got, result/11) {
+							t.Errorf("%d is dropped, which was delivered or never made", result)
+						}
+					},
+					deliver: func(i, result int) error {
+						held.Add(-1)
 						if result != 11*i {
 							t.Errorf("piece %d: got %d, want %d", i, result, 11*i)
 						}
@@ -63,7 +73,7 @@ func TestInOrder(t *testing.T) {
 							cancel()
 						}
 						return failAt(i, c.fails)
-					})
+					}})
 				switch {
 				case c.cancel >= 0:
 					if !errors.Is(err, context.Canceled) {
@@ -81,6 +91,9 @@ func TestInOrder(t *testing.T) {
 				}
 				if open.Load() != 0 {
 					t.Errorf("%d prepared and neither worked on nor discarded", open.Load())
+				}
+				if held.Load() != 0 {
+					t.Errorf("%d results neither delivered nor dropped", held.Load())
 				}
 				if most.Load() > int32(workers+1) {
 					t.Errorf("%d prepared at a time, want at most one more than the %d workers", most.Load(), workers)
@@ -130,13 +143,16 @@ func TestPreparedAheadIsTheSame(t *testing.T) {
 	}
 }
 
-// TestInOrderWaits: nothing runs any more when inOrder returns, with an error as well: what the work uses is freed then.
+// TestInOrderWaits: nothing runs any more when inOrder returns, with an error as well: what the work uses is freed then. What
+// was under way and succeeds is dropped.
 func TestInOrderWaits(t *testing.T) {
 	failure := errors.New("failure")
 	var running atomic.Int32
 	begun := make(chan bool)
-	err := inOrder(context.Background(), 2, 2, func(i int) (int, error) { return i, nil }, func(int) {},
-		func(i, _ int) (int, error) {
+	var dropped []int
+	err := inOrder(context.Background(), 2, 2, stages[int, int]{
+		prepare: func(i int) (int, error) { return i, nil },
+		work: func(i, _ int) (int, error) {
 			if i == 0 { // fails when the other is under way
 				<-begun
 				return 0, failure
@@ -145,8 +161,14 @@ func TestInOrderWaits(t *testing.T) {
 			defer running.Add(-1)
 			close(begun)
 			time.Sleep(50 * time.Millisecond)
-			return 0, nil
-		}, func(_, _ int) error { return nil })
+			return 7, nil
+		},
+		drop:    func(result int) { dropped = append(dropped, result) },
+		deliver: func(_, _ int) error { return nil },
+	})
+	if !slices.Equal(dropped, []int{7}) {
+		t.Errorf("dropped %v, want the result 7 of the piece that was under way", dropped)
+	}
 	if left := running.Load(); !errors.Is(err, failure) || left != 0 {
 		t.Errorf("got error %v and %d still running, want %v and none", err, left, failure)
 	}

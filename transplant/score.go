@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"slices"
 )
 
 // Prediction is one line of predictions.jsonl.
@@ -191,11 +190,12 @@ func (m *Method) Predict(ctx context.Context, cases []Case, pace Pace, progress 
 	}
 	defer m.shared.close()
 	m.decide(batches, false)
-	err = inOrder(ctx, len(batches), pace.Workers,
-		func(i int) (*pair, error) { return m.prepare(batches[i], false) }, discard,
-		func(i int, p *pair) ([][]Outcome, error) { return inParts(m, batches[i], p, false, (*pair).evaluate) },
-		func(i int, parts [][]Outcome) error {
-			outcomes := slices.Concat(parts...)
+	err = inOrder(ctx, len(batches), pace.Workers, stages[*pair, []Sweep]{
+		prepare: func(i int) (*pair, error) { return m.prepare(batches[i], false) },
+		discard: discard,
+		work:    func(i int, p *pair) ([]Sweep, error) { return inParts(m, batches[i], p, false, (*pair).evaluate) },
+		deliver: func(i int, parts []Sweep) error {
+			outcomes := outcomes(parts)
 			if err := checkFinite(batches[i].cases, outcomes); err != nil {
 				return err
 			}
@@ -207,7 +207,7 @@ func (m *Method) Predict(ctx context.Context, cases []Case, pace Pace, progress 
 				progress(scored)
 			}
 			return nil
-		})
+		}})
 	if err != nil {
 		return nil, err
 	}

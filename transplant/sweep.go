@@ -170,13 +170,13 @@ func (m *Method) alone(g group, train bool, weight float64) (Sweep, error) {
 // pass runs a micro-batch of a method that has its prefixes.
 func (m *Method) pass(g group, train bool, weight float64) (s Sweep, err error) {
 	p, err := m.begin(g, train)
-	if err == nil && train {
+	switch {
+	case err != nil:
+		return s, err
+	case train:
 		return p.fit(weight)
 	}
-	if err == nil {
-		s.Outcomes, err = p.evaluate()
-	}
-	return s, err
+	return p.evaluate()
 }
 
 // plus adds other, if there is any, to the gradients.
@@ -197,13 +197,13 @@ func (g Grads) plus(other Grads) Grads {
 }
 
 // evaluate runs what was begun forward and closes it.
-func (p *pair) evaluate() ([]Outcome, error) {
+func (p *pair) evaluate() (s Sweep, err error) {
 	defer p.close()
 	if err := p.forward(); err != nil {
-		return nil, err
+		return s, err
 	}
-	outcomes, _, err := p.score(0)
-	return outcomes, err
+	s.Outcomes, _, err = p.score(0)
+	return s, err
 }
 
 // fit runs what was begun forward and backward and closes it.

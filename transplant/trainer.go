@@ -309,12 +309,14 @@ func (t *Trainer) update(ctx context.Context, r Recorder) (StepMetrics, error) {
 	done, correct := 0, 0
 	losses := make([]float64, len(cases)) // summed in the order of the rows, however they were divided
 	defer t.sums.reset()                  // an interrupted step may leave something
-	err = inOrder(ctx, len(batches), t.Options.Pace.Workers,
-		func(i int) (*pair, error) { return method.prepare(batches[i], true) }, discard,
-		func(i int, p *pair) ([]Sweep, error) {
+	err = inOrder(ctx, len(batches), t.Options.Pace.Workers, stages[*pair, []Sweep]{
+		prepare: func(i int) (*pair, error) { return method.prepare(batches[i], true) },
+		discard: discard,
+		work: func(i int, p *pair) ([]Sweep, error) {
 			return inParts(method, batches[i], p, true, func(p *pair) (Sweep, error) { return p.fit(weight) })
 		},
-		func(i int, parts []Sweep) error {
+		drop: discardAll,
+		deliver: func(i int, parts []Sweep) error {
 			for j, o := range outcomes(parts) {
 				c := batches[i].cases[j]
 				losses[batches[i].index[j]] = o.Loss
@@ -330,7 +332,7 @@ func (t *Trainer) update(ctx context.Context, r Recorder) (StepMetrics, error) {
 			done += len(batches[i].cases)
 			r.Progress(fmt.Sprintf("step %d of %d", m.Step, t.Total()), t.samples+done, t.Rows())
 			return t.accumulate(method, parts)
-		})
+		}})
 	if err != nil {
 		return m, err
 	}
