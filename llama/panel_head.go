@@ -28,7 +28,7 @@ func (s *panelStream) final() []int {
 
 // logits are those of the given columns: the stream there, its norm, and the logits [V].
 func (s *panelStream) logits(columns []int) (x panel.Wide, inverse []float64, logits panel.Matrix) {
-	x = s.wideZeros(s.x.Rows, panelsOf(len(columns)))
+	x = s.wideZeros(s.x.Rows, panelsOf(len(columns))) // what padding that was left out has
 	for i, c := range columns {
 		if c >= 0 {
 			x.Copy(i, s.x, c)

@@ -26,8 +26,8 @@ func (m *panelMemory) borrowScratch() *panel.Scratch {
 
 // shelf are the slices of one type that nobody uses.
 type shelf[T any] struct {
-	pools sync.Map    // by capacity, of *sync.Pool of *[]T
-	watch func(s []T) // sees what comes back, at its whole length; nil but in tests
+	pools      sync.Map    // by capacity, of *sync.Pool of *[]T
+	lent, back func(s []T) // see what is lent and what comes back, at its whole length; nil but in tests
 }
 
 // capacity rounds n up to one of eight sizes in every octave, so that slices for lengths that differ a little are the same.
@@ -42,17 +42,22 @@ func (b *shelf[T]) borrow(n int) []T {
 	if !ok {
 		pool, _ = b.pools.LoadOrStore(size, &sync.Pool{})
 	}
-	if s, ok := pool.(*sync.Pool).Get().(*[]T); ok {
-		return (*s)[:n]
+	s, ok := pool.(*sync.Pool).Get().(*[]T)
+	if !ok {
+		fresh := make([]T, size)
+		s = &fresh
 	}
-	return make([]T, n, size)
+	if b.lent != nil {
+		b.lent(*s)
+	}
+	return (*s)[:n]
 }
 
 func (b *shelf[T]) giveBack(s []T) {
 	if pool, ok := b.pools.Load(cap(s)); ok {
 		s = s[:cap(s)]
-		if b.watch != nil {
-			b.watch(s)
+		if b.back != nil {
+			b.back(s)
 		}
 		pool.(*sync.Pool).Put(&s)
 	}

@@ -72,11 +72,11 @@ func borrowedAndPlanned(t *testing.T, e *Engine, overlay Overlay, remat bool) (b
 	if _, err := s.Score(targets, true); err != nil {
 		t.Fatal(err)
 	}
-	e.memory.wide.watch = func(s []float64) { borrowed += 8 * int64(len(s)) }
-	e.memory.narrow.watch = func(s []float32) { borrowed += 4 * int64(len(s)) }
-	e.memory.rounded.watch = func(s []uint16) { borrowed += 2 * int64(len(s)) }
+	e.memory.wide.back = func(s []float64) { borrowed += 8 * int64(len(s)) }
+	e.memory.narrow.back = func(s []float32) { borrowed += 4 * int64(len(s)) }
+	e.memory.rounded.back = func(s []uint16) { borrowed += 2 * int64(len(s)) }
 	_, _, err = s.Backward(len(overlay)-1, nil, KV{}, true)
-	e.memory.wide.watch, e.memory.narrow.watch, e.memory.rounded.watch = nil, nil, nil
+	e.memory.wide.back, e.memory.narrow.back, e.memory.rounded.back = nil, nil, nil
 	if err != nil {
 		t.Fatal(err)
 	}
