@@ -258,6 +258,43 @@ func TestFailedUpdateFreesEverything(t *testing.T) {
 	}
 }
 
+// TestFailedUpdateLeavesNoGradients: an update after one that failed halfway has the bits of one that is the first.
+func TestFailedUpdateLeavesNoGradients(t *testing.T) {
+	g := small(t)
+	o := goldenOptions(g, 1)
+	o.Pace = Pace{Workers: 1, MicroBatch: 1}
+	for name, onDevice := range map[string]bool{"sums on the host": false, "sums on the device": true} {
+		t.Run(name, func(t *testing.T) {
+			begin := func() (*Trainer, *crowded) {
+				m, device := crowdedMethod(t, g, 2)
+				trainer := newTrainer(t, m, o, g.cases[:3], nil)
+				if onDevice {
+					trainer.sums, trainer.tensors = sumsOnDevice(m)
+				}
+				device.calls.Store(0)
+				return trainer, device
+			}
+			first, device := begin()
+			want, err := first.update(t.Context(), &memory{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			second, broken := begin()
+			broken.breaks, broken.failAt = true, device.calls.Load()*3/5 // in the last row's sweep
+			if _, err := second.update(t.Context(), &memory{}); err == nil {
+				t.Fatal("the device breaks, and the update does not fail")
+			}
+			got, err := second.update(t.Context(), &memory{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Loss != want.Loss || got.GradientNorm != want.GradientNorm {
+				t.Errorf("after an update that failed: loss %v and gradient norm %v, want %v and %v", got.Loss, got.GradientNorm, want.Loss, want.GradientNorm)
+			}
+		})
+	}
+}
+
 // TestLimitsAreResumed: a run that was divided and stopped goes on to the same bits as one that was not stopped.
 func TestLimitsAreResumed(t *testing.T) {
 	g := small(t)
