@@ -2,6 +2,8 @@ package program
 
 import (
 	"math"
+	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"testing"
@@ -48,12 +50,46 @@ func TestCapacityCountsWeights(t *testing.T) {
 	runtime.KeepAlive(w)
 }
 
-// TestSmallestMiB: what nvidia-smi prints, a line for each device.
-func TestSmallestMiB(t *testing.T) {
-	for text, want := range map[string]int64{"24564\n": 24564, "143771\n81559\n": 81559, "": 0, "[N/A]\n": 0, "[N/A]\n512\n": 512} {
-		if got := smallestMiB(text); got != want {
-			t.Errorf("%q: got %d, want %d", text, got, want)
-		}
+// TestCapacityOfVisibleDevices: of what nvidia-smi lists, the smallest device that XLA is to see. Numbers in visible_devices
+// are those among the devices that CUDA_VISIBLE_DEVICES leaves.
+func TestCapacityOfVisibleDevices(t *testing.T) {
+	const three = "GPU-5ab1, 81559\nGPU-77c0, 24564\nGPU-5af2, 143771\n"
+	const unset = "(unset)"
+	cases := []struct {
+		name, listed, environment, options string
+		want                               int64 // MiB
+	}{
+		{"all", three, unset, "", 24564},
+		{"one", three, unset, ",visible_devices=2", 143771},
+		{"two", three, unset, ",tf32=true,visible_devices=2;0", 81559},
+		{"a number that is none", three, unset, ",visible_devices=3", 0},
+		{"by CUDA's numbers", three, "0,2", "", 81559},
+		{"by both", three, "0,2", ",visible_devices=1", 143771},
+		{"by UUID", three, "GPU-5af,GPU-5ab1", "", 81559},
+		{"up to one that is none", three, "2,7,1", "", 143771},
+		{"a part of a device", three, "MIG-5ab1", "", 0},
+		{"hidden", three, "", "", 0},
+		{"one that does not tell", "GPU-1, 512\nGPU-2, [N/A]\n", unset, "", 512},
+		{"none that tells", "GPU-1, [N/A]\n", unset, "", 0},
+		{"none", "", unset, "", 0},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			script := "#!/bin/sh\n[ \"$1\" = --query-gpu=uuid,memory.total ] || exit 1\ncat <<'END'\n" + c.listed + "END\n"
+			if err := os.WriteFile(filepath.Join(dir, "nvidia-smi"), []byte(script), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("PATH", dir+string(filepath.ListSeparator)+os.Getenv("PATH"))
+			t.Setenv("CUDA_VISIBLE_DEVICES", c.environment) // which puts it back at the end
+			if c.environment == unset {
+				os.Unsetenv("CUDA_VISIBLE_DEVICES")
+			}
+			got := Capacity(setup.Settings{Backend: "xla:cuda,memory_fraction=0.5" + c.options})
+			if want := c.want << 20 / 2; got.Bytes != want || got.Source == "" {
+				t.Errorf("got %+v, want %d bytes and a source", got, want)
+			}
+		})
 	}
 }
 
