@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"runtime"
+	"strings"
 
 	"gotransplant/cmd/internal/program"
 	"gotransplant/experiment/wordproblem"
@@ -86,10 +87,14 @@ func parse(args []string, stdout io.Writer) (o options, r wordproblem.Recipe, er
 		err = errors.New("--out is missing: name the directory to write into")
 	case o.dtype != "BF16" && o.dtype != "F32":
 		err = fmt.Errorf("--dtype %s", spelling.Unknown(o.dtype, "BF16", "F32"))
-	case o.evaluated < 1 || o.every < 0 || o.workers < 1:
-		err = errors.New("--eval-documents and --workers must be at least 1, --eval-every at least 0")
+	case o.evaluated < 1:
+		err = fmt.Errorf("--eval-documents %d: it must be at least 1", o.evaluated)
+	case o.every < 0:
+		err = fmt.Errorf("--eval-every %d: it must be at least 0", o.every)
+	case o.workers < 1:
+		err = fmt.Errorf("--workers %d: it must be at least 1", o.workers)
 	case o.steps != nil && len(o.steps) != len(r.Lessons):
-		err = fmt.Errorf("--lesson-steps has %d numbers; there are %d lessons", len(o.steps), len(r.Lessons))
+		err = fmt.Errorf("--lesson-steps %s: there are %d lessons, give a number for each", numbers(o.steps), len(r.Lessons))
 	}
 	if err == nil {
 		err = errors.Join(checkShape(r.Model), checkTraining(o, r))
@@ -100,6 +105,11 @@ func parse(args []string, stdout io.Writer) (o options, r wordproblem.Recipe, er
 		}
 	}
 	return o, r, err
+}
+
+// numbers are as they are given on the command line.
+func numbers(list []int) string {
+	return strings.ReplaceAll(strings.Trim(fmt.Sprint(list), "[]"), " ", ",")
 }
 
 // checkShape refuses sizes that are no LLaMA's, of which a run would find out when it is over.
@@ -137,7 +147,7 @@ func checkTraining(o options, r wordproblem.Recipe) error {
 	}
 	for _, steps := range o.steps {
 		if steps < 0 {
-			return fmt.Errorf("--lesson-steps %d: no lesson can have less than 0", steps)
+			return fmt.Errorf("--lesson-steps %s: no lesson can have %d, give 0 or more", numbers(o.steps), steps)
 		}
 	}
 	return nil

@@ -57,16 +57,21 @@ func (r Recipe) Steps() int {
 	return total
 }
 
-// validate checks what no other part checks.
+// validate checks what no other part checks. Its errors name the flags of transplant-pretrain.
 func (r Recipe) validate() error {
+	for _, n := range []struct {
+		flag  string
+		value int
+	}{{"batch-size", r.Batch}, {"micro-batch", r.MicroBatch}, {"bucket", r.Bucket}, {"window", r.Window}} {
+		if n.value < 1 {
+			return fmt.Errorf("--%s %d: it must be at least 1", n.flag, n.value)
+		}
+	}
 	switch {
 	case r.Steps() < 1:
-		return errors.New("the lessons have no steps")
-	case r.Batch < 1 || r.MicroBatch < 1 || r.Bucket < 1 || r.Window < 1:
-		return fmt.Errorf("batch %d, micro-batch %d, bucket %d and window %d must be at least 1",
-			r.Batch, r.MicroBatch, r.Bucket, r.Window)
+		return fmt.Errorf("--lesson-steps: the lessons have %d steps in all: give one of them at least 1", r.Steps())
 	case !(r.Rest >= 0) || math.IsInf(r.Rest, 1):
-		return fmt.Errorf("weight %v of tokens that do not judge: it must be a finite number of 0 or more", r.Rest)
+		return fmt.Errorf("--rest-weight %v: it must be a finite number of 0 or more", r.Rest)
 	}
 	return nil
 }
@@ -113,7 +118,7 @@ func prepare(t Tokenizer, r Recipe) (*Pretrainer, error) {
 	}
 	bos, ok := t.BOS()
 	if !ok {
-		return nil, errors.New("the tokenizer puts no BOS in front")
+		return nil, errors.New("--tokenizer: it puts no BOS in front of a text: take one that transplant-datagen wrote")
 	}
 	r.Model.VocabSize = t.VocabSize()
 	r.Model.HeadDim = r.Model.HiddenSize / max(r.Model.NumAttentionHeads, 1)

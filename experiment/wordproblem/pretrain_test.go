@@ -7,6 +7,7 @@ import (
 	"math"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"gotransplant/model"
@@ -266,7 +267,7 @@ func TestBatchesKeepDocuments(t *testing.T) {
 	}
 }
 
-// TestRecipeIsChecked: what cannot be trained is refused before anything is.
+// TestRecipeIsChecked: what cannot be trained is refused before anything is, by the flag that says it.
 func TestRecipeIsChecked(t *testing.T) {
 	tok := learned(t)
 	b, err := compute.NewWithConfig("go:parallelism=-1")
@@ -276,19 +277,31 @@ func TestRecipeIsChecked(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		set  func(*Recipe)
+		want string
 	}{
-		{"no steps", func(r *Recipe) { r.Lessons = nil }},
-		{"no batch", func(r *Recipe) { r.Batch = 0 }},
-		{"negative weight", func(r *Recipe) { r.Rest = -1 }},
-		{"heads that do not share", func(r *Recipe) { r.Model.NumKeyValueHeads = 3 }},
-		{"no width", func(r *Recipe) { r.Model.HiddenSize = 0 }},
-		{"unknown schedule", func(r *Recipe) { r.Schedule.Kind = "stairs" }},
-		{"beta of 1", func(r *Recipe) { r.Adam.Beta2 = 1 }},
+		{"no steps", func(r *Recipe) { r.Lessons = nil }, "--lesson-steps: the lessons have 0 steps in all: give one"},
+		{"no batch", func(r *Recipe) { r.Batch = 0 }, "--batch-size 0: it must be at least 1"},
+		{"no micro-batch", func(r *Recipe) { r.MicroBatch = -1 }, "--micro-batch -1: it must be at least 1"},
+		{"no bucket", func(r *Recipe) { r.Bucket = 0 }, "--bucket 0: it must be at least 1"},
+		{"no window", func(r *Recipe) { r.Window = 0 }, "--window 0: it must be at least 1"},
+		{"negative weight", func(r *Recipe) { r.Rest = -1 }, "--rest-weight -1: it must be a finite number"},
+		{"heads that do not share", func(r *Recipe) { r.Model.NumKeyValueHeads = 3 }, "3"},
+		{"no width", func(r *Recipe) { r.Model.HiddenSize = 0 }, "hidden_size"},
+		{"unknown schedule", func(r *Recipe) { r.Schedule.Kind = "stairs" }, "--schedule stairs"},
+		{"beta of 1", func(r *Recipe) { r.Adam.Beta2 = 1 }, "--beta2 1: it must be at least 0 and less than 1"},
 	} {
 		r := tinyRecipe()
 		tc.set(&r)
-		if _, err := NewPretrainer(b, tok, r); err == nil {
-			t.Errorf("%s: no error", tc.name)
+		if _, err := NewPretrainer(b, tok, r); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: got error %v, want %q", tc.name, err, tc.want)
 		}
 	}
+	if _, err := NewPretrainer(b, bare{tok}, tinyRecipe()); err == nil || !strings.Contains(err.Error(), "--tokenizer: it puts no BOS") {
+		t.Errorf("a tokenizer without BOS: got error %v, want one that names --tokenizer", err)
+	}
 }
+
+// bare is a tokenizer that puts nothing in front.
+type bare struct{ Tokenizer }
+
+func (bare) BOS() (int32, bool) { return 0, false }
