@@ -411,6 +411,10 @@ func TestRefusals(t *testing.T) {
 		{"not UTF-8", []string{"--text", file(t, "in.txt", "a", "Kim\xff")}, "in.txt, line 2: it is not UTF-8"},
 		{"not UTF-8 in JSON", []string{"--jsonl", file(t, "in.jsonl", `{"prompt": "a"}`, "{\"prompt\": \"Kim\xff\"}")}, "in.jsonl, line 2: it is not UTF-8"},
 		{"not UTF-8 on the command line", []string{"--prompt", "a", "--prompt", "Kim\xff"}, "--prompt 2: it is not UTF-8"},
+		{"stop that is not UTF-8", []string{"--prompt", "a", "--stop", ".", "--stop", "\xff"}, "--stop 2: it is not UTF-8"},
+		{"system message that is not UTF-8", []string{"--chat", "--chat-template", "llama2", "--system", "Be br\xeff."}, "--system: it is not UTF-8"},
+		{"half a character", bad(`{"prompt": "a\ud83d"}`), "line 1: it has half of a surrogate pair"},
+		{"half a character in a message", bad(`{"messages": [{"role": "user", "content": "\udc00b"}]}`), "line 1: it has half of a surrogate pair"},
 		{"no prompts", []string{"--text", file(t, "in.txt", "", " ")}, "no prompts"},
 		{"two BOS", []string{"--prompt", "<s><s> a"}, "twice"},
 		{"no JSON", bad("x"), "line 1"},
@@ -427,6 +431,14 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("exit status %d, printed %q, %q; want 1 and %q", code, out, errors, c.want)
 			}
 		})
+	}
+}
+
+// TestWholeCharacters: both halves of a pair are a character, and U+FFFD is text where the line has it, written either way.
+func TestWholeCharacters(t *testing.T) {
+	in := file(t, "in.jsonl", `{"prompt": "a\ud83d\ude00"}`, `{"prompt": "a\uFFFD"}`, "{\"prompt\": \"a\ufffd\"}")
+	if got := len(results(t, "--jsonl", in, "--max-tokens", "1")); got != 3 {
+		t.Errorf("%d results, want 3", got)
 	}
 }
 
@@ -458,8 +470,16 @@ func TestAllBadLines(t *testing.T) {
 // TestTalkTellsFailure: an input that cannot be read is no end of a talk.
 func TestTalkTellsFailure(t *testing.T) {
 	code, _, errors := callWith(strings.Repeat("a", 1<<25), "--chat", "--chat-template", "llama2")
-	if code != 1 || !strings.Contains(errors, "the input: ") {
+	if code != 1 || !strings.Contains(errors, "standard input: ") {
 		t.Errorf("exit status %d, %.200q; want 1 and what was wrong with the input", code, errors)
+	}
+}
+
+// TestTalkInUTF8: a line that is not is told by its number, and what came before it is answered.
+func TestTalkInUTF8(t *testing.T) {
+	code, out, errors := callWith("Hello\n\nKim\xff\n", "--chat", "--chat-template", "llama2", "--max-tokens", "2")
+	if want := "standard input, line 3: it is not UTF-8"; code != 1 || strings.Count(out, "\n") != 1 || !strings.Contains(errors, want) {
+		t.Errorf("exit status %d, printed %q, said %q; want 1, one answer and %q", code, out, errors, want)
 	}
 }
 

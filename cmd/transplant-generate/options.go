@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"unicode/utf8"
 
 	"gotransplant/cmd/internal/program"
 	"gotransplant/internal/chat"
@@ -164,12 +165,34 @@ func (o *options) validate(s setup.Settings) error {
 	if err := o.sampling().Validate(); err != nil {
 		return fmt.Errorf("--%w", err)
 	}
+	if err := o.checkTexts(); err != nil {
+		return err
+	}
 	for _, n := range []struct {
 		flag       string
 		value, low int
 	}{{"max-tokens", o.maxTokens, 1}, {"samples", o.samples, 1}, {"batch", o.batch, 1}, {"limit", o.limit, 0}} {
 		if n.value < n.low {
 			return fmt.Errorf("--%s %d: it must be at least %d", n.flag, n.value, n.low)
+		}
+	}
+	return nil
+}
+
+// checkTexts refuses texts of the command line that are not UTF-8: their bytes would become tokens of their own, or a stop
+// that no text ends with.
+func (o *options) checkTexts() error {
+	if !utf8.ValidString(o.system) {
+		return fmt.Errorf("--system: %w", errNotUTF8)
+	}
+	for _, given := range []struct {
+		flag  string
+		texts []string
+	}{{"prompt", o.prompts}, {"stop", o.stops}} {
+		for i, text := range given.texts {
+			if !utf8.ValidString(text) {
+				return fmt.Errorf("--%s %d: %w", given.flag, i+1, errNotUTF8)
+			}
 		}
 	}
 	return nil

@@ -46,9 +46,6 @@ func (w *work) readPrompts() (err error) {
 		err = w.readText()
 	default:
 		for i, text := range w.prompts {
-			if !utf8.ValidString(text) {
-				return fmt.Errorf("--prompt %d: %w", i+1, errNotUTF8)
-			}
 			if err := w.add(fmt.Sprint(i+1), w.plain(text)); err != nil {
 				return fmt.Errorf("--prompt: %w", err)
 			}
@@ -87,6 +84,22 @@ func (w *work) add(id string, tokens []int32) error {
 
 // errNotUTF8 is said of a line as it stands: encoding/json would put U+FFFD in place of what is wrong, without a word.
 var errNotUTF8 = errors.New("it is not UTF-8: convert it first")
+
+// errHalf is said of a line of JSON that names half of a character by \u, where encoding/json would put U+FFFD too.
+var errHalf = errors.New("it has half of a surrogate pair, which is no character")
+
+// halved says whether decoding a line of JSON puts U+FFFD where the line has none.
+func halved(line []byte) bool {
+	const replaced = "\ufffd"
+	if bytes.Contains(line, []byte(replaced)) || bytes.Contains(bytes.ToLower(line), []byte(`\ufffd`)) {
+		return false
+	}
+	var value any
+	if json.Unmarshal(line, &value) != nil {
+		return false
+	}
+	return strings.Contains(fmt.Sprint(value), replaced)
+}
 
 // everyLine is an error that is the same for all lines of a file, and told at the first.
 type everyLine struct{ error }
@@ -155,6 +168,9 @@ func (w *work) readJSONL() error {
 		var in input
 		if err := json.Unmarshal(line, &in); err != nil {
 			return err
+		}
+		if halved(line) {
+			return errHalf
 		}
 		id, err := in.name(number)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"unicode/utf8"
 
 	"gotransplant/internal/chat"
 	"gotransplant/internal/generate"
@@ -20,7 +21,7 @@ func (w *work) talk(ctx context.Context) error {
 		messages = append(messages, chat.Message{Role: "system", Content: w.system})
 	}
 	lines, failed := readLines(w.streams.in)
-	for turn := 1; ; turn++ {
+	for turn := 1; ; turn++ { // a line each, be it blank
 		if isTerminal(w.streams.in) {
 			fmt.Fprint(w.progress, "> ")
 		}
@@ -30,6 +31,9 @@ func (w *work) talk(ctx context.Context) error {
 		case line, ok := <-lines:
 			if !ok {
 				return <-failed
+			}
+			if !utf8.ValidString(line) {
+				return fmt.Errorf("standard input, line %d: %w", turn, errNotUTF8)
 			}
 			if strings.TrimSpace(line) == "" {
 				continue
@@ -65,7 +69,7 @@ func readLines(r io.Reader) (<-chan string, <-chan error) {
 		}
 		err := s.Err()
 		if err != nil {
-			err = fmt.Errorf("the input: %w", err)
+			err = fmt.Errorf("standard input: %w", err)
 		}
 		failed <- err
 	}()
