@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"text/template"
+	"unicode/utf8"
 )
 
 //go:embed templates
@@ -97,6 +98,9 @@ func escaped() template.FuncMap {
 }
 
 func parseTemplate(name, text string, t *Template) (*Template, error) {
+	if !utf8.ValidString(text) {
+		return nil, fmt.Errorf("template %s: it is not UTF-8: convert it first", name)
+	}
 	if strings.ContainsAny(text, marks) {
 		return nil, fmt.Errorf("template %s: contains one of the noncharacters U+FDD0 to U+FDD4, which are reserved", name)
 	}

@@ -108,6 +108,7 @@ func TestParseTemplateRefuses(t *testing.T) {
 		{"a field cut to pieces", `{{printf "%.3s" .Question}}{{span .Argument}}`, []string{"t.tmpl", "printf"}},
 		{"a quoted field", `{{printf "%q" .Question}}{{span .Argument}}`, []string{"t.tmpl", "printf"}},
 		{"a reserved character", "\ufdd0{{span .Argument}}", []string{"t.tmpl", "U+FDD0"}},
+		{"not UTF-8", "caf\xe9 {{span .Argument}}", []string{"t.tmpl: it is not UTF-8"}},
 		{"empty", "", []string{"t.tmpl"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

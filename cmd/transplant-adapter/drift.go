@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"unicode/utf8"
 
 	"gotransplant/cmd/internal/program"
 	"gotransplant/internal/setup"
@@ -41,7 +42,9 @@ func sampleIDs(modelDir, file string, c model.Config) ([]int32, error) {
 		if err != nil {
 			return nil, fmt.Errorf("--sample: %w", err)
 		}
-		text = string(content)
+		if text = string(content); !utf8.ValidString(text) {
+			return nil, fmt.Errorf("--sample %s: it is not UTF-8: convert it first", file)
+		}
 	}
 	tok, err := openTokenizer(modelDir)
 	if err != nil {

@@ -112,8 +112,9 @@ type refusal struct {
 	want []string
 }
 
-// refusedLines are those that need no adapter, or a good one; out is where nothing must be written, nowhere where nothing can.
-func refusedLines(good, out, nowhere, long string) []refusal {
+// refusedLines are those that need no adapter, or a good one; out is where nothing must be written, nowhere where nothing can,
+// long and latin are samples too long and not in UTF-8.
+func refusedLines(good, out, nowhere, long, latin string) []refusal {
 	return []refusal{
 		{"no command", nil, []string{"merge, show, diff, convert"}},
 		{"unknown command", []string{"mergr"}, []string{`"mergr"`, "merge, show, diff, convert"}},
@@ -135,6 +136,7 @@ func refusedLines(good, out, nowhere, long string) []refusal {
 		{"nowhere to convert, a plan", []string{"convert", "--out", nowhere, "--dry-run"}, []string{"--out", "symbolic link"}},
 		{"sample and no check", []string{"merge", "--adapter", good, "--out", out, "--no-check", "--sample", long}, []string{"--sample", "--no-check"}},
 		{"sample too long", []string{"merge", "--adapter", good, "--out", out, "--sample", long}, []string{"--sample", "tokens, want 1 to 256"}},
+		{"sample not in UTF-8", []string{"merge", "--adapter", good, "--out", out, "--sample", latin}, []string{"--sample", "latin: it is not UTF-8"}},
 		{"no such sample", []string{"merge", "--adapter", good, "--out", out, "--sample", out}, []string{"--sample", "no such file"}},
 		{"no model", []string{"convert", "--model", out, "--out", out}, []string{"not a checkpoint directory"}},
 	}
@@ -173,7 +175,11 @@ func TestRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	nowhere := filepath.Join(dangling, "merged")
-	for _, c := range append(refusedLines(good, out, nowhere, long), refusedAdapters(t, good, out)...) {
+	latin := filepath.Join(t.TempDir(), "latin")
+	if err := os.WriteFile(latin, []byte("caf\xe9"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range append(refusedLines(good, out, nowhere, long, latin), refusedAdapters(t, good, out)...) {
 		t.Run(c.name, func(t *testing.T) {
 			code, _, errors := call(c.args...)
 			if code != 1 {

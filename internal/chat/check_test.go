@@ -342,6 +342,7 @@ func TestTemplateErrors(t *testing.T) {
 		"{{ messages[0].zz.yy }}":                   "line 1",
 		"{% for i in range(10 ** 7) %}{% endfor %}": "range",
 		"a\n{{ messages | nosuchfilter }}":          "nosuchfilter",
+		"{{ messages }}\xff":                        "file.jinja: it is not UTF-8: convert it first",
 		"{{ 1 // 0 }}{{ 5 % 0 }}":                   "divide by zero",
 		"{{ strftime_now('%Q') }}":                  "%Q is not supported",
 	} {

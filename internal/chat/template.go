@@ -31,6 +31,9 @@ func NewTemplate(name, text string) (*Template, error) {
 	if len(text) > mostText {
 		return nil, fmt.Errorf("chat template %s: it has %d bytes, more than %d", name, len(text), mostText)
 	}
+	if !utf8.ValidString(text) {
+		return nil, fmt.Errorf("chat template %s: it is not UTF-8: convert it first", name)
+	}
 	t := &Template{Name: name, Text: text}
 	rewritten, err := rewrite(text)
 	if err != nil {
