@@ -332,7 +332,7 @@ func TestRefusals(t *testing.T) {
 		{"backend", []string{"--backend", "abacus"}, []string{"--backend abacus", "go"}},
 		{"missing model", []string{"--model", "no/such/model"}, []string{"no/such/model"}},
 		{"adapter of another shape", []string{"--arguer-adapter", golden("model")}, []string{"adapter_config.json"}},
-		{"long rows", []string{"--max-tokens", "150"}, []string{"more than 150 tokens", "--skip-long"}},
+		{"long rows", []string{"--max-tokens", "150"}, []string{"more than 150 tokens", "raise --max-tokens up to the model's context of 2048"}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -143,7 +143,7 @@ func TestDryRunFindsBadInput(t *testing.T) {
 		want  []string
 	}{
 		{"bad rows", []string{"--data", bad}, []string{bad + ":2", "candidate_3"}},
-		{"long rows", []string{"--max-tokens", "150"}, []string{"more than 150 tokens", "--skip-long"}},
+		{"long rows", []string{"--max-tokens", "150"}, []string{"more than 150 tokens", "raise --max-tokens up to the model's context of 2048"}},
 		{"adapter of another model", []string{"--model", "", "--argue-template", "", "--choose-template", "", "--data", ""}, []string{"adapters"}},
 		{"memory", []string{"--device-memory", "0.0005"}, []string{"the run needs", "--device-memory"}},
 		{"memory of a device", []string{"--backend", "xla:cuda", "--device-memory", "0.0005"}, []string{"the run needs", "--remat none"}[:1]},

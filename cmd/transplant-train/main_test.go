@@ -297,7 +297,7 @@ func TestRefusals(t *testing.T) {
 		{"missing template", []string{"--argue-template", "no/such.tmpl"}, []string{"no/such.tmpl"}},
 		{"bad rows", []string{"--data", bad}, []string{bad + ":2", bad + ":4", "candidate_3"}},
 		{"no rows", []string{"--data", empty}, []string{empty, "no rows"}},
-		{"long rows", []string{"--max-tokens", "150"}, []string{"more than 150 tokens", "--skip-long"}},
+		{"long rows", []string{"--max-tokens", "150"}, []string{"more than 150 tokens", "raise --max-tokens up to the model's context of 2048"}},
 		{"only long rows", []string{"--max-tokens", "20", "--skip-long"}, []string{"all 6 rows need more than 20 tokens"}},
 	}
 	for _, c := range cases {

@@ -78,12 +78,12 @@ func (x *Extraction) Plan(ctx context.Context) (*Plan, error) {
 		errs = append(errs, fmt.Errorf("and %d more bad lines", more))
 	}
 	if p.TooLong.Rows > 0 && !x.options.SkipLong {
-		errs = append(errs, fmt.Errorf("%s: %d of %d texts have more than %d tokens (%s): raise --max-tokens up to the model's context "+
-			"of %d, or leave them out with --skip-long", p.Input, p.TooLong.Rows, p.TooLong.Rows+p.Rows, p.TooLong.Limit, p.TooLong,
-			x.reading.Config.MaxPositionEmbeddings))
+		errs = append(errs, fmt.Errorf("%s: %d of %d texts have more than %d tokens (%s): %s", p.Input, p.TooLong.Rows,
+			p.TooLong.Rows+p.Rows, p.TooLong.Limit, p.TooLong, p.advice(x.reading.Config.MaxPositionEmbeddings)))
 	}
 	if len(errs) == 0 && p.Rows == 0 {
-		errs = append(errs, fmt.Errorf("%s: all %d texts have more than %d tokens", p.Input, p.TooLong.Rows, p.TooLong.Limit))
+		errs = append(errs, fmt.Errorf("%s: all %d texts have more than %d tokens: %s", p.Input, p.TooLong.Rows, p.TooLong.Limit,
+			p.advice(x.reading.Config.MaxPositionEmbeddings)))
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
@@ -95,6 +95,19 @@ func (x *Extraction) Plan(ctx context.Context) (*Plan, error) {
 		p.Tensors = append(p.Tensors, TensorPlan{t, p.Layout.Vectors, one.RowBytes(1) * p.Layout.Vectors})
 	}
 	return p, nil
+}
+
+// advice is what can be done about texts that are too long. --max-tokens cannot be raised above the context, and --skip-long
+// is of no use where it leaves nothing.
+func (p *Plan) advice(context int) string {
+	raise := fmt.Sprintf("raise --max-tokens up to the model's context of %d", context)
+	if p.TooLong.Limit == context {
+		raise = "that is the model's context: take a model with a longer one"
+	}
+	if p.Rows == 0 {
+		return raise + ", or shorter texts"
+	}
+	return raise + ", or leave them out with --skip-long"
 }
 
 func (p *Plan) count(it item) {

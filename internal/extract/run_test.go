@@ -391,9 +391,16 @@ func TestPlanRefuses(t *testing.T) {
 		want   []string
 	}{
 		{"bad lines", func(o *Options) { o.Text = write(t, "a\n\nb\n \n") }, []string{":2: the line is empty", ":4: the line is empty"}},
-		{"long", func(o *Options) { o.Text = write(t, "a\n"+long+"\nb\n") }, []string{"1 of 3 texts", "256 tokens", "ids 2", "--skip-long"}},
-		{"all long", func(o *Options) { o.Text, o.SkipLong = write(t, long), true }, []string{"all 1 texts"}},
-		{"max tokens", func(o *Options) { o.Text, o.MaxTokens = write(t, "Kim has 19 nuts."), 3 }, []string{"more than 3 tokens"}},
+		{"long", func(o *Options) { o.Text = write(t, "a\n"+long+"\nb\n") }, []string{"1 of 3 texts", "256 tokens", "ids 2",
+			": that is the model's context: take a model with a longer one, or leave them out with --skip-long"}},
+		{"longer than the context can be", func(o *Options) { o.Text, o.MaxTokens = write(t, "a\n"+long), 1000 },
+			[]string{"more than 256 tokens", ": that is the model's context: take a model"}},
+		{"all long", func(o *Options) { o.Text, o.SkipLong = write(t, long), true },
+			[]string{"all 1 texts have more than 256 tokens: that is the model's context: take a model with a longer one, or shorter texts"}},
+		{"max tokens", func(o *Options) { o.Text, o.MaxTokens = write(t, "Kim has 19 nuts.\nKim"), 3 },
+			[]string{"more than 3 tokens", ": raise --max-tokens up to the model's context of 256, or leave them out with --skip-long"}},
+		{"max tokens, all long", func(o *Options) { o.Text, o.MaxTokens = write(t, "Kim has 19 nuts."), 3 },
+			[]string{"1 of 1 texts have more than 3 tokens", ": raise --max-tokens up to the model's context of 256, or shorter texts"}},
 		{"no such segment", func(o *Options) {
 			o.JSONL, o.Positions = write(t, `{"segments":[{"text":"a","name":"x"}]}`+"\n"+`{"text":"b"}`), "span:y"
 		}, []string{`:1: --positions span:y: there is no segment "y"; there are ["x"]`, ":2: "}},

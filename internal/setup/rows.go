@@ -83,7 +83,7 @@ func (s Settings) readRows(tok *tokenizer.Tokenizer, context int) (*Rows, error)
 			transplant.ListRows(r.TooLong), r.advice())
 	}
 	if len(r.Cases) == 0 {
-		return nil, fmt.Errorf("%s: all %d rows need more than %d tokens", name, len(r.Rows), r.limit)
+		return nil, fmt.Errorf("%s: all %d rows need more than %d tokens: %s", name, len(r.Rows), r.limit, r.advice())
 	}
 	return r, nil
 }
@@ -110,12 +110,16 @@ func (r *Rows) add(number int, row data.Row) error {
 }
 
 // advice is what can be done about rows that are too long. Where the context is the limit --max-tokens changes nothing, and
-// in transplant-generate that flag is for new tokens.
+// in transplant-generate that flag is for new tokens. --skip-long is of no use where it leaves nothing.
 func (r *Rows) advice() string {
+	raise := fmt.Sprintf("raise --max-tokens up to the model's context of %d", r.context)
 	if r.limit == r.context {
-		return "that is the model's context: take a model with a longer one, or leave them out with --skip-long"
+		raise = "that is the model's context: take a model with a longer one"
 	}
-	return fmt.Sprintf("raise --max-tokens up to the model's context of %d, or leave them out with --skip-long", r.context)
+	if len(r.Cases) == 0 {
+		return raise + ", or shorter rows or templates"
+	}
+	return raise + ", or leave them out with --skip-long"
 }
 
 // Split divides the cases into those to train on and those held out. It divides all rows of the file, and only then leaves

@@ -227,6 +227,16 @@ func TestLongRows(t *testing.T) {
 			t.Errorf("--max-tokens %d, a context of %d: got error %v, want %s: %s", c.maxTokens, c.context, err, longest, c.want)
 		}
 	}
+	for _, skip := range []bool{false, true} { // where nothing is left, --skip-long is no advice
+		none := s
+		none.MaxTokens, none.SkipLong = 20, skip
+		_, err := none.readRows(tok, 1024)
+		want := "need more than 20 tokens"
+		if err == nil || !strings.Contains(err.Error(), want) ||
+			!strings.HasSuffix(err.Error(), ": raise --max-tokens up to the model's context of 1024, or shorter rows or templates") {
+			t.Errorf("all rows are too long, --skip-long=%t: got error %v, want %q and how they would fit", skip, err, want)
+		}
+	}
 	s.SkipLong = true
 	rows, err := s.readRows(tok, 1024)
 	if err != nil {
