@@ -145,12 +145,13 @@ func (t *Trainer) Describe() string {
 		len(t.Train), len(t.Test), t.Total(), t.Options.BatchSize, t.Parameters(), t.step+1)
 }
 
-// Left tells what is left of a run that was stopped after a step.
+// Left tells what is left of a run that was stopped after a step, and that what stands before it is more than that.
 func (t *Trainer) Left(step int) string {
 	if step == t.Total() {
 		return fmt.Sprintf("left     nothing: all %d steps are done\n", step)
 	}
-	return fmt.Sprintf("left     steps %d to %d, %d of %d rows\n", step+1, t.Total(), t.Rows()-t.rowsUntil(step), t.Rows())
+	return fmt.Sprintf("left     steps %d to %d, %d of %d rows; the lines above are of the whole run\n", step+1, t.Total(),
+		t.Rows()-t.rowsUntil(step), t.Rows())
 }
 
 // batch are the cases of an update, counted from 0.

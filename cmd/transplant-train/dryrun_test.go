@@ -196,7 +196,7 @@ func TestDryRunOfWhatIsLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r := succeed(t, "--resume", dir, "--dry-run"); !strings.Contains(r.out, "step 1 is next") ||
-		!strings.Contains(r.out, "left     steps 1 to 3, 9 of 9 rows") {
+		!strings.Contains(r.out, "left     steps 1 to 3, 9 of 9 rows; the lines above are of the whole run\n") {
 		t.Errorf("without a state: output\n%s\nwant that step 1 is next, and all is left", r.out)
 	}
 	if r := call("--resume", dir, "--lr", "1"); r.code != 1 || !strings.Contains(r.errors, "such as --lr") {

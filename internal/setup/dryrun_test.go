@@ -182,7 +182,7 @@ func TestPlanAsJSON(t *testing.T) {
 			t.Errorf("no member %s", group)
 		}
 	}
-	for _, want := range []string{"64 an epoch, 256 in all, step 3 is next: 4096 rows", "scored 17 times", "1280 rows", "training 1024 rows",
+	for _, want := range []string{"64 an epoch, 256 in all, step 3 is next; the whole run: 4096 rows, about ", "scored 17 times", "1280 rows", "training 1024 rows",
 		"held out 256 rows", "a prompt may have 256"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("text lacks %q:\n%s", want, text)

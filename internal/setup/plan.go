@@ -106,7 +106,7 @@ func (p *Plan) Text() string {
 	var b strings.Builder
 	if t := p.Train; t != nil {
 		b.WriteString(tokenLine("training", t.Tokens, "") + tokenLine("held out", t.HeldOut, ""))
-		fmt.Fprintf(&b, "steps    %d an epoch, %d in all, step %d is next: %d rows, about %s tokens; held-out rows are scored %d times\n",
+		fmt.Fprintf(&b, "steps    %d an epoch, %d in all, step %d is next; the whole run: %d rows, about %s tokens, held-out rows scored %d times\n",
 			t.StepsPerEpoch, t.Steps, t.NextStep, t.RowsInAll, rounded(float64(t.TokensInAll)), t.Scores)
 		fmt.Fprintf(&b, "train    %d adapter parameters\n", t.Parameters)
 	}
