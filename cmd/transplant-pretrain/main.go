@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -18,7 +19,7 @@ import (
 )
 
 const head = `transplant-pretrain trains a small LLaMA from scratch on generated word problems and writes a checkpoint.
-Ctrl-C stops after the step under way and writes what there is.
+Ctrl-C stops after the step under way and writes what there is; the same command then goes on from there.
 
   transplant-datagen --out made
   transplant-pretrain --tokenizer made --out made/model --dry-run
@@ -39,19 +40,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "transplant-pretrain:", err)
 		return 2
 	}
-	err = program.CheckOut(o.out, o.files()...)
+	step, err := o.prepare()
 	switch {
 	case err != nil:
 	case o.DryRun:
-		err = dryRun(o, r, stdout, stderr)
+		err = dryRun(o, r, step, stdout, stderr)
 	default:
-		err = pretrain(ctx, o, r, outputs{stdout, stderr})
+		err = pretrain(ctx, o, r, step, outputs{stdout, stderr})
 	}
 	switch {
 	case err == nil:
 		return 0
-	case errors.Is(err, context.Canceled):
-		fmt.Fprintf(stderr, "interrupted; the model as it is was written to %s\n", o.out)
+	case errors.Is(err, context.Canceled): // which pretrain has told
 		return 130
 	}
 	fmt.Fprintln(stderr, "transplant-pretrain:", err)
@@ -61,8 +61,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // outputs are where JSON goes, and text.
 type outputs struct{ json, text io.Writer }
 
-// pretrain trains, and writes the model also when it is interrupted.
-func pretrain(ctx context.Context, o options, r wordproblem.Recipe, to outputs) error {
+// pretrain trains what is left after a step, and writes the model also when it is interrupted.
+func pretrain(ctx context.Context, o options, r wordproblem.Recipe, step int, to outputs) error {
 	t, err := tokenizer.Open(o.tokenizer)
 	if err != nil {
 		return err
@@ -79,13 +79,23 @@ func pretrain(ctx context.Context, o options, r wordproblem.Recipe, to outputs) 
 	progress := program.NewProgress(to.text)
 	progress.Line(fmt.Sprintf("%d parameters, vocabulary of %d, %d steps of %d documents",
 		p.Parameters(), t.VocabSize(), r.Steps(), r.Batch))
+	if step > 0 {
+		if err := p.Resume(o.out, o.decides); err != nil {
+			return err
+		}
+		progress.Line(strings.TrimSuffix(left(step, r.Steps()), "\n"))
+	}
 	stopped := p.Run(ctx, follow(p, o, to.json, progress))
 	progress.Finish()
 	if stopped != nil && !errors.Is(stopped, context.Canceled) {
 		return stopped
 	}
-	if err := save(p, o); err != nil { // not joined: whoever reads that it was stopped believes that it is saved
+	if err := saveAll(p, o, stopped != nil); err != nil { // not joined: whoever reads that it was stopped believes that it is saved
 		return err
+	}
+	if stopped != nil {
+		progress.Line(fmt.Sprintf("interrupted after step %d of %d; the model as it is was written to %s, and the same command goes on "+
+			"from there", p.Step(), r.Steps(), o.out))
 	}
 	return stopped
 }

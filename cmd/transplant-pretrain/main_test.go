@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -75,7 +78,7 @@ func TestInterruptSaves(t *testing.T) {
 	if code := run(ctx, small(learned(t), out, "--dtype", "F32"), &stdout, &stderr); code != 130 {
 		t.Errorf("exit status %d, want 130", code)
 	}
-	if !strings.Contains(stderr.String(), "interrupted") {
+	if !strings.Contains(stderr.String(), "interrupted after step 0 of 4") {
 		t.Errorf("stderr does not say that the run was interrupted:\n%s", &stderr)
 	}
 	c, err := model.Open(out)
@@ -86,6 +89,99 @@ func TestInterruptSaves(t *testing.T) {
 	if got := c.Tensor("lm_head.weight").DType; got != "F32" {
 		t.Errorf("weights are stored as %s, want F32", got)
 	}
+}
+
+// patient is done when it has been asked so many times.
+type patient struct {
+	context.Context
+	asked int
+}
+
+func (p *patient) Err() error {
+	if p.asked--; p.asked < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestInterruptedGoesOn: the same command, given again, ends with the files of a run that was left alone; no other command
+// touches them.
+func TestInterruptedGoesOn(t *testing.T) {
+	tokenizer, whole, out := learned(t), filepath.Join(t.TempDir(), "whole"), filepath.Join(t.TempDir(), "out")
+	try := func(ctx context.Context, wantCode int, want string, args []string) {
+		t.Helper()
+		var stdout, stderr strings.Builder
+		if code := run(ctx, args, &stdout, &stderr); code != wantCode || !strings.Contains(stdout.String()+stderr.String(), want) {
+			t.Fatalf("%q: exit status %d, want %d and %q; said\n%s%s", args, code, wantCode, want, &stdout, &stderr)
+		}
+	}
+	try(context.Background(), 0, "step 4 of 4", small(tokenizer, whole))
+	again := "interrupted after step 2 of 4; the model as it is was written to " + out + ", and the same command goes on from there"
+	try(&patient{context.Background(), 2}, 130, again, small(tokenizer, out))
+	before := contents(t, out)
+	if _, ok := before[wordproblem.StateFile]; !ok {
+		t.Fatalf("no %s", wordproblem.StateFile)
+	}
+	try(context.Background(), 0, "left     steps 3 to 4: an interrupted run goes on", small(tokenizer, out, "--dry-run"))
+	try(context.Background(), 0, `"next_step":3`, small(tokenizer, out, "--dry-run", "--json"))
+	try(context.Background(), 1, "--lr was 0.001 and is 0.002", small(tokenizer, out, "--lr", "0.002"))
+	try(context.Background(), 1, "--tokenizer was ", small(other(t), out))
+	if after := contents(t, out); !maps.Equal(before, after) {
+		t.Error("a plan or a refusal changed files")
+	}
+	try(&patient{context.Background(), 3}, 130, "interrupted after step 3 of 4", small(tokenizer, out))
+	try(context.Background(), 0, "left     steps 4 to 4", small(tokenizer, out, "--workers", "1"))
+	if got, want := contents(t, out), contents(t, whole); !maps.Equal(got, want) {
+		t.Errorf("files %q are not those of a run left alone, %q, in name or content", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
+	}
+	try(context.Background(), 1, "model.safetensors is there already", small(tokenizer, out))
+}
+
+// TestDefaultsAreWhatTheyAre: a run that names a default is the run that leaves it out.
+func TestDefaultsAreWhatTheyAre(t *testing.T) {
+	var decides [2]map[string]string
+	for i, more := range [][]string{nil, {"--lesson-steps", "400,1200", "--lr", "1e-3"}} {
+		o, _, err := parse(append([]string{"--tokenizer", "x", "--out", "y"}, more...), io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		decides[i] = o.decides
+	}
+	if !maps.Equal(decides[0], decides[1]) {
+		t.Errorf("got %v and %v, want the same", decides[0], decides[1])
+	}
+}
+
+// other is a directory with another tokenizer.json.
+func other(t *testing.T) string {
+	dir := learned(t)
+	f, err := os.OpenFile(filepath.Join(dir, "tokenizer.json"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString("\n"); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// contents are the files of a directory.
+func contents(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]string{}
+	for _, e := range entries {
+		content, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[e.Name()] = string(content)
+	}
+	return all
 }
 
 // spoiling is done from the start, and puts a file where the model is to be written as soon as it is asked.

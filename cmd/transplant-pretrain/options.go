@@ -22,6 +22,7 @@ type options struct {
 	tokenizer, out, backend, dtype string
 	evaluated, every, workers      int
 	steps                          []int
+	decides                        map[string]string // the result: flags of the model and the training
 }
 
 // bind gives every flag its place in o and r.
@@ -41,12 +42,12 @@ func bind(o *options, r *wordproblem.Recipe) []program.Group {
 	f.IntVar(&m.MaxPositionEmbeddings, "context", m.MaxPositionEmbeddings, "context in `tokens`, for config.json")
 	f.BoolVar(&m.TieWordEmbeddings, "tied", m.TieWordEmbeddings, "use the embedding as the head")
 	bindTraining(training.Flags, o, r)
-	o.Bind(f, "print plan, scores and summary as JSON, one object a line, to standard output; text goes to standard error")
 	f = running.Flags
 	f.StringVar(&o.backend, "backend", "go", "GoMLX `backend`: go, xla:cuda, xla:/path/to/plugin.so")
 	f.IntVar(&o.workers, "workers", runtime.GOMAXPROCS(0), "`micro-batches` run at the same time, without effect on the result")
 	f.IntVar(&o.evaluated, "eval-documents", 500, "held-out `documents` to score")
 	f.IntVar(&o.every, "eval-every", 200, "`updates` between scores (0: last only)")
+	o.Bind(f, "print plan, scores and summary as JSON, one object a line, to standard output; text goes to standard error")
 	return []program.Group{files, shape, training, running}
 }
 
@@ -103,6 +104,17 @@ func parse(args []string, stdout io.Writer) (o options, r wordproblem.Recipe, er
 		if err == nil {
 			r.Lessons[i].Steps = o.steps[i]
 		}
+	}
+	if err == nil {
+		o.decides = map[string]string{}
+		for _, g := range groups[1:3] {
+			g.Flags.VisitAll(func(f *pflag.Flag) { o.decides[f.Name] = f.Value.String() })
+		}
+		var steps []int // those of the recipe too
+		for _, l := range r.Lessons {
+			steps = append(steps, l.Steps)
+		}
+		o.decides["lesson-steps"] = numbers(steps)
 	}
 	return o, r, err
 }

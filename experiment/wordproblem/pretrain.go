@@ -194,13 +194,19 @@ type PretrainMetrics struct {
 	TokensPerSec float64 `json:"tokens_per_second"` // over the whole of Run
 }
 
-// Run does all steps of the recipe, reporting each. When ctx is done it stops between two steps and returns the
-// context's error; the weights are good to be saved.
+// Run does the steps of the recipe that are left, reporting each. When ctx is done it stops between two steps and returns
+// the context's error; weights and state are good to be saved.
 func (p *Pretrainer) Run(ctx context.Context, report func(PretrainMetrics) error) error {
 	p.started = time.Now()
+	done := p.step
 	for batch := range p.batches() {
 		if err := ctx.Err(); err != nil {
 			return err
+		}
+		if done > 0 { // drawn again, for what is drawn next depends on it
+			done--
+			p.started = time.Now()
+			continue
 		}
 		m, err := p.update(batch)
 		if err != nil {

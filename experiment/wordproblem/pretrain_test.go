@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -117,6 +118,54 @@ func TestPretrainIsReproducible(t *testing.T) {
 	if other := weights(1, 2); slices.Equal(one, other) {
 		t.Error("another seed gives the same weights")
 	}
+}
+
+// TestPretrainResumes: a run that was stopped after any step has the weights of one that was left alone.
+func TestPretrainResumes(t *testing.T) {
+	tok := learned(t)
+	whole := newPretrainer(t, tok, tinyRecipe())
+	want := metrics(t, whole, 5)
+	dir, run := filepath.Join(t.TempDir(), "made", "model"), map[string]string{"seed": "1"}
+	for _, stop := range []int{2, 4} {
+		p := resumed(t, tok, dir, run)
+		metrics(t, p, stop)
+		if err := p.SaveState(dir, run); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := resumed(t, tok, dir, run)
+	if got := metrics(t, p, 5)[0]; got.Step != 5 || got.Loss != want[4].Loss || got.LearningRate != want[4].LearningRate {
+		t.Errorf("got step %d with loss %v at rate %v, want 5 with %v at %v", got.Step, got.Loss, got.LearningRate, want[4].Loss, want[4].LearningRate)
+	}
+	for i, tensor := range p.all() {
+		if !slices.Equal(tensor.Value, whole.all()[i].Value) {
+			t.Errorf("%s has other values than without the stops", tensor.Name)
+		}
+	}
+	for name, c := range map[string]struct {
+		run  map[string]string
+		want string
+	}{
+		"another seed":          {map[string]string{"seed": "2"}, "--seed was 1 and is 2"},
+		"a flag not known then": {map[string]string{"seed": "1", "new": "x"}, "--new was  and is x"},
+	} {
+		if _, err := SavedStep(dir, c.run); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), StateFile) {
+			t.Errorf("%s: got error %v, want one of %s with %q", name, err, StateFile, c.want)
+		}
+	}
+}
+
+// resumed is a fresh Pretrainer, set to the state in dir if there is one.
+func resumed(t *testing.T, tok Tokenizer, dir string, run map[string]string) *Pretrainer {
+	t.Helper()
+	p := newPretrainer(t, tok, tinyRecipe())
+	if _, err := os.Stat(dir); err != nil {
+		return p
+	}
+	if err := p.Resume(dir, run); err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 // TestPretrainMicroBatches: cutting a batch in other pieces, one of them with rows to spare, gives the same gradient.
