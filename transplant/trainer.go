@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"gotransplant/internal/spelling"
 	"gotransplant/lora"
 )
 
@@ -141,14 +142,15 @@ func (t *Trainer) Optimizing() time.Duration { return t.optimizing }
 
 // Describe tells what will be trained.
 func (t *Trainer) Describe() string {
-	return fmt.Sprintf("train    %d rows, %d held out; %d steps of up to %d rows, %d adapter parameters; step %d is next\n",
-		len(t.Train), len(t.Test), t.Total(), t.Options.BatchSize, t.Parameters(), t.step+1)
+	return fmt.Sprintf("train    %s, %d held out; %s of up to %s, %d adapter parameters; step %d is next\n",
+		spelling.Count(len(t.Train), "row"), len(t.Test), spelling.Count(t.Total(), "step"),
+		spelling.Count(t.Options.BatchSize, "row"), t.Parameters(), t.step+1)
 }
 
 // Left tells what is left of a run that was stopped after a step, and that what stands before it is more than that.
 func (t *Trainer) Left(step int) string {
 	if step == t.Total() {
-		return fmt.Sprintf("left     nothing: all %d steps are done\n", step)
+		return fmt.Sprintf("left     nothing: step %d was the last\n", step)
 	}
 	return fmt.Sprintf("left     steps %d to %d, %d of %d rows; the lines above are of the whole run\n", step+1, t.Total(),
 		t.Rows()-t.rowsUntil(step), t.Rows())

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"gotransplant/cmd/internal/program"
+	"gotransplant/internal/spelling"
 	"gotransplant/model"
 )
 
@@ -95,11 +96,11 @@ func rewrite(ctx context.Context, c *model.Checkpoint, o output, r model.Rewriti
 
 // print tells what was converted and the worst that rounding did.
 func (c *conversion) print(w io.Writer) error {
-	fmt.Fprintf(w, "copied   %d %s byte by byte\n", c.Tensors-c.Converted, plural(c.Tensors-c.Converted, "tensor"))
+	fmt.Fprintf(w, "copied   %s byte by byte\n", spelling.Count(c.Tensors-c.Converted, "tensor"))
 	if c.Converted == 0 {
 		return nil
 	}
-	fmt.Fprintf(w, "convert  %d %s", c.Converted, plural(c.Converted, "tensor"))
+	fmt.Fprintf(w, "convert  %s", spelling.Count(c.Converted, "tensor"))
 	if len(c.Rounded) == 0 {
 		fmt.Fprintln(w, ", every value exact")
 		return nil

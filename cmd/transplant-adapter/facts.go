@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"gotransplant/internal/spelling"
 	"gotransplant/lora"
 )
 
@@ -60,9 +61,9 @@ func (f adapterFacts) print(w io.Writer) {
 	if base == "" {
 		base = "a base without a name"
 	}
-	fmt.Fprintf(w, "adapter  %s: rank %d, %s, scale %s; %d %s on %s in %d %s; %d parameters; made for %s\n", f.Dir, f.Rank, alpha,
-		strings.Join(f.Scales, ", "), f.Modules, plural(f.Modules, "weight"), strings.Join(f.Projections, ", "), f.Layers,
-		plural(f.Layers, "layer"), f.Parameters, base)
+	fmt.Fprintf(w, "adapter  %s: rank %d, %s, scale %s; %s on %s in %s; %d parameters; made for %s\n", f.Dir, f.Rank, alpha,
+		strings.Join(f.Scales, ", "), spelling.Count(f.Modules, "weight"), strings.Join(f.Projections, ", "),
+		spelling.Count(f.Layers, "layer"), f.Parameters, base)
 	if f.Idle == f.Modules {
 		fmt.Fprintln(w, "note     it changes nothing: A or B is zero everywhere, as in an adapter that was never trained")
 	} else if f.DoRA {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"gotransplant/internal/spelling"
 	"gotransplant/model"
 )
 
@@ -96,8 +97,9 @@ func newPlan(o output, c *model.Checkpoint, r model.Rewriting) (plan, error) {
 
 // print tells it in lines; files are listed where there are several.
 func (p plan) print(w io.Writer, c model.Config) {
-	fmt.Fprintf(w, "model    %s: %d layers, hidden %d, %d tensors\n", p.Model, c.NumHiddenLayers, c.HiddenSize, p.Tensors)
-	fmt.Fprintf(w, "write    %s: %s of tensors (%s) in %d %s", p.Out, bytesText(p.Bytes), p.types, len(p.Files), plural(len(p.Files), "file"))
+	fmt.Fprintf(w, "model    %s: %s, hidden %d, %s\n", p.Model, spelling.Count(c.NumHiddenLayers, "layer"), c.HiddenSize,
+		spelling.Count(p.Tensors, "tensor"))
+	fmt.Fprintf(w, "write    %s: %s of tensors (%s) in %s", p.Out, bytesText(p.Bytes), p.types, spelling.Count(len(p.Files), "file"))
 	if len(p.Copied) > 0 {
 		fmt.Fprintf(w, "; copies %s", strings.Join(p.Copied, ", "))
 	}
@@ -106,14 +108,6 @@ func (p plan) print(w io.Writer, c model.Config) {
 		return
 	}
 	for _, f := range p.Files {
-		fmt.Fprintf(w, "         %s: %d %s, %s\n", f.Name, f.Tensors, plural(f.Tensors, "tensor"), bytesText(f.Bytes))
+		fmt.Fprintf(w, "         %s: %s, %s\n", f.Name, spelling.Count(f.Tensors, "tensor"), bytesText(f.Bytes))
 	}
-}
-
-// plural is the word for n of something.
-func plural(n int, word string) string {
-	if n == 1 {
-		return word
-	}
-	return word + "s"
 }

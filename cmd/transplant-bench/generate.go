@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"gotransplant/internal/spelling"
 	"gotransplant/llama"
 )
 
@@ -119,12 +120,12 @@ func (r *report) generation(g generation) {
 		r.line(g)
 		return
 	}
-	r.printf("\n%-8s %d rows of %d tokens, %d new ones each: %.4g s a token (a step of all rows), %.4g tokens/s\n", g.Part, g.Rows,
-		g.PromptTokens, g.NewTokens, g.SecondsPerToken, g.DecodeTokensPerSecond)
-	r.printf("  decoding      %s s for %d steps\n", seconds(g.DecodeTrials), g.NewTokens-1)
+	r.printf("\n%-8s %s of %d tokens, %d new ones each: %.4g s a token (a step of all rows), %.4g tokens/s\n", g.Part,
+		spelling.Count(g.Rows, "row"), g.PromptTokens, g.NewTokens, g.SecondsPerToken, g.DecodeTokensPerSecond)
+	r.printf("  decoding      %s s for %s\n", seconds(g.DecodeTrials), spelling.Count(g.NewTokens-1, "step"))
 	r.printf("  prompts       %.4g tokens/s; %s s for all\n", g.PrefillTokensPerSecond, seconds(g.PrefillTrials))
-	r.printf("  first run     %.4g s; %d kinds of executables, %d compilations of %.4g s in all\n", g.FirstSeconds, g.Kinds,
-		g.Compilations, g.CompileSeconds)
+	r.printf("  first run     %.4g s; %s of executables, %s of %.4g s in all\n", g.FirstSeconds, spelling.Count(g.Kinds, "kind"),
+		spelling.Count(g.Compilations, "compilation"), g.CompileSeconds)
 	r.printf("  memory        keys and values %.2f MB; %.2f GB at most resident on the host\n", float64(g.CacheBytes)/1e6,
 		float64(g.PeakHostBytes)/1e9)
 }

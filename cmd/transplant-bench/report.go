@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 
+	"gotransplant/internal/spelling"
 	"gotransplant/transplant"
 )
 
@@ -55,16 +56,16 @@ func (r *report) setUp(b *benchmark) {
 	}
 	f := b.facts
 	r.work(b)
-	r.printf("device   %s, %d cores, %s, commit %s\n", f.Device, f.Cores, f.Go, f.Commit)
+	r.printf("device   %s, %s, %s, commit %s\n", f.Device, spelling.Count(f.Cores, "core"), f.Go, f.Commit)
 	r.printf("ceiling  %.1f GFLOP/s in a large %s product; weights made in %.1f s\n%s", b.ceiling/1e9, f.DType, b.made.Seconds(), b.plan)
 }
 
 // work tells people what is measured.
 func (r *report) work(b *benchmark) {
 	f, c := b.facts, b.session.Config
-	r.printf("shape    %s: %d layers, hidden %d, %d heads (%d for keys and values), feed-forward %d, vocabulary %d; weights %s\n",
-		f.Shape, c.NumHiddenLayers, c.HiddenSize, c.NumAttentionHeads, c.NumKeyValueHeads, c.IntermediateSize, c.VocabSize,
-		f.Weights)
+	r.printf("shape    %s: %s, hidden %d, %s (%d for keys and values), feed-forward %d, vocabulary %d; weights %s\n",
+		f.Shape, spelling.Count(c.NumHiddenLayers, "layer"), c.HiddenSize, spelling.Count(c.NumAttentionHeads, "head"),
+		c.NumKeyValueHeads, c.IntermediateSize, c.VocabSize, f.Weights)
 	l, once := b.session.Cases[0].Lengths(b.session.Method.Prefix), ""
 	if f.Prefix > 0 {
 		once = fmt.Sprintf(" and %d once a step", f.Prefix)

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"gotransplant/internal/extract"
+	"gotransplant/internal/spelling"
 )
 
 // done is what a run has done.
@@ -35,7 +36,7 @@ func (r report) print(o options, w io.Writer) error {
 		_, err := fmt.Fprintln(w, "dry run: nothing was written")
 		return err
 	}
-	_, err := fmt.Fprintf(w, "done     %d rows, %d bytes of states in %.1f s (%.0f rows/s), in %s\n", r.Done.Rows, r.Done.Bytes, r.Done.Seconds,
-		float64(r.Done.Rows)/max(r.Done.Seconds, 1e-9), r.Done.Directory)
+	_, err := fmt.Fprintf(w, "done     %s, %d bytes of states in %.1f s (%.0f rows/s), in %s\n", spelling.Count(r.Done.Rows, "row"),
+		r.Done.Bytes, r.Done.Seconds, float64(r.Done.Rows)/max(r.Done.Seconds, 1e-9), r.Done.Directory)
 	return err
 }

@@ -201,7 +201,7 @@ func TestContext(t *testing.T) {
 	if code != 0 || r.Finish != "length" || !r.ContextFull || len(r.PromptTokens)+len(r.Tokens) != 257 {
 		t.Errorf("exit status %d, %d + %d tokens, ended by %s, context full %t", code, len(r.PromptTokens), len(r.Tokens), r.Finish, r.ContextFull)
 	}
-	if !strings.Contains(errors, "1 rows filled the model's context of 256 tokens and ended there: 1") {
+	if !strings.Contains(errors, "1 row filled the model's context of 256 tokens and ended there: 1") {
 		t.Errorf("got %q, want a note about the context", errors)
 	}
 }

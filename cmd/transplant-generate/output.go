@@ -9,6 +9,7 @@ import (
 	"gotransplant/cmd/internal/program"
 	"gotransplant/internal/atomicfile"
 	"gotransplant/internal/generate"
+	"gotransplant/internal/spelling"
 )
 
 // runner continues jobs on a new decoder, which is the caller's to close.
@@ -118,7 +119,8 @@ func (w *work) write(r generate.Result) error {
 	if r.StoppedBy != "" {
 		ended += fmt.Sprintf(" %q", r.StoppedBy)
 	}
-	_, err := fmt.Fprintf(w.streams.out, "== %s (%d tokens, %s)\n%s\n", name, len(r.Tokens), ended, strings.TrimSuffix(r.Text, "\n"))
+	_, err := fmt.Fprintf(w.streams.out, "== %s (%s, %s)\n%s\n", name, spelling.Count(len(r.Tokens), "token"), ended,
+		strings.TrimSuffix(r.Text, "\n"))
 	if err == nil && w.logProbs {
 		_, err = fmt.Fprintf(w.streams.out, "logprobs %.4f\n", r.LogProbs)
 	}
@@ -128,11 +130,11 @@ func (w *work) write(r generate.Result) error {
 // summary tells on the standard error what a run did and how fast.
 func (w *work) summary(s generate.Stats) {
 	rate := func(tokens int, seconds float64) float64 { return float64(tokens) / max(seconds, 1e-9) }
-	fmt.Fprintf(w.progress, "%d rows: %d prompt tokens in %.3g s (%.0f tokens/s), %d new ones in %.3g s (%.0f tokens/s); ended by a stop id %d, by a stop "+
-		"string %d, by length %d\n", s.Rows, s.PromptTokens, s.PromptSeconds, rate(s.PromptTokens, s.PromptSeconds), s.Tokens, s.DecodeSeconds,
-		rate(s.Tokens, s.DecodeSeconds), s.ByToken, s.ByString, s.ByLength)
+	fmt.Fprintf(w.progress, "%s: %s in %.3g s (%.0f tokens/s), %d new in %.3g s (%.0f tokens/s); ended by a stop id %d, by a stop "+
+		"string %d, by length %d\n", spelling.Count(s.Rows, "row"), spelling.Count(s.PromptTokens, "prompt token"), s.PromptSeconds,
+		rate(s.PromptTokens, s.PromptSeconds), s.Tokens, s.DecodeSeconds, rate(s.Tokens, s.DecodeSeconds), s.ByToken, s.ByString, s.ByLength)
 	if n := len(s.ContextFull); n > 0 {
-		fmt.Fprintf(w.progress, "note     %d rows filled the model's context of %d tokens and ended there: %s\n", n,
+		fmt.Fprintf(w.progress, "note     %s filled the model's context of %d tokens and ended there: %s\n", spelling.Count(n, "row"),
 			w.base.Config.MaxPositionEmbeddings, some(s.ContextFull))
 	}
 }

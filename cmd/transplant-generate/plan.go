@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"gotransplant/cmd/internal/program"
+	"gotransplant/internal/spelling"
 )
 
 // plan is what --dry-run tells.
@@ -71,12 +72,12 @@ func (p plan) print(w *work) error {
 	if p.Template != "" {
 		template = fmt.Sprintf("chat     template %s\n", p.Template)
 	}
-	_, err := fmt.Fprintf(w.streams.out, "prompts  %d of %d to %d tokens, %d texts each; context %d\n"+
-		"tokens   %d of prompts, at most %d new ones in about %d steps of %d rows\n"+
+	_, err := fmt.Fprintf(w.streams.out, "prompts  %d of %d to %d tokens, %s each; context %d\n"+
+		"tokens   %d of prompts, at most %d new ones in about %s of %s\n"+
 		"memory   weights %.2f MB as stored, keys and values at most %.2f MB\n"+
 		"stop     ids %v, texts %q\n%s"+
-		"first    %q\n         %v\n", p.Prompts, p.ShortestPrompt, p.LongestPrompt, p.Samples, p.Context,
-		p.PromptTokens, p.NewTokens, p.Steps, p.Batch, float64(p.WeightBytes)/1e6, float64(p.CacheBytes)/1e6,
-		p.StopIDs, w.stops, template, p.FirstPromptText, p.FirstPrompt)
+		"first    %q\n         %v\n", p.Prompts, p.ShortestPrompt, p.LongestPrompt, spelling.Count(p.Samples, "text"), p.Context,
+		p.PromptTokens, p.NewTokens, spelling.Count(p.Steps, "step"), spelling.Count(p.Batch, "row"),
+		float64(p.WeightBytes)/1e6, float64(p.CacheBytes)/1e6, p.StopIDs, w.stops, template, p.FirstPromptText, p.FirstPrompt)
 	return err
 }

@@ -15,6 +15,7 @@ import (
 
 	"gotransplant/cmd/internal/program"
 	"gotransplant/experiment/wordproblem"
+	"gotransplant/internal/spelling"
 	"gotransplant/model/tokenizer"
 )
 
@@ -77,8 +78,8 @@ func pretrain(ctx context.Context, o options, r wordproblem.Recipe, step int, to
 	}
 	p.Workers = o.workers
 	progress := program.NewProgress(to.text)
-	progress.Line(fmt.Sprintf("%d parameters, vocabulary of %d, %d steps of %d documents",
-		p.Parameters(), t.VocabSize(), r.Steps(), r.Batch))
+	progress.Line(fmt.Sprintf("%d parameters, vocabulary of %d, %s of %s", p.Parameters(), t.VocabSize(),
+		spelling.Count(r.Steps(), "step"), spelling.Count(r.Batch, "document")))
 	if step > 0 {
 		if err := p.Resume(o.out, o.decides); err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"gotransplant/cmd/internal/program"
 	"gotransplant/experiment/wordproblem"
 	"gotransplant/internal/setup"
+	"gotransplant/internal/spelling"
 	"gotransplant/model/tokenizer"
 )
 
@@ -49,10 +50,10 @@ func dryRun(o options, r wordproblem.Recipe, step int, stdout, stderr io.Writer)
 		err = program.JSONLine(stdout, p)
 	} else {
 		_, err = fmt.Fprintf(stdout, "model    %d parameters, vocabulary of %d, context of %d tokens\n"+
-			"steps    %d of %d documents, %.1f tokens a document, the longest of a sample %d: about %.2f million tokens in all\n"+
+			"steps    %d of %s, %.1f tokens a document, the longest of a sample %d: about %.2f million tokens in all\n"+
 			"memory   %.0f MB of the device's, %.0f MB for values, moments and gradients\n"+
-			"device   %s, %d micro-batches of %d at a time\n%s%s%s", found.Parameters, found.Vocabulary, found.Context, found.Steps, found.Batch,
-			found.PerDocument, found.Longest, float64(found.TokensInAll)/1e6, float64(found.Device)/1e6, float64(found.Host)/1e6,
+			"device   %s, %d micro-batches of %d at a time\n%s%s%s", found.Parameters, found.Vocabulary, found.Context,
+			found.Steps, spelling.Count(found.Batch, "document"), found.PerDocument, found.Longest, float64(found.TokensInAll)/1e6, float64(found.Device)/1e6, float64(found.Host)/1e6,
 			o.backend, o.workers, r.MicroBatch, setup.Writes("writes", p.Writes), left(step, found.Steps), setup.DryRun)
 	}
 	if err == nil && !p.Fits {

@@ -186,7 +186,7 @@ func TestDryRunOfWhatIsLeft(t *testing.T) {
 	succeed(t, goldenFlags("--steps", "3", "--batch-size", "3", "--out", dir)...)
 	before := snapshot(t, dir)
 	r := succeed(t, "--resume", dir, "--dry-run")
-	if !strings.Contains(r.out, "3 in all, step 4 is next") || !strings.Contains(r.out, "left     nothing: all 3 steps are done") {
+	if !strings.Contains(r.out, "3 in all, step 4 is next") || !strings.Contains(r.out, "left     nothing: step 3 was the last") {
 		t.Errorf("output\n%s\nwant that step 4 is next, and nothing left", r.out)
 	}
 	if after := snapshot(t, dir); after != before {

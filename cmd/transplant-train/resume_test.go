@@ -221,7 +221,7 @@ func TestResumeOfAFinishedRun(t *testing.T) {
 	}
 	r := succeed(t, "--resume", dir)
 	checkSame(t, contents(t, dir), want)
-	for _, said := range []string{"step 2 is next", "left     nothing: all 1 steps are done"} { // as a dry run says
+	for _, said := range []string{"step 2 is next", "left     nothing: step 1 was the last"} { // as a dry run says
 		if !strings.Contains(r.out, said) {
 			t.Errorf("output\n%s\nlacks %q", r.out, said)
 		}

@@ -7,6 +7,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"strconv"
+
+	"gotransplant/internal/spelling"
 )
 
 // Header are the columns of the data set, those of the published one.
@@ -143,7 +145,7 @@ func Summarize(rows []Row) Summary {
 
 // String is the summary in one line.
 func (s Summary) String() string {
-	text := fmt.Sprintf("%d rows, third writer right in %d, swapped %d; errors:", s.Rows, s.ThirdWriterRight, s.Swapped)
+	text := fmt.Sprintf("%s, third writer right in %d, swapped %d; errors:", spelling.Count(s.Rows, "row"), s.ThirdWriterRight, s.Swapped)
 	for e := WrongNumber; e <= WrongSum; e++ {
 		text += fmt.Sprintf(" %s %d", e, s.Errors[e])
 	}

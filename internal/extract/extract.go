@@ -7,6 +7,7 @@ import (
 	"runtime"
 
 	"gotransplant/internal/setup"
+	"gotransplant/internal/spelling"
 	"gotransplant/internal/states"
 	"gotransplant/llama"
 	"gotransplant/transplant"
@@ -94,7 +95,7 @@ func (x *Extraction) Describe() string {
 		name += " moved in"
 	}
 	c := x.reading.Config
-	return fmt.Sprintf("model    %s: %d layers, hidden %d, %d heads (%d for keys and values), vocabulary %d; compute %s, residual %s, backend %s on %s\n",
-		name, c.NumHiddenLayers, c.HiddenSize, c.NumAttentionHeads, c.NumKeyValueHeads, c.VocabSize,
-		x.options.DType, x.options.Residual, x.options.Backend, transplant.Computing(x.Kernels(), x.options.DType))
+	return fmt.Sprintf("model    %s: %s, hidden %d, %s (%d for keys and values), vocabulary %d; compute %s, residual %s, backend %s on %s\n",
+		name, spelling.Count(c.NumHiddenLayers, "layer"), c.HiddenSize, spelling.Count(c.NumAttentionHeads, "head"), c.NumKeyValueHeads,
+		c.VocabSize, x.options.DType, x.options.Residual, x.options.Backend, transplant.Computing(x.Kernels(), x.options.DType))
 }

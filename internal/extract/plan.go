@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"gotransplant/internal/atomicfile"
+	"gotransplant/internal/spelling"
 	"gotransplant/internal/states"
 	"gotransplant/llama"
 )
@@ -195,9 +196,9 @@ func (x *Extraction) writeSkipped(dir string) error {
 
 // String is the plan as lines of text.
 func (p *Plan) String() string {
-	text := fmt.Sprintf("input    %s: %d rows, %d tokens, the longest %d\n", p.Input, p.Rows, p.Tokens, p.Longest)
+	text := fmt.Sprintf("input    %s: %s, %d tokens, the longest %d\n", p.Input, spelling.Count(p.Rows, "row"), p.Tokens, p.Longest)
 	if p.TooLong.Rows > 0 {
-		text += fmt.Sprintf("skipped  %d rows of more than %d tokens: %s\n", p.TooLong.Rows, p.TooLong.Limit, p.TooLong)
+		text += fmt.Sprintf("skipped  %s of more than %d tokens: %s\n", spelling.Count(p.TooLong.Rows, "row"), p.TooLong.Limit, p.TooLong)
 	}
 	if p.Specials > 0 {
 		text += fmt.Sprintf("note     %d names of special tokens stand in the texts; see --specials\n", p.Specials)
@@ -221,7 +222,7 @@ func (p *Plan) sites() (text string) {
 		shape := strings.Trim(fmt.Sprint(append([]int{int(t.Vectors)}, t.Shape...)), "[]")
 		text += fmt.Sprintf("site     %s %s [%s]", site, t.DType, strings.ReplaceAll(shape, " ", ", "))
 		if layered {
-			text += fmt.Sprintf(" in %d layers", n)
+			text += fmt.Sprintf(" in %s", spelling.Count(n, "layer"))
 		}
 		text += fmt.Sprintf(": %d bytes\n", int64(n)*t.Bytes)
 	}

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"time"
 
+	"gotransplant/internal/spelling"
 	"gotransplant/transplant"
 )
 
@@ -22,8 +23,9 @@ func (o *Session) Compile(ctx context.Context, w io.Writer, controls Controls) e
 		return err
 	}
 	done := o.Method.Engine.Ledger().Since(before)
-	_, err := fmt.Fprintf(w, "compile  %d executables, of %d kinds for %d shapes, in %.1f s (%.1f s one after the other)\n",
-		done.Compilations, done.Kinds, len(o.Method.Buckets), time.Since(start).Seconds(), done.CompileSeconds)
+	_, err := fmt.Fprintf(w, "compile  %s, of %s for %s, in %.1f s (%.1f s one after the other)\n",
+		spelling.Count(done.Compilations, "executable"), spelling.Count(done.Kinds, "kind"),
+		spelling.Count(len(o.Method.Buckets), "shape"), time.Since(start).Seconds(), done.CompileSeconds)
 	return err
 }
 

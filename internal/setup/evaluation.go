@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"gotransplant/internal/spelling"
 	"gotransplant/transplant"
 )
 
@@ -208,7 +209,8 @@ func (r *Report) Table() string {
 	line("candidate 1 chosen", func(s transplant.Summary) string { return fmt.Sprintf("%.3f", s.Candidate1Chosen.Value()) })
 	for _, c := range r.Conditions {
 		if len(c.TooLong) > 0 {
-			fmt.Fprintf(&b, "%s: %d rows left out, which are too long under it: %s\n", c.Name, len(c.TooLong), transplant.ListRows(c.TooLong))
+			fmt.Fprintf(&b, "%s: %s left out, too long under it: %s\n", c.Name, spelling.Count(len(c.TooLong), "row"),
+				transplant.ListRows(c.TooLong))
 		}
 	}
 	if r.Flip != nil {

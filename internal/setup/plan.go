@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"gotransplant/internal/spelling"
 	"gotransplant/transplant"
 )
 
@@ -106,8 +107,8 @@ func (p *Plan) Text() string {
 	var b strings.Builder
 	if t := p.Train; t != nil {
 		b.WriteString(tokenLine("training", t.Tokens, "") + tokenLine("held out", t.HeldOut, ""))
-		fmt.Fprintf(&b, "steps    %d an epoch, %d in all, step %d is next; the whole run: %d rows, about %s tokens, held-out rows scored %d times\n",
-			t.StepsPerEpoch, t.Steps, t.NextStep, t.RowsInAll, rounded(float64(t.TokensInAll)), t.Scores)
+		fmt.Fprintf(&b, "steps    %d an epoch, %d in all, step %d is next; the whole run: %s, about %s tokens, held-out rows scored %d times\n",
+			t.StepsPerEpoch, t.Steps, t.NextStep, spelling.Count(t.RowsInAll, "row"), rounded(float64(t.TokensInAll)), t.Scores)
 		fmt.Fprintf(&b, "train    %d adapter parameters\n", t.Parameters)
 	}
 	for _, c := range p.Conditions {
@@ -132,9 +133,9 @@ func tokenLine(what string, n transplant.TokenCount, name string) string {
 	if n.Shared > 0 {
 		shared = fmt.Sprintf(" and %d once for all", n.Shared)
 	}
-	return fmt.Sprintf("%-8s %s%d rows, a row %.1f tokens computed of %.1f plain%s, the longest %d of %d; the longest prompt %d\n", what, name,
-		n.Rows, float64(n.Computed)/float64(n.Rows), float64(n.Plain)/float64(n.Rows), shared, n.LongestComputed, n.LongestPlain,
-		n.LongestPrompt)
+	return fmt.Sprintf("%-8s %s%s, a row %.1f tokens computed of %.1f plain%s, the longest %d of %d; the longest prompt %d\n", what, name,
+		spelling.Count(n.Rows, "row"), float64(n.Computed)/float64(n.Rows), float64(n.Plain)/float64(n.Rows), shared, n.LongestComputed,
+		n.LongestPlain, n.LongestPrompt)
 }
 
 // Writes tells of files in one directory for people: verb is writes or wrote.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"gotransplant/data"
+	"gotransplant/internal/spelling"
 	"gotransplant/internal/tiny"
 	"gotransplant/llama"
 	"gotransplant/lora"
@@ -286,25 +287,26 @@ func (o *Session) Trainer() (*transplant.Trainer, error) {
 // Describe tells in a few lines what was read, what was left out and what chance and the third writer score.
 func (o *Session) Describe() string {
 	c, n := o.Config, o.Counts
-	text := fmt.Sprintf("model    %s: %d layers, hidden %d, %d heads (%d for keys and values), vocabulary %d; compute %s, residual %s, backend %s on %s\n",
-		orEmbedded(o.Model), c.NumHiddenLayers, c.HiddenSize, c.NumAttentionHeads, c.NumKeyValueHeads, c.VocabSize,
-		o.DType, o.Residual, o.Backend, transplant.Computing(o.Kernels, o.DType))
+	text := fmt.Sprintf("model    %s: %s, hidden %d, %s (%d for keys and values), vocabulary %d; compute %s, residual %s, backend %s on %s\n",
+		orEmbedded(o.Model), spelling.Count(c.NumHiddenLayers, "layer"), c.HiddenSize, spelling.Count(c.NumAttentionHeads, "head"),
+		c.NumKeyValueHeads, c.VocabSize, o.DType, o.Residual, o.Backend, transplant.Computing(o.Kernels, o.DType))
 	if o.Method != nil {
 		text += fmt.Sprintf("weights  %s\n", o.Method.Engine.Weights.Describe()) + o.describeKernels() + o.describeAttention()
 	}
-	text += fmt.Sprintf("rows     %s: %d rows, third writer right in %d (%.3f), candidates swapped in %d (%.3f)\n",
-		orEmbedded(o.Data), n.Rows, n.ArgumentCorrect, n.ArgumentRate(), n.Swapped, n.SwappedRate())
+	text += fmt.Sprintf("rows     %s: %s, third writer right in %d (%.3f), candidates swapped in %d (%.3f)\n",
+		orEmbedded(o.Data), spelling.Count(n.Rows, "row"), n.ArgumentCorrect, n.ArgumentRate(), n.Swapped, n.SwappedRate())
 	if p := o.Method.Prefix; p.Tokens() > 0 {
 		text += fmt.Sprintf("prefix   all prompts begin alike, the arguer's with %d tokens and the chooser's with %d: computed once an update\n",
 			len(p.Arguer), len(p.Chooser))
 	}
 	if b := o.Method.Buckets; b != nil {
 		shapes, padding := o.Method.Padding(o.Cases, o.Pace.MicroBatch)
-		text += fmt.Sprintf("buckets  %d shapes of micro-batches of %d rows, arguer's + chooser's tokens a row: %s; %.1f %% of the "+
-			"positions are padding\n", shapes, o.Pace.MicroBatch, b, 100*padding)
+		text += fmt.Sprintf("buckets  %s of micro-batches of %s, arguer's + chooser's tokens a row: %s; %.1f %% of the "+
+			"positions are padding\n", spelling.Count(shapes, "shape"), spelling.Count(o.Pace.MicroBatch, "row"), b, 100*padding)
 	}
 	if len(o.TooLong) > 0 {
-		text += fmt.Sprintf("skipped  %d rows of more than %d tokens: %s\n", len(o.TooLong), o.limit, transplant.ListRows(o.TooLong))
+		text += fmt.Sprintf("skipped  %s of more than %d tokens: %s\n", spelling.Count(len(o.TooLong), "row"), o.limit,
+			transplant.ListRows(o.TooLong))
 	}
 	if _, test, err := o.Rows.Split(o.Settings); err == nil && len(test) == 0 && o.TestFraction > 0 {
 		text += fmt.Sprintf("note     %s: nothing is scored until the end, when the rows trained on are\n", o.noneHeldOut())

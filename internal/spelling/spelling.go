@@ -1,4 +1,4 @@
-// Package spelling guesses which of a few known words a mistyped one was meant to be.
+// Package spelling guesses which of a few known words a mistyped one was meant to be, and writes numbers of things.
 package spelling
 
 import (
@@ -48,6 +48,14 @@ func Nearest(word string, words []string) string {
 
 // plain is a word in small letters with dashes for underscores.
 func plain(word string) string { return strings.ReplaceAll(strings.ToLower(word), "_", "-") }
+
+// Count is so many of something whose plural ends in s: "1 row", "2 rows".
+func Count(n int, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return strconv.Itoa(n) + " " + word + "s"
+}
 
 // Unknown is the text of an error about a word that is none of words: "panel: did you mean panels? there are auto, panels
 // and graphs".
