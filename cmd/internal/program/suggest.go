@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"gotransplant/internal/spelling"
@@ -14,13 +15,34 @@ import (
 // explain says of an error of parsing what was meant.
 func explain(err error, flags *pflag.FlagSet) error {
 	var unknown *pflag.NotExistError
-	if !errors.As(err, &unknown) {
+	var bad *pflag.InvalidValueError
+	var bare *pflag.ValueRequiredError
+	switch {
+	case errors.As(err, &bad):
+		return fmt.Errorf("--%s %s: %w", bad.GetFlag().Name, bad.GetValue(), wanted(bad))
+	case errors.As(err, &bare):
+		return fmt.Errorf("--%s needs a value: see --help", bare.GetSpecifiedName())
+	case !errors.As(err, &unknown):
 		return err
 	}
 	if letters, _, _ := strings.Cut(unknown.GetSpecifiedShortnames(), "="); letters != "" {
 		return fmt.Errorf("unknown flag -%s%s", letters, meant(letters, flags))
 	}
 	return fmt.Errorf("unknown flag --%s%s", unknown.GetSpecifiedName(), meant(unknown.GetSpecifiedName(), flags))
+}
+
+// wanted says what a flag takes, in place of the words of Go's library.
+func wanted(bad *pflag.InvalidValueError) error {
+	what := map[string]string{"int": "a whole number", "int64": "a whole number", "uint64": "a whole number of 0 or more",
+		"float64": "a number", "bool": "true or false", "intSlice": "whole numbers, separated by commas",
+		"int32Slice": "whole numbers, separated by commas"}[bad.GetFlag().Value.Type()]
+	switch {
+	case what == "":
+		return bad.Unwrap()
+	case errors.Is(bad, strconv.ErrRange):
+		return errors.New("it is out of range")
+	}
+	return errors.New("it must be " + what)
 }
 
 // stray is the error of an argument that belongs to no flag.

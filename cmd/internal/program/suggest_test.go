@@ -1,6 +1,7 @@
 package program
 
 import (
+	"errors"
 	"testing"
 
 	"gotransplant/internal/setup"
@@ -30,6 +31,12 @@ func TestSuggestions(t *testing.T) {
 		{"one letter", []string{"-q"}, "unknown flag -q: see --help"},
 		{"value of a switch apart", []string{"--shuffle", "false"}, `unexpected argument "false": did you mean --shuffle=false?`},
 		{"no dashes", []string{"--seed", "1", "lr=3"}, `unexpected argument "lr=3": did you mean --lr=3?`},
+		{"no number", []string{"--steps", "1e3"}, "--steps 1e3: it must be a whole number"},
+		{"a number below 0", []string{"--seed=-1"}, "--seed -1: it must be a whole number of 0 or more"},
+		{"a large number", []string{"--steps", "99999999999999999999"}, "--steps 99999999999999999999: it is out of range"},
+		{"no rate", []string{"--lr", "fast"}, "--lr fast: it must be a number"},
+		{"neither true nor false", []string{"--shuffle=maybe"}, "--shuffle maybe: it must be true or false"},
+		{"no value", []string{"--lr"}, "--lr needs a value: see --help"},
 		{"a word", []string{"train"}, `unexpected argument "train": all options are flags, see --help`},
 	}
 	for _, c := range cases {
@@ -40,6 +47,20 @@ func TestSuggestions(t *testing.T) {
 				t.Errorf("%q: got error\n%v, want\n%s", c.args, err, c.want)
 			}
 		})
+	}
+}
+
+// TestWanted: lists are asked for as lists, and a value of a program's own says itself what it wants.
+func TestWanted(t *testing.T) {
+	g := NewGroup("Lists")
+	g.Flags.IntSlice("lesson-steps", nil, "")
+	g.Flags.Int32Slice("stop-id", nil, "")
+	g.Flags.Func("size", "", func(string) error { return errors.New("want a number of bytes") })
+	for flag, want := range map[string]string{"lesson-steps": "it must be whole numbers, separated by commas",
+		"stop-id": "it must be whole numbers, separated by commas", "size": "want a number of bytes"} {
+		if _, err := Parse([]string{"--" + flag, "1,x"}, g); err == nil || err.Error() != "--"+flag+" 1,x: "+want {
+			t.Errorf("got error %v, want --%s 1,x: %s", err, flag, want)
+		}
 	}
 }
 
