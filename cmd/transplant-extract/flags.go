@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"gotransplant/cmd/internal/program"
-	"gotransplant/internal/atomicfile"
 	"gotransplant/internal/extract"
 	"gotransplant/internal/states"
 	"gotransplant/llama"
@@ -137,10 +136,10 @@ func parse(args []string, stdout io.Writer) (o options, err error) {
 	if o.resume != "" {
 		return o, nil
 	}
-	if err := states.CheckUnused(o.out); err != nil {
+	if err := program.CheckOut(o.out); err != nil {
 		return o, err
 	}
-	return o, atomicfile.Makeable(o.out)
+	return o, states.CheckUnused(o.out)
 }
 
 // misplaced refuses flags that another kind of input than the one given needs.

@@ -375,6 +375,8 @@ func TestRefusals(t *testing.T) {
 		{"argument that is no flag", "", []string{"here"}, []string{`unexpected argument "here"`}},
 		{"bad lines", "Kim\n\n", []string{"--text", "-"}, []string{"standard input:2: the line is empty"}},
 		{"used directory", "Kim\n", []string{"--text", "-", "--out", begun}, []string{"already holds an extraction", "--resume"}},
+		{"a file", "Kim\n", []string{"--text", "-", "--out", filepath.Join(begun, "config.json")}, []string{"--out: ", "config.json is no directory"}},
+		{"a file, a plan", "Kim\n", []string{"--text", "-", "--out", filepath.Join(begun, "config.json"), "--dry-run"}, []string{"--out: ", "config.json is no directory"}},
 		{"used directory, a plan", "Kim\n", []string{"--text", "-", "--out", begun, "--dry-run"}, []string{"already holds an extraction", "--resume"}},
 		{"directory that cannot be made, a plan", "Kim\n", []string{"--text", "-", "--out", dangling, "--dry-run"}, []string{"symbolic link"}},
 		{"resume of nothing", "", []string{"--resume", filepath.Join(begun, "none")}, []string{"--resume", "config.json"}},

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"gotransplant/cmd/internal/program"
+	"gotransplant/internal/atomicfile"
 	"gotransplant/internal/chat"
 	"gotransplant/internal/setup"
 	"gotransplant/internal/tiny"
@@ -126,6 +127,9 @@ func (w *work) checkRest() error {
 	}
 	if info, err := os.Stat(w.options.out); err == nil && info.IsDir() {
 		return fmt.Errorf("--out %s is a directory: name a file", w.options.out)
+	}
+	if err := atomicfile.Makeable(filepath.Dir(w.options.out)); err != nil { // where the file is written before it gets its name
+		return fmt.Errorf("--out %s: %w", w.options.out, err)
 	}
 	return nil
 }

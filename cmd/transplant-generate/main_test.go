@@ -398,6 +398,8 @@ func TestRefusals(t *testing.T) {
 		{"plan for no backend", []string{"--prompt", "a", "--dry-run", "--backend", "xls"}, "--backend xls"},
 		{"plan into no directory", []string{"--prompt", "a", "--dry-run", "--out", "no/such/file"}, "--out no/such/file"},
 		{"into no directory", []string{"--prompt", "a", "--out", "no/such/file"}, "--out no/such/file"},
+		{"where nothing can be written", []string{"--prompt", "a", "--out", "/proc/file"}, "--out /proc/file"},
+		{"a plan where nothing can be written", []string{"--prompt", "a", "--dry-run", "--out", "/proc/file"}, "--out /proc/file"},
 		{"into a directory", []string{"--prompt", "a", "--out", t.TempDir()}, "is a directory"},
 		{"adapter with transplant", []string{"--transplant", "--adapter", "x"}, "--arguer-adapter"},
 		{"out and json", []string{"--prompt", "a", "--out", "x", "--json"}, "give one of them"},

@@ -180,6 +180,22 @@ func TestDryRunOfADevice(t *testing.T) {
 	}
 }
 
+// TestOutIsChecked: an --out that is of no use is refused by a run and by its plan, before either prints a line.
+func TestOutIsChecked(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "dataset.csv")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for out, want := range map[string]string{file: "is no directory", filepath.Join(file, "run"): "not a directory"} {
+		for _, more := range [][]string{nil, {"--dry-run"}} {
+			r := call(goldenFlags(append(more, "--out", out)...)...)
+			if r.code != 1 || r.out != "" || !strings.Contains(r.errors, "--out: write "+out) || !strings.Contains(r.errors, want) {
+				t.Errorf("--out %s %v: exit status %d, printed %q, said %q; want 1, nothing and %q", out, more, r.code, r.out, r.errors, want)
+			}
+		}
+	}
+}
+
 // TestDryRunOfWhatIsLeft: of a run to be continued the next step is told, and nothing in its directory changes.
 func TestDryRunOfWhatIsLeft(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")

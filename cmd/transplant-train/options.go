@@ -61,6 +61,9 @@ func parse(args []string, stdout io.Writer) (setup.Settings, options, error) {
 	if o.out == "" {
 		o.out = "runs/" + time.Now().Format("20060102-150405")
 	}
+	if err := program.CheckOut(o.out); err != nil {
+		return s, o, err
+	}
 	if err := transplant.CheckUnused(o.out); err != nil {
 		return s, o, err
 	}
