@@ -81,6 +81,11 @@ func OpenFile(name string) (*Tokenizer, error) {
 }
 
 func open(fsys fs.FS, name, shown string) (*Tokenizer, error) {
+	if _, err := fs.Stat(fsys, name); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: there is no such directory", shown)
+	} else if err != nil {
+		return nil, fmt.Errorf("%s: want a directory: %w", shown, err)
+	}
 	src := source{fsys, name, shown}
 	for _, file := range []string{"tokenizer.json", "tokenizer.model"} {
 		if _, err := fs.Stat(fsys, path.Join(name, file)); err == nil {

@@ -137,6 +137,10 @@ func TestOpenMissing(t *testing.T) {
 	if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), dir) {
 		t.Errorf("empty directory: got error %v, want one that names %s", err, dir)
 	}
+	none := filepath.Join(dir, "none")
+	if _, err := Open(none); err == nil || err.Error() != none+": there is no such directory" {
+		t.Errorf("no directory: got error %v, want that %s is not there", err, none)
+	}
 	if _, err := OpenFile(filepath.Join(dir, "x.model")); err == nil || !strings.Contains(err.Error(), "x.model") {
 		t.Errorf("missing file: got error %v, want one that names x.model", err)
 	}
@@ -146,6 +150,9 @@ func TestOpenMissing(t *testing.T) {
 	}
 	if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), name) {
 		t.Errorf("damaged file: got error %v, want one that names %s", err, name)
+	}
+	if _, err := Open(name); err == nil || !strings.HasPrefix(err.Error(), name+": want a directory: ") {
+		t.Errorf("a file: got error %v, want that %s is no directory", err, name)
 	}
 }
 
