@@ -417,7 +417,8 @@ func TestRefusals(t *testing.T) {
 		{"system message that is not UTF-8", []string{"--chat", "--chat-template", "llama2", "--system", "Be br\xeff."}, "--system: it is not UTF-8"},
 		{"half a character", bad(`{"prompt": "a\ud83d"}`), "line 1: it has half of a surrogate pair"},
 		{"half a character in a message", bad(`{"messages": [{"role": "user", "content": "\udc00b"}]}`), "line 1: it has half of a surrogate pair"},
-		{"no prompts", []string{"--text", file(t, "in.txt", "", " ")}, "no prompts"},
+		{"no prompts", []string{"--text", file(t, "in.txt", "", " ")}, "in.txt: there are no prompts: want one a line"},
+		{"no prompts in JSON", []string{"--jsonl", file(t, "in.jsonl", "")}, "in.jsonl: there are no prompts"},
 		{"two BOS", []string{"--prompt", "<s><s> a"}, "twice"},
 		{"no JSON", bad("x"), "line 1"},
 		{"neither", bad(`{"id": 1}`), "neither a prompt nor messages"},
@@ -441,6 +442,17 @@ func TestWholeCharacters(t *testing.T) {
 	in := file(t, "in.jsonl", `{"prompt": "a\ud83d\ude00"}`, `{"prompt": "a\uFFFD"}`, "{\"prompt\": \"a\ufffd\"}")
 	if got := len(results(t, "--jsonl", in, "--max-tokens", "1")); got != 3 {
 		t.Errorf("%d results, want 3", got)
+	}
+}
+
+// TestByteOrderMark: one in front of a file changes nothing.
+func TestByteOrderMark(t *testing.T) {
+	for flag, line := range map[string]string{"--text": "Kim has", "--jsonl": `{"prompt": "Kim has"}`} {
+		flags := []string{"--max-tokens", "3", "--logprobs"}
+		want := must(t, append(flags, flag, file(t, "in", line))...)
+		if got := must(t, append(flags, flag, file(t, "in", "\ufeff"+line))...); got != want {
+			t.Errorf("%s: got %q, want %q", flag, got, want)
+		}
 	}
 }
 

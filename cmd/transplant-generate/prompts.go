@@ -52,9 +52,17 @@ func (w *work) readPrompts() (err error) {
 		}
 	}
 	if err == nil && len(w.jobs) == 0 {
-		err = errors.New("there are no prompts")
+		err = w.noPrompts()
 	}
 	return err
+}
+
+// noPrompts says what there is none in.
+func (w *work) noPrompts() error {
+	if file := w.text + w.jsonl; file != "" { // one of them is empty
+		return fmt.Errorf("%s: there are no prompts: want one a line", file)
+	}
+	return errors.New("there are no prompts")
 }
 
 // plain are the ids of a text as it stands: what is spelled like a special token is one.
@@ -120,12 +128,16 @@ func lines(path string, each func(number int, line []byte) error) error {
 	var errs []error
 	for s.Scan() {
 		number++
-		if len(bytes.TrimSpace(s.Bytes())) == 0 {
+		line := s.Bytes()
+		if number == 1 {
+			line = bytes.TrimPrefix(line, []byte("\ufeff")) // a byte order mark is no text
+		}
+		if len(bytes.TrimSpace(line)) == 0 {
 			continue
 		}
 		err := errNotUTF8
-		if utf8.Valid(s.Bytes()) {
-			err = each(number, s.Bytes())
+		if utf8.Valid(line) {
+			err = each(number, line)
 		}
 		if same := (everyLine{}); errors.As(err, &same) {
 			if told {
