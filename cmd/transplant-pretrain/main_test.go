@@ -91,6 +91,19 @@ func TestInterruptSaves(t *testing.T) {
 	}
 }
 
+// TestContextHoldsDocuments: a model whose config.json would name a context below what it was trained on is not made.
+func TestContextHoldsDocuments(t *testing.T) {
+	var stdout, stderr strings.Builder
+	out := filepath.Join(t.TempDir(), "model")
+	code := run(context.Background(), small(learned(t), out, "--context", "10"), &stdout, &stderr)
+	if code != 1 || !strings.Contains(stderr.String(), "--context 10: a document has ") {
+		t.Errorf("exit status %d, said %q; want 1 and what --context must hold", code, &stderr)
+	}
+	if _, err := os.Stat(out); err == nil {
+		t.Error("a model was written")
+	}
+}
+
 // patient is done when it has been asked so many times.
 type patient struct {
 	context.Context

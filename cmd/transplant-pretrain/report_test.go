@@ -70,6 +70,7 @@ func TestDryRunRefusals(t *testing.T) {
 	}{
 		"memory":    {small(tokenizer, "x", "--hidden", "65536", "--ffn", "65536", "--layers", "64", "--dry-run"), "the run needs"},
 		"backend":   {small(tokenizer, "x", "--backend", "goo", "--dry-run"), "--backend goo: did you mean go?"},
+		"context":   {small(tokenizer, "x", "--context", "40", "--dry-run"), "--context 40: a document has "},
 		"tokenizer": {small(filepath.Join(tokenizer, "none"), "x", "--dry-run"), "none"},
 	} {
 		t.Run(name, func(t *testing.T) {

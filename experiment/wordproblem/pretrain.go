@@ -225,6 +225,9 @@ func (p *Pretrainer) update(batch []example) (PretrainMetrics, error) {
 	m := PretrainMetrics{Step: p.step + 1, LearningRate: p.Recipe.Schedule.LR(p.step + 1)}
 	total := 0.0
 	for _, e := range batch {
+		if err := p.fits(e); err != nil {
+			return m, err
+		}
 		total += e.weight()
 	}
 	sweeps, err := p.sweepAll(batch, total)
@@ -246,6 +249,14 @@ func (p *Pretrainer) update(batch []example) (PretrainMetrics, error) {
 	m.Seconds = time.Since(p.started).Seconds()
 	m.TokensPerSec = float64(p.tokens) / m.Seconds
 	return m, nil
+}
+
+// fits refuses a document that is longer than the model's context: config.json would promise too little.
+func (p *Pretrainer) fits(e example) error {
+	if n, most := len(e.ids), p.Recipe.Model.MaxPositionEmbeddings; n > most {
+		return fmt.Errorf("--context %d: a document has %d tokens: raise it", most, n)
+	}
+	return nil
 }
 
 // sweepAll runs the micro-batches of a batch on the workers and returns their results in order.

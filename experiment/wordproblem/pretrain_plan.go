@@ -49,6 +49,9 @@ func PlanPretraining(at llama.Planned, t Tokenizer, r Recipe, workers int) (Pret
 	}
 	slices.SortStableFunc(longest, func(a, b example) int { return len(b.ids) - len(a.ids) })
 	plan.Longest, plan.TokensInAll, plan.PerDocument = len(longest[0].ids), int(tokens), tokens/float64(plan.Documents)
+	if err := p.fits(longest[0]); err != nil {
+		return plan, err
+	}
 	weights, err := llama.Outline(at, r.Model, llama.AsStored, func(string) safetensors.DType { return safetensors.F32 })
 	if err != nil {
 		return plan, err

@@ -106,7 +106,7 @@ func openState(dir string, run map[string]string) (f *safetensors.File, step int
 		err = fmt.Errorf("%s: metadata pretraining: %w", path, err)
 	} else if err = sameRun(state.Run, run); err != nil {
 		err = fmt.Errorf("%s is of an interrupted run, which goes on as it began: %w; to begin another, name another directory, or "+
-			"remove it first", path, err)
+			"remove %s first", path, err, dir)
 	}
 	if err != nil {
 		f.Close()
