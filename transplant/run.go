@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"gotransplant/internal/atomicfile"
+	"gotransplant/internal/spelling"
 	"gotransplant/model/safetensors"
 )
 
@@ -207,8 +208,8 @@ func (r *RunDir) Step(m StepMetrics) error {
 	if _, err := r.metrics.Write(append(line, '\n')); err != nil {
 		return err
 	}
-	r.report(fmt.Sprintf("step %4d  %6d rows  loss %.4f  right %.3f  |g| %.3g  lr %.2g  %.0f s",
-		m.Step, m.Samples, m.Loss, m.FractionCorrect, m.GradientNorm, m.LearningRate, m.Seconds))
+	r.report(fmt.Sprintf("step %4d  %11s  loss %.4f  right %.3f  |g| %.3g  lr %.2g  %.0f s",
+		m.Step, spelling.Count(m.Samples, "row"), m.Loss, m.FractionCorrect, m.GradientNorm, m.LearningRate, m.Seconds))
 	return nil
 }
 
@@ -222,8 +223,8 @@ func (r *RunDir) Scored(p CurvePoint) error {
 	if _, err := r.curve.WriteString(p.csv() + "\n"); err != nil {
 		return err
 	}
-	r.report(fmt.Sprintf("held out   %6d rows  loss %.4f  right %s  third writer right: %s, wrong: %s", p.Samples, p.Loss.Value(),
-		p.FractionCorrect, p.CorrectWhenArgumentCorrect, p.CorrectWhenArgumentIncorrect))
+	r.report(fmt.Sprintf("held out   %11s  loss %.4f  right %s  third writer right: %s, wrong: %s",
+		spelling.Count(p.Samples, "row"), p.Loss.Value(), p.FractionCorrect, p.CorrectWhenArgumentCorrect, p.CorrectWhenArgumentIncorrect))
 	return nil
 }
 

@@ -139,3 +139,27 @@ func TestOneProcessARun(t *testing.T) {
 		t.Errorf("opened after closing: %v", err)
 	}
 }
+
+// TestStepLine: one row is one row, and the columns stay where they are.
+func TestStepLine(t *testing.T) {
+	run, err := CreateRun(filepath.Join(t.TempDir(), "run"), "a config")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer run.Close()
+	var got []string
+	run.Watch(func(string, int, int) {}, func(line string) { got = append(got, line) })
+	for i, rows := range []int{1, 32} {
+		if err := run.Step(StepMetrics{Step: i + 1, Samples: rows, Loss: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := run.Scored(CurvePoint{Samples: 1}); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"step    1        1 row  loss", "step    2      32 rows  loss", "held out         1 row  loss"} {
+		if !strings.HasPrefix(got[i], want) {
+			t.Errorf("got %q, want it to begin with %q", got[i], want)
+		}
+	}
+}
