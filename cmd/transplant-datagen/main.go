@@ -64,7 +64,7 @@ func (o *options) validate() error {
 	return nil
 }
 
-// run is main without the process: it returns the exit status, 2 for wrong flags, 1 for a failure, 130 for an interruption.
+// run is main without the process: it returns the exit status, 1 for a refusal or failure, 130 for an interruption.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var o options
 	groups := o.groups()
@@ -78,7 +78,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "transplant-datagen:", err)
-		return 2
+		return 1
 	}
 	return program.Status("transplant-datagen", generate(ctx, o, stdout), stderr)
 }

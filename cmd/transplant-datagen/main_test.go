@@ -27,8 +27,8 @@ func TestRunRefusesWrongFlags(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			var out, errOut bytes.Buffer
-			if status := run(t.Context(), c.args, &out, &errOut); status != 2 || !strings.Contains(errOut.String(), c.want) {
-				t.Errorf("status %d and %q, want 2 and %q", status, errOut.String(), c.want)
+			if status := run(t.Context(), c.args, &out, &errOut); status != 1 || !strings.Contains(errOut.String(), c.want) {
+				t.Errorf("status %d and %q, want 1 and %q", status, errOut.String(), c.want)
 			}
 		})
 	}

@@ -39,7 +39,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "transplant-pretrain:", err)
-		return 2
+		return 1
 	}
 	step, err := o.prepare()
 	switch {

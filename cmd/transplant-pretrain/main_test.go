@@ -245,8 +245,8 @@ func TestWrongFlags(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var stdout, stderr strings.Builder
-			if code := run(context.Background(), tc.args, &stdout, &stderr); code != 2 {
-				t.Errorf("exit status %d, want 2", code)
+			if code := run(context.Background(), tc.args, &stdout, &stderr); code != 1 {
+				t.Errorf("exit status %d, want 1", code)
 			}
 			if !strings.Contains(stderr.String(), tc.want) {
 				t.Errorf("stderr %q lacks %q", &stderr, tc.want)
