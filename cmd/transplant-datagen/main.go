@@ -76,9 +76,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		err = o.validate()
 	}
-	if err != nil {
-		fmt.Fprintln(stderr, "transplant-datagen:", err)
-		return 1
+	if err == nil {
+		err = generate(ctx, o, stdout)
 	}
-	return program.Status("transplant-datagen", generate(ctx, o, stdout), stderr)
+	return program.Status("transplant-datagen", err, stderr)
 }

@@ -12,8 +12,7 @@ import (
 	"gotransplant/cmd/internal/program"
 	"gotransplant/internal/extract"
 	"gotransplant/internal/states"
-
-	"github.com/spf13/pflag"
+	"gotransplant/transplant"
 )
 
 const head = `transplant-extract reads texts with a model and writes its states at chosen sites, layers and positions to a directory:
@@ -35,16 +34,7 @@ type streams struct {
 }
 
 func run(ctx context.Context, args []string, std streams) int {
-	err := extractStates(ctx, args, std)
-	switch {
-	case err == nil || errors.Is(err, pflag.ErrHelp):
-		return 0
-	case errors.Is(err, extract.ErrInterrupted):
-		fmt.Fprintln(std.err, err)
-		return 130
-	}
-	fmt.Fprintf(std.err, "transplant-extract: %v\n", err)
-	return 1
+	return program.Status("transplant-extract", extractStates(ctx, args, std), std.err)
 }
 
 func extractStates(ctx context.Context, args []string, std streams) error {
@@ -91,7 +81,7 @@ func extractStates(ctx context.Context, args []string, std streams) error {
 	err = x.Run(ctx, plan, w, func(n int) { progress.Update("extract", n, plan.Rows) })
 	progress.Finish()
 	if err != nil {
-		if errors.Is(err, extract.ErrInterrupted) {
+		if errors.Is(err, transplant.ErrInterrupted) {
 			return fmt.Errorf("%w with %d of %d rows written; go on with: transplant-extract --resume %s%s", err, w.Rows(), plan.Rows, o.dir(), o.again())
 		}
 		return err

@@ -7,16 +7,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"gotransplant/cmd/internal/program"
-	"gotransplant/internal/atomicfile"
 	"gotransplant/internal/chat"
 	"gotransplant/internal/setup"
 	"gotransplant/internal/tiny"
 	"gotransplant/llama"
-
-	"github.com/spf13/pflag"
+	"gotransplant/transplant"
 )
 
 const head = `transplant-generate continues prompts, conversations, or the chooser's prompts of a data set with the arguer's keys and
@@ -31,15 +28,10 @@ func main() {
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	err := execute(ctx, args, stdin, stdout, stderr)
-	switch {
-	case err == nil || errors.Is(err, pflag.ErrHelp):
-		return 0
-	case errors.Is(err, context.Canceled):
-		fmt.Fprintln(stderr, "interrupted; what was not printed is lost, and no file was written")
-		return 130
+	if errors.Is(err, context.Canceled) {
+		err = fmt.Errorf("%w; what was not printed is lost, and no file was written", transplant.ErrInterrupted)
 	}
-	fmt.Fprintf(stderr, "transplant-generate: %v\n", err)
-	return 1
+	return program.Status("transplant-generate", err, stderr)
 }
 
 // streams are where a run reads and writes.
@@ -88,50 +80,6 @@ func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 		return w.talk(ctx)
 	}
 	return w.generate(ctx)
-}
-
-// checkStops looks for stop ids that are no tokens: those of the model may be, for they stop nothing, but that is told.
-func (w *work) checkStops() error {
-	last := int32(w.base.Config.VocabSize - 1)
-	for _, id := range w.options.stopIDs {
-		if id < 0 || id > last {
-			return fmt.Errorf("--stop-id %d: the model has the tokens 0 to %d", id, last)
-		}
-	}
-	for _, id := range w.model.Stop {
-		if id < 0 || id > last {
-			fmt.Fprintf(w.progress, "note     %s: eos_token_id %d ends no row, the model has the tokens 0 to %d\n", w.model.StopFrom, id, last)
-		}
-	}
-	if w.temperature == 0 && (w.topK > 0 || w.topP < 1) {
-		fmt.Fprintln(w.progress, "note     --top-k and --top-p change nothing at --temperature 0")
-	}
-	return nil
-}
-
-// checkRest looks at what is needed behind the prompts, so that neither a run nor its plan finds out late.
-func (w *work) checkRest() error {
-	if _, err := program.Planned(w.base.Backend, io.Discard); err != nil {
-		return err
-	}
-	if err := w.base.CheckAdapters(w.adapter, w.rows); err != nil {
-		return err
-	}
-	if w.options.out == "" {
-		return nil
-	}
-	if info, err := os.Stat(filepath.Dir(w.options.out)); err != nil {
-		return fmt.Errorf("--out %s: %w", w.options.out, err)
-	} else if !info.IsDir() {
-		return fmt.Errorf("--out %s: %s is no directory", w.options.out, filepath.Dir(w.options.out))
-	}
-	if info, err := os.Stat(w.options.out); err == nil && info.IsDir() {
-		return fmt.Errorf("--out %s is a directory: name a file", w.options.out)
-	}
-	if err := atomicfile.Makeable(filepath.Dir(w.options.out)); err != nil { // where the file is written before it gets its name
-		return fmt.Errorf("--out %s: %w", w.options.out, err)
-	}
-	return nil
 }
 
 // openChat reads what a model directory, or the embedded model, says about conversations.

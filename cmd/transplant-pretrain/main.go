@@ -11,12 +11,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/pflag"
-
 	"gotransplant/cmd/internal/program"
 	"gotransplant/experiment/wordproblem"
 	"gotransplant/internal/spelling"
 	"gotransplant/model/tokenizer"
+	"gotransplant/transplant"
 )
 
 const head = `transplant-pretrain trains a small LLaMA from scratch on generated word problems and writes a checkpoint.
@@ -33,30 +32,22 @@ func main() {
 
 // run is main without the process: it returns the exit status.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	return program.Status("transplant-pretrain", execute(ctx, args, stdout, stderr), stderr)
+}
+
+func execute(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	o, r, err := parse(args, stdout)
-	if errors.Is(err, pflag.ErrHelp) {
-		return 0
-	}
 	if err != nil {
-		fmt.Fprintln(stderr, "transplant-pretrain:", err)
-		return 1
+		return err
 	}
 	step, err := o.prepare()
-	switch {
-	case err != nil:
-	case o.DryRun:
-		err = dryRun(o, r, step, stdout, stderr)
-	default:
-		err = pretrain(ctx, o, r, step, outputs{stdout, stderr})
+	if err != nil {
+		return err
 	}
-	switch {
-	case err == nil:
-		return 0
-	case errors.Is(err, context.Canceled): // which pretrain has told
-		return 130
+	if o.DryRun {
+		return dryRun(o, r, step, stdout, stderr)
 	}
-	fmt.Fprintln(stderr, "transplant-pretrain:", err)
-	return 1
+	return pretrain(ctx, o, r, step, outputs{stdout, stderr})
 }
 
 // outputs are where JSON goes, and text.
@@ -95,10 +86,10 @@ func pretrain(ctx context.Context, o options, r wordproblem.Recipe, step int, to
 		return err
 	}
 	if stopped != nil {
-		progress.Line(fmt.Sprintf("interrupted after step %d of %d; the model as it is was written to %s, and the same command goes on "+
-			"from there", p.Step(), r.Steps(), o.out))
+		return fmt.Errorf("%w after step %d of %d; the model as it is was written to %s, and the same command goes on from there",
+			transplant.ErrInterrupted, p.Step(), r.Steps(), o.out)
 	}
-	return stopped
+	return nil
 }
 
 // follow prints the loss every ten seconds, and the score of held-out documents when it is due.

@@ -12,8 +12,6 @@ import (
 	"gotransplant/cmd/internal/program"
 	"gotransplant/internal/setup"
 	"gotransplant/transplant"
-
-	"github.com/spf13/pflag"
 )
 
 const head = `transplant-train trains a chooser that sees two arguments only through the keys and values which an arguer
@@ -29,16 +27,7 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	err := train(ctx, args, stdout, stderr)
-	switch {
-	case err == nil || errors.Is(err, pflag.ErrHelp):
-		return 0
-	case errors.Is(err, transplant.ErrInterrupted):
-		fmt.Fprintln(stderr, err)
-		return 130
-	}
-	fmt.Fprintf(stderr, "transplant-train: %v\n", err)
-	return 1
+	return program.Status("transplant-train", train(ctx, args, stdout, stderr), stderr)
 }
 
 func train(ctx context.Context, args []string, stdout, stderr io.Writer) error {

@@ -88,7 +88,7 @@ func (in *input) spool(ctx context.Context, stdin io.Reader) error {
 	select {
 	case err = <-copied:
 	case <-ctx.Done():
-		err = ErrInterrupted
+		err = transplant.ErrInterrupted
 	}
 	if err == nil {
 		err = f.Close()

@@ -16,6 +16,7 @@ import (
 	"gotransplant/internal/spelling"
 	"gotransplant/internal/states"
 	"gotransplant/llama"
+	"gotransplant/transplant"
 )
 
 // Plan is what an extraction will do.
@@ -65,7 +66,7 @@ func (x *Extraction) Plan(ctx context.Context) (*Plan, error) {
 	for it, err := range x.input.items(hash) {
 		switch {
 		case ctx.Err() != nil:
-			return nil, ErrInterrupted
+			return nil, transplant.ErrInterrupted
 		case err != nil && len(errs) < manyErrors:
 			errs = append(errs, err)
 		case err != nil:

@@ -2,16 +2,13 @@ package extract
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"sync"
 
 	"gotransplant/internal/states"
+	"gotransplant/transplant"
 )
-
-// ErrInterrupted is what Run returns when its context is done.
-var ErrInterrupted = errors.New("interrupted")
 
 // job is a text on its way through a worker.
 type job struct {
@@ -118,7 +115,7 @@ func (x *Extraction) deliver(ctx context.Context, waiting <-chan *job, take func
 		select {
 		case <-j.done:
 		case <-ctx.Done():
-			return ErrInterrupted
+			return transplant.ErrInterrupted
 		}
 		if j.err != nil {
 			return fmt.Errorf("%s, id %s, line %d: %w", x.input.name, j.item.ID, j.item.Line, j.err)
@@ -128,7 +125,7 @@ func (x *Extraction) deliver(ctx context.Context, waiting <-chan *job, take func
 		}
 	}
 	if ctx.Err() != nil {
-		return ErrInterrupted
+		return transplant.ErrInterrupted
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ import (
 	"gotransplant/internal/states"
 	"gotransplant/llama"
 	"gotransplant/model/safetensors"
+	"gotransplant/transplant"
 )
 
 // questions are n short texts in the embedded model's language.
@@ -81,7 +82,7 @@ func TestResumeAfterCancel(t *testing.T) {
 				if err == nil {
 					break
 				}
-				if !errors.Is(err, ErrInterrupted) {
+				if !errors.Is(err, transplant.ErrInterrupted) {
 					t.Fatal(err)
 				}
 				stops++
@@ -374,8 +375,8 @@ func TestStdinInterrupted(t *testing.T) {
 	cancel()
 	waiting, typing := io.Pipe()
 	defer typing.Close()
-	if _, err := Open(ctx, small(func(o *Options) { o.JSONL = Stdin }), waiting); !errors.Is(err, ErrInterrupted) {
-		t.Errorf("got error %v, want %v", err, ErrInterrupted)
+	if _, err := Open(ctx, small(func(o *Options) { o.JSONL = Stdin }), waiting); !errors.Is(err, transplant.ErrInterrupted) {
+		t.Errorf("got error %v, want %v", err, transplant.ErrInterrupted)
 	}
 	if left, _ := os.ReadDir(os.TempDir()); len(left) != 0 {
 		t.Errorf("%d temporary files are left", len(left))

@@ -25,12 +25,16 @@ func Context() context.Context {
 	return ctx
 }
 
-// Status is the exit status for what a program ended with, which it tells: 0, 130 where Context was done first, or 1.
+// Status is the exit status for what a program ended with, which it tells: 0, 130 where Context was done first, or 1. What
+// wraps transplant.ErrInterrupted says itself how to go on.
 func Status(name string, err error, stderr io.Writer) int {
 	switch {
 	case err == nil || errors.Is(err, pflag.ErrHelp):
 		return 0
-	case errors.Is(err, context.Canceled) || errors.Is(err, transplant.ErrInterrupted):
+	case errors.Is(err, transplant.ErrInterrupted):
+		fmt.Fprintf(stderr, "%s: %v\n", name, err)
+		return 130
+	case errors.Is(err, context.Canceled):
 		fmt.Fprintf(stderr, "%s: interrupted\n", name)
 		return 130
 	}

@@ -22,7 +22,7 @@ func TestStatus(t *testing.T) {
 		{"done", nil, 0, ""},
 		{"help", fmt.Errorf("flags: %w", pflag.ErrHelp), 0, ""},
 		{"stopped", fmt.Errorf("row 3: %w", context.Canceled), 130, "transplant-x: interrupted\n"},
-		{"stopped in training", fmt.Errorf("--part train: %w", transplant.ErrInterrupted), 130, "transplant-x: interrupted\n"},
+		{"stopped in training", fmt.Errorf("%w after step 3; go on with: x", transplant.ErrInterrupted), 130, "transplant-x: interrupted after step 3; go on with: x\n"},
 		{"failed", errors.New("no such file"), 1, "transplant-x: no such file\n"},
 	} {
 		var stderr strings.Builder
