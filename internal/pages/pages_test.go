@@ -57,6 +57,7 @@ func TestCompare(t *testing.T) {
 		{"rate", "at 12.5 rows/s", "at 1.1 rows/s", true},
 		{"share", "idle 5 %", "idle 50 %", true},
 		{"memory", "weights 2.2 MB = 19 MB", "weights 1.4 MB = 23 MB", true},
+		{"files to write", "writes   about 20.1 kB", "writes   about 25.0 kB", false},
 		{"a unit is text", "weights 2.2 MB", "weights 2.2 GB", false},
 		{"a list of times", "0.11, 0.12 s", "0.21, 0.32 s", true},
 		{"rows are no unit", "12 rows, 3 s", "13 rows, 3 s", false},
