@@ -1,9 +1,47 @@
 package llama
 
 import (
+	"fmt"
+
+	"gotransplant/internal/guard"
+
 	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
 )
+
+// TryFused runs the fused kernel forward and back on a small example, on a backend that has it: cuDNN, which is behind it, is
+// loaded only then.
+func TryFused(b compute.Backend) error {
+	if !hasFused(b) {
+		return nil
+	}
+	return guard.Do("try fused attention", func() error {
+		program, err := NewExec(b, func(x *Node) *Node { // [1, 128, 2, 64]
+			half := ConvertDType(x, dtypes.BFloat16)
+			z, _ := BackendFusedScaledDotProductAttention(half, half, half,
+				compute.AttentionAxesLayoutBSHD, &compute.ScaledDotProductAttentionConfig{Causal: true})
+			mean := ReduceAllMean(ConvertDType(z, x.DType()))
+			return Add(mean, ReduceAllMax(Abs(Gradient(mean, x)[0]))) // 1 of ones, and a gradient of nearly 0
+		})
+		if err != nil {
+			return err
+		}
+		defer program.Finalize()
+		ones := tensors.FromScalarAndDimensions(float32(1), 1, 128, 2, 64)
+		defer ones.MustFinalizeAll()
+		out, err := program.Call(ones)
+		if err != nil {
+			return err
+		}
+		defer out[0].MustFinalizeAll()
+		if got := out[0].Value().(float32); !(got > 0.95 && got < 1.05) {
+			return fmt.Errorf("the mean of ones is %v on this device", got)
+		}
+		return nil
+	})
+}
 
 // forwardFused is forward by the device's kernel, with a causal mask by index. A backend without one computes all scores
 // under the same mask; see Engine.NotFused.

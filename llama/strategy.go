@@ -58,13 +58,18 @@ func (e *Engine) NotFused() string {
 			reasons = append(reasons, fmt.Sprintf(format, value))
 		}
 	}
-	operations, description := e.backend.Capabilities().Operations, e.backend.Description()
-	both := operations[compute.OpTypeFusedScaledDotProductAttention] && operations[compute.OpTypeFusedScaledDotProductAttentionVJP]
-	missing(!both || !isCUDA(description), "it is part of XLA's CUDA plugin, and the backend is %s", description)
+	missing(!hasFused(e.backend), "it is part of XLA's CUDA plugin, and the backend is %s", e.backend.Description())
 	missing(e.Options.Compute != dtypes.BFloat16, "it computes in half precision, and the compute type is %s", e.Options.Compute)
 	dim := e.Weights.Config.HeadDim
 	missing(dim%step != 0 || dim > largest, "it takes head dimensions in steps of 8 up to 128, and this one is %d", dim)
 	return strings.Join(reasons, "; ")
+}
+
+// hasFused says that a backend has the fused kernel, forward and back.
+func hasFused(b compute.Backend) bool {
+	operations := b.Capabilities().Operations
+	return operations[compute.OpTypeFusedScaledDotProductAttention] && operations[compute.OpTypeFusedScaledDotProductAttentionVJP] &&
+		isCUDA(b.Description())
 }
 
 // isCUDA repeats how go-xla (v0.4.2) tells CUDA plugins from others: by their names, which the description holds.

@@ -38,8 +38,16 @@ func (o *Session) notFused() string {
 	if reason := o.Method.Engine.NotFused(); reason != "" {
 		return reason
 	}
-	return o.noRoomInPlace
+	return o.notInPlace
 }
+
+// MayFuse says that some micro-batches may have fused attention, as far as settings alone tell.
+func (s Settings) MayFuse() bool {
+	return s.DType == "bfloat16" && (!s.forcesAttention() || s.Attention == string(llama.FusedAttention))
+}
+
+// LeaveOutFused has no micro-batch run with fused attention, for a reason that Describe gives, before memory is planned.
+func (o *Session) LeaveOutFused(why string) { o.notInPlace = why }
 
 // describeAttention is one line: how attention is computed and why not fused.
 func (o *Session) describeAttention() string {

@@ -58,6 +58,19 @@ func TestAttentionFollowsSettings(t *testing.T) {
 	}
 }
 
+// TestMayFuse: in half precision, where no other attention was asked for.
+func TestMayFuse(t *testing.T) {
+	for _, c := range []struct {
+		dtype, attention string
+		want             bool
+	}{{"bfloat16", "auto", true}, {"bfloat16", "", true}, {"bfloat16", "fused", true}, {"bfloat16", "plain", false}, {"float32", "auto", false}} {
+		s := Settings{DType: c.dtype, Attention: c.attention}
+		if got := s.MayFuse(); got != c.want {
+			t.Errorf("--dtype %s --attention %q: may fuse %t, want %t", c.dtype, c.attention, got, c.want)
+		}
+	}
+}
+
 // TestUnaskedGraphsAreTold: where --kernels auto finds that panels cannot, the start lines say so and why; where graphs were
 // asked for, or panels compute, they do not.
 func TestUnaskedGraphsAreTold(t *testing.T) {

@@ -76,7 +76,7 @@ func (o *Session) inPlace(packed transplant.Memory, controls Controls) (plan tra
 	switch {
 	case err != nil: // the contest will say so
 	case !o.fits(plan, o.Capacity):
-		o.noRoomInPlace = "in place it would take " + gigabytes(o.total(plan))
+		o.notInPlace = "in place it would take " + gigabytes(o.total(plan))
 	case plan.Device() > packed.Device():
 		o.Needs = plan
 		return plan, fmt.Sprintf("; with attention fused in place, packed it is %s", gigabytes(o.total(packed)))

@@ -178,4 +178,12 @@ func TestPlanOfAContest(t *testing.T) {
 	if o.Compete(func(string) {}); o.Method.Contest != nil || !strings.Contains(o.Describe(), "not fused: in place it would take "+gigabytes(fused)) {
 		t.Errorf("contest %v, described as %q", o.Method.Contest, o.Describe())
 	}
+	o = open("auto")
+	o.LeaveOutFused("it is broken")
+	if _, err := o.PlanMemory(Capacity{}, Controls{}); err != nil || o.total(o.Needs) != packed {
+		t.Errorf("with a kernel that is broken: planned %d bytes (%v), want the packed %d", o.total(o.Needs), err, packed)
+	}
+	if o.Compete(func(string) {}); o.Method.Contest != nil || !strings.Contains(o.Describe(), "not fused: it is broken\n") {
+		t.Errorf("with a kernel that is broken: contest %v, described as %q", o.Method.Contest, o.Describe())
+	}
 }

@@ -26,9 +26,9 @@ type Session struct {
 	Method *transplant.Method
 	Pace   transplant.Pace
 
-	begunIn       string // what multiplied bfloat16 where the run began
-	notPanels     error  // why graphs compute, where nobody asked for them
-	noRoomInPlace string // why there is no fused attention in place, where PlanMemory found no room for it
+	begunIn    string // what multiplied bfloat16 where the run began
+	notPanels  error  // why graphs compute, where nobody asked for them
+	notInPlace string // why there is no fused attention in place, where PlanMemory found no room for it or it does not work
 
 	Needs    transplant.Memory // what PlanMemory found
 	Capacity Capacity          // what it compared that with

@@ -21,7 +21,20 @@ func Open(s setup.Settings, stderr io.Writer) (*setup.Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return setup.Open(s, backend)
+	return openOn(s, backend, stderr)
+}
+
+// openOn opens what the settings name on a backend, of which the kernel of fused attention is tried before.
+func openOn(s setup.Settings, backend compute.Backend, stderr io.Writer) (*setup.Session, error) {
+	works, err := tryFused(s, backend, stderr)
+	if err != nil {
+		return nil, err
+	}
+	o, err := setup.Open(s, backend)
+	if err == nil && !works {
+		o.LeaveOutFused("it does not work on this device")
+	}
+	return o, err
 }
 
 // Backend opens the backend that the settings name, after installing its plugin if they ask for that.

@@ -129,6 +129,16 @@ func explainOpen(path string, err error) error {
 	return err
 }
 
+// explainFused is explainOpen for an error of the fused kernel on a --backend.
+func explainFused(spec string, err error) error {
+	_, config, _ := strings.Cut(spec, ":")
+	path, lost := processPlaces().find(parseXLA(config).plugin)
+	if lost != nil {
+		return err
+	}
+	return explainOpen(path, err)
+}
+
 // hint is advice for errors in whose text, in small letters, one of the signs is.
 type hint struct {
 	signs  []string

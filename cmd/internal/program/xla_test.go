@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,9 @@ import (
 	"testing"
 
 	"gotransplant/internal/interpreter"
+	"gotransplant/internal/setup"
+
+	"github.com/gomlx/compute"
 )
 
 // compile compiles a C file; arguments say to what.
@@ -181,8 +185,8 @@ func TestInstallPluginIsAskedFor(t *testing.T) {
 	}
 }
 
-// TestXLAIsOpened: a plugin that works passes all checks, a first program runs on it, and nothing of it is left there.
-func TestXLAIsOpened(t *testing.T) {
+// TestOnInterpreter runs tests on a plugin that interprets programs, which takes long to build.
+func TestOnInterpreter(t *testing.T) {
 	path, err := interpreter.Build(t.Context(), t.TempDir(), "interpreter")
 	if errors.Is(err, interpreter.ErrNoCompiler) {
 		t.Skip(err)
@@ -190,6 +194,12 @@ func TestXLAIsOpened(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Run("opened", func(t *testing.T) { opened(t, path) })
+	t.Run("fused is tried", func(t *testing.T) { fusedIsTried(t, path) })
+}
+
+// opened: a plugin that works passes all checks, a first program runs on it, and nothing of it is left there.
+func opened(t *testing.T, path string) {
 	var told bytes.Buffer
 	backend, err := OpenBackend("xla:"+path, &told)
 	if err != nil {
@@ -204,5 +214,77 @@ func TestXLAIsOpened(t *testing.T) {
 	counts, err := interpreter.CountsOf(backend)
 	if err != nil || counts.Programs != 1 || counts.Calls != 1 || counts.Buffers != 0 {
 		t.Errorf("the books are %+v, error %v; want one program, one call and no buffers", counts, err)
+	}
+}
+
+// broken is a backend whose programs do not compile, in the words of an XLA without cuDNN.
+type broken struct{ compute.Backend }
+
+func (b broken) Builder(name string) compute.Builder { return brokenBuilder{b.Backend.Builder(name)} }
+
+type brokenBuilder struct{ compute.Builder }
+
+func (brokenBuilder) Compile() (compute.Executable, error) {
+	return nil, errors.New("FAILED_PRECONDITION: DNN library initialization failed")
+}
+
+// fusedIsTried: before a model is read, where a run may choose fused attention. Where it does not work a run that asks for it
+// fails with advice, and another is told once and goes on.
+func fusedIsTried(t *testing.T, plugin string) {
+	cuda := filepath.Join(t.TempDir(), "pjrt_c_api_cuda_plugin.so") // by its name go-xla knows CUDA's
+	if err := os.Symlink(plugin, cuda); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(checksVariable, "0")
+	whole, err := interpreter.Open(cuda)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer whole.Finalize()
+	for _, c := range []struct {
+		name, dtype, attention string
+		backend                compute.Backend
+		works                  bool
+		programs               int
+		refused                string
+	}{
+		{"works", "bfloat16", "auto", whole, true, 1, ""},
+		{"other type", "float32", "auto", whole, true, 0, ""},
+		{"other attention", "bfloat16", "plain", broken{whole}, true, 0, ""},
+		{"broken", "bfloat16", "auto", broken{whole}, false, 0, ""},
+		{"broken and asked for", "bfloat16", "fused", broken{whole}, false, 0, "--attention fused: cuDNN does not work: pip install"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			before, err := interpreter.CountsOf(whole)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var told bytes.Buffer
+			works, err := tryFused(setup.Settings{Backend: "xla:" + cuda, DType: c.dtype, Attention: c.attention}, c.backend, &told)
+			if works != c.works || (err == nil) != (c.refused == "") || err != nil && !strings.HasPrefix(err.Error(), c.refused) {
+				t.Errorf("works: %t, error %v; want %t, error %q", works, err, c.works, c.refused)
+			}
+			noted := strings.HasPrefix(told.String(), "note ") && strings.Contains(told.String(), "cuDNN does not work: pip install") &&
+				strings.Count(told.String(), "\n") == 1
+			if want := !c.works && c.refused == ""; noted != want || !want && told.Len() > 0 {
+				t.Errorf("told %q; want a line with advice: %t", told.String(), want)
+			}
+			after, err := interpreter.CountsOf(whole)
+			if err != nil || after.Programs-before.Programs != c.programs || after.Buffers != before.Buffers {
+				t.Errorf("programs %d and buffers %d more (%v), want %d and none", after.Programs-before.Programs,
+					after.Buffers-before.Buffers, err, c.programs)
+			}
+		})
+	}
+	s := setup.Defaults()
+	s.Backend, s.DType = "xla:"+cuda, "bfloat16"
+	for why, backend := range map[string]compute.Backend{"it does not work on this device": broken{whole}, "": whole} {
+		o, err := openOn(s, backend, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := o.Describe(); strings.Contains(got, "not fused: it does not work") != (why != "") {
+			t.Errorf("described as %q, want that it is not fused because %q", got, why)
+		}
 	}
 }
