@@ -40,7 +40,10 @@ func (r Reader) Case(number int, row, donor data.Row) (c Case, specialsInData in
 		specialsInData += argue.SpecialsInData
 		c.Argue[i] = Passage{argue.IDs, argue.Spans[data.Argument]}
 	}
-	return c, specialsInData, c.Check()
+	if err := c.Check(); err != nil {
+		return c, 0, fmt.Errorf("line %d, %w", row.Line, err)
+	}
+	return c, specialsInData, nil
 }
 
 // Labels are the tokens that answer 1 and 2 after the chooser's prompt for a row.

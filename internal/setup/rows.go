@@ -91,7 +91,7 @@ func (s Settings) readRows(tok *tokenizer.Tokenizer, context int) (*Rows, error)
 func (r *Rows) add(number int, row data.Row) error {
 	c, specials, err := r.reader.Case(number, row, row)
 	if err != nil {
-		return fmt.Errorf("line %d: %w", row.Line, err)
+		return err
 	}
 	labels, err := r.reader.Labels(row)
 	if err != nil {

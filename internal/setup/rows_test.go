@@ -254,6 +254,48 @@ func TestLongRows(t *testing.T) {
 	}
 }
 
+// TestBadRowsAreNamedOnce: what is wrong with a row is told with its line, once, be it its text or what tokens make of it.
+func TestBadRowsAreNamedOnce(t *testing.T) {
+	read := func(path string) []byte {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return content
+	}
+	s := goldenSettings()
+	rows, vocabulary := read(s.Data), read(filepath.Join(s.Model, "tokenizer.json"))
+	for _, c := range []struct {
+		name, argument, template string
+		vocabulary               []byte
+		want                     string
+	}{
+		{"a noncharacter", "\uFDD0 30 shells", "{{.Question}} {{span .Argument}}", vocabulary, "row at line 2: "},
+		{"nothing before the argument", "30 shells", "{{span .Argument}} {{.Question}}",
+			bytes.Replace(vocabulary, []byte(`"post_processor"`), []byte(`"once_post_processor"`), 1), "line 2, row 1: candidate 1 begins"},
+	} {
+		dir := t.TempDir()
+		s.Data, s.ArgueTemplate = filepath.Join(dir, "rows.csv"), filepath.Join(dir, "argue.tmpl")
+		for file, text := range map[string][]byte{
+			s.Data:                               bytes.Replace(rows, []byte("Tomás starts with 30 shells"), []byte(c.argument), 1),
+			s.ArgueTemplate:                      []byte(c.template),
+			filepath.Join(dir, "tokenizer.json"): c.vocabulary,
+		} {
+			if err := os.WriteFile(file, text, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		tok, err := tokenizer.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.readRows(tok, 1024)
+		if err == nil || !strings.Contains(err.Error(), s.Data+": "+c.want) || strings.Count(err.Error(), "line") != 1 {
+			t.Errorf("%s: got error %v, want %q, and no line beside", c.name, err, c.want)
+		}
+	}
+}
+
 // TestSpecialsInData: a special token's text in a data field is counted and told.
 func TestSpecialsInData(t *testing.T) {
 	s := goldenSettings()
