@@ -3,8 +3,6 @@ package lora
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -17,34 +15,20 @@ import (
 // Inspect reads a PEFT directory without the model it is for, of which the tensors' names and shapes tell enough: how
 // many layers it has at least, and the widths of its projections. Everything is checked as by [Open], against those.
 func Inspect(dir string) (*Adapter, error) {
-	path := filepath.Join(dir, configFile)
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("adapter: %w", err)
-	}
-	config, err := ParseConfig(path, content)
+	d, err := openDirectory(dir)
 	if err != nil {
 		return nil, err
 	}
-	weights, tensors, err := openWeights(dir)
+	defer d.file.Close()
+	c, err := widths(d.tensors, d.config)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", d.weightsPath, err)
 	}
-	defer tensors.Close()
-	var all []safetensors.Tensor
-	for _, name := range tensors.Names() {
-		t, _ := tensors.Tensor(name)
-		all = append(all, t)
-	}
-	c, err := widths(all, config)
+	a, err := newEmpty(d.config, c)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", weights, err)
+		return nil, fmt.Errorf("%s: %w", d.configPath, err)
 	}
-	a, err := newEmpty(config, c)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	err = a.fill(weights, all)
+	err = a.fill(d.weightsPath, d.tensors)
 	if err == nil {
 		return a, nil
 	}

@@ -28,23 +28,46 @@ const (
 // adapter_model.bin, in F64, F32, F16 or BF16. The error lists every key that is not supported, or every tensor that is
 // missing, extra, wrongly shaped or not finite.
 func Open(dir string, c model.Config) (*Adapter, error) {
-	path := filepath.Join(dir, configFile)
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("adapter: %w", err)
-	}
-	config, err := ParseConfig(path, content)
+	d, err := openDirectory(dir)
 	if err != nil {
 		return nil, err
 	}
-	a, err := newEmpty(config, c)
+	defer d.file.Close()
+	a, err := newEmpty(d.config, c)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", d.configPath, err)
 	}
-	if err := a.readWeights(dir); err != nil {
+	if err := a.fill(d.weightsPath, d.tensors); err != nil {
 		return nil, err
 	}
 	return a, nil
+}
+
+// directory is what a PEFT directory holds; tensors are good until file is closed.
+type directory struct {
+	configPath, weightsPath string
+	config                  Config
+	file                    tensorFile
+	tensors                 []safetensors.Tensor
+}
+
+func openDirectory(dir string) (d directory, err error) {
+	d.configPath = filepath.Join(dir, configFile)
+	content, err := os.ReadFile(d.configPath)
+	if err != nil {
+		return d, fmt.Errorf("adapter: %w", err)
+	}
+	if d.config, err = ParseConfig(d.configPath, content); err != nil {
+		return d, err
+	}
+	if d.weightsPath, d.file, err = openWeights(dir); err != nil {
+		return d, err
+	}
+	for _, name := range d.file.Names() {
+		t, _ := d.file.Tensor(name)
+		d.tensors = append(d.tensors, t)
+	}
+	return d, nil
 }
 
 // tensorFile is what the readers of both kinds of tensor file have in common.
@@ -67,21 +90,6 @@ func openWeights(dir string) (path string, f tensorFile, err error) {
 	}
 	f, err = torchbin.Open(path)
 	return path, f, err
-}
-
-// readWeights fills a from the directory's tensor file.
-func (a *Adapter) readWeights(dir string) error {
-	path, f, err := openWeights(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	var tensors []safetensors.Tensor
-	for _, name := range f.Names() {
-		t, _ := f.Tensor(name)
-		tensors = append(tensors, t)
-	}
-	return a.fill(path, tensors)
 }
 
 const noTensors = "there are no tensors at all: what was saved is an empty adapter"

@@ -20,14 +20,8 @@ func (m *Method) Capture(c Case, o *llama.Capture) error {
 	if err := p.beginCapture(c, o); err != nil {
 		return err
 	}
-	for layer := range o.Depth(m.layers()) {
-		states, err := p.argue(layer)
-		if err != nil {
-			return fmt.Errorf("arguer: %w", err)
-		}
-		if _, err := p.chooser.Forward(layer, states, false); err != nil {
-			return fmt.Errorf("chooser: %w", err)
-		}
+	if err := p.forward(o.Depth(m.layers())); err != nil {
+		return err
 	}
 	if !slices.Contains(o.Sites, llama.SiteLogits) {
 		return nil
@@ -46,14 +40,14 @@ func arguerOf(c Case) (batch, llama.Export, llama.Insertion) {
 // beginCapture embeds both streams.
 func (p *pair) beginCapture(c Case, o *llama.Capture) (err error) {
 	chooser := packChooser(c, false)
-	options := llama.StreamOptions{Name: ChooserName, Overlay: p.Chooser.layers(), Attention: p.Attention, Capture: o}
+	options := llama.StreamOptions{Name: ChooserName, Overlay: p.Chooser.Overlay(), Attention: p.Attention, Capture: o}
 	length := roundUp(len(chooser.token))
 	if p.lastMoved >= 0 {
 		arguer, export, insertion := arguerOf(c)
 		insertion.Replaced = padReplaced([]row{chooser}, length)
 		options.Insertion = &insertion
 		p.arguer, err = p.Engine.NewStream(arguer.Sequences,
-			llama.StreamOptions{Name: ArguerName, Overlay: p.Arguer.layers(), Attention: p.Attention, Export: &export})
+			llama.StreamOptions{Name: ArguerName, Overlay: p.Arguer.Overlay(), Attention: p.Attention, Export: &export})
 		if err != nil {
 			return fmt.Errorf("arguer: %w", err)
 		}

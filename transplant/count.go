@@ -40,9 +40,6 @@ func (m *Method) Count(cases []Case) TokenCount {
 	return n
 }
 
-// StepsPerEpoch is the number of updates that a pass over the training rows takes.
-func (t *Trainer) StepsPerEpoch() int { return t.stepsPerEpoch() }
-
 // Scores is how often the held-out rows are scored in the whole run.
 func (t *Trainer) Scores() int {
 	switch every := t.Options.EvalEvery; {

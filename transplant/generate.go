@@ -7,7 +7,9 @@ import (
 )
 
 // NewDecoder continues the chooser's prompts token by token, with the chooser's adapter. Its prompts are Method.Prompt's.
-func (m *Method) NewDecoder() (*llama.Decoder, error) { return m.Engine.NewDecoder(m.Chooser.layers()) }
+func (m *Method) NewDecoder() (*llama.Decoder, error) {
+	return m.Engine.NewDecoder(m.Chooser.Overlay())
+}
 
 // Prompt is a case's chooser prompt for a decoder, with the arguer's keys and values in the places of the arguments. The
 // arguer runs when the decoder computes the prompt, one block ahead of the chooser; what was moved stays in the cache.
@@ -29,7 +31,7 @@ func (m *Method) Prompt(c Case) (llama.Prompt, error) {
 			if run.arguer == nil && layer <= lastMoved {
 				var err error
 				run.arguer, err = m.Engine.NewStream(arguer.Sequences,
-					llama.StreamOptions{Name: ArguerName, Overlay: m.Arguer.layers(), Export: &export})
+					llama.StreamOptions{Name: ArguerName, Overlay: m.Arguer.Overlay(), Export: &export})
 				if err != nil {
 					return nil, fmt.Errorf("arguer: %w", err)
 				}

@@ -41,9 +41,9 @@ func (m *Method) Memory(cases []Case, pace Pace, train bool) (Memory, error) {
 			moved = min(m.movedBytes(g, train), peak.Held[llama.ForwardPass])
 		}
 	}
-	plan := Memory{Weights: m.Engine.WeightBytes(), Adapters: m.Arguer.deviceBytes(m.Engine)}
+	plan := Memory{Weights: m.Engine.WeightBytes(), Adapters: m.Arguer.DeviceBytes()}
 	if m.Chooser != m.Arguer {
-		plan.Adapters += m.Chooser.deviceBytes(m.Engine)
+		plan.Adapters += m.Chooser.DeviceBytes()
 	}
 	plan.add(before, 1)
 	plan.add(sweep, int64(pace.Workers))
@@ -168,8 +168,8 @@ func (m *Method) returnedBytes() int64 {
 	return m.Engine.Room(shapes.Make(dtypes.Float32, 2, states, c.NumKeyValueHeads, c.HeadDim))
 }
 
-// deviceBytes are those of the adapter's matrices.
-func (r *Role) deviceBytes(e *llama.Engine) (total int64) {
+// DeviceBytes is the memory that the role's matrices take on the engine's device.
+func (r *Role) DeviceBytes() (total int64) {
 	if r == nil {
 		return 0
 	}
@@ -179,7 +179,7 @@ func (r *Role) deviceBytes(e *llama.Engine) (total int64) {
 				total += extra.LowRank.Bytes()
 			}
 			for _, t := range slices.Concat(extra.Values, extra.Fixed) {
-				total += e.Room(t.Shape())
+				total += r.engine.Room(t.Shape())
 			}
 		}
 	}

@@ -154,7 +154,7 @@ func (o *opening) run(m *Method) (err error) {
 			r.add(id, int32(p), 0)
 		}
 		if o.stream, err = m.Engine.NewStream(pad([]row{r}, length).Sequences, llama.StreamOptions{Name: o.name,
-			Overlay: o.role.layers(), Keep: o.keep, Remat: m.Remat, Attention: m.Attention}); err != nil {
+			Overlay: o.role.Overlay(), Keep: o.keep, Remat: m.Remat, Attention: m.Attention}); err != nil {
 			return err
 		}
 		if states, err = o.forward(); err != nil {

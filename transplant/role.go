@@ -90,8 +90,8 @@ func (r *Role) put(place **tensors.Tensor, values []float32, dims ...int) error 
 	return nil
 }
 
-// layers is the overlay for a stream.
-func (r *Role) layers() llama.Overlay {
+// Overlay is what the role adds to a base's projections, for a stream; nil for the bare base.
+func (r *Role) Overlay() llama.Overlay {
 	if r == nil {
 		return nil
 	}

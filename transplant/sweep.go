@@ -199,7 +199,7 @@ func (g Grads) plus(other Grads) Grads {
 // evaluate runs what was begun forward and closes it.
 func (p *pair) evaluate() (s Sweep, err error) {
 	defer p.close()
-	if err := p.forward(); err != nil {
+	if err := p.forward(p.layers()); err != nil {
 		return s, err
 	}
 	s.Outcomes, _, err = p.score(0)
@@ -209,7 +209,7 @@ func (p *pair) evaluate() (s Sweep, err error) {
 // fit runs what was begun forward and backward and closes it.
 func (p *pair) fit(weight float64) (Sweep, error) {
 	defer p.close()
-	if err := p.forward(); err != nil {
+	if err := p.forward(p.layers()); err != nil {
 		return Sweep{}, err
 	}
 	outcomes, dx, err := p.score(weight)
@@ -247,14 +247,14 @@ func (m *Method) begin(g group, train bool) (*pair, error) {
 	p := &pair{Method: m, group: g, train: train, lastMoved: lastMoved, tokens: l.tokens}
 	if l.insertion != nil {
 		p.arguer, err = m.Engine.NewStream(l.arguer.Sequences, llama.StreamOptions{
-			Name: ArguerName, Overlay: m.Arguer.layers(), Export: &l.export, Keep: train && m.TrainsArguer(),
+			Name: ArguerName, Overlay: m.Arguer.Overlay(), Export: &l.export, Keep: train && m.TrainsArguer(),
 			Remat: m.Remat, Attention: l.attention, Prefix: before.arguer.states()})
 		if err != nil {
 			return nil, fmt.Errorf("arguer: %w", err)
 		}
 	}
 	p.chooser, err = m.Engine.NewStream(l.chooser.Sequences, llama.StreamOptions{
-		Name: ChooserName, Overlay: m.Chooser.layers(), Insertion: l.insertion, Last: l.chooser.last, Keep: train,
+		Name: ChooserName, Overlay: m.Chooser.Overlay(), Insertion: l.insertion, Last: l.chooser.last, Keep: train,
 		Remat: m.Remat, Attention: l.attention, Prefix: before.chooser.states()})
 	if err != nil {
 		p.close()
@@ -281,9 +281,9 @@ func (p *pair) close() {
 	}
 }
 
-// forward runs both streams, the chooser one block behind the arguer.
-func (p *pair) forward() error {
-	for layer := range p.layers() {
+// forward runs both streams through the first layers, the chooser one block behind the arguer.
+func (p *pair) forward(layers int) error {
+	for layer := range layers {
 		states, err := p.argue(layer)
 		if err != nil {
 			return fmt.Errorf("arguer: %w", err)

@@ -101,8 +101,8 @@ func NewTrainer(m *Method, o TrainOptions, train, test []Case) (*Trainer, error)
 	return t, err
 }
 
-// stepsPerEpoch counts the batches of an epoch.
-func (t *Trainer) stepsPerEpoch() int {
+// StepsPerEpoch is the number of updates that a pass over the training rows takes.
+func (t *Trainer) StepsPerEpoch() int {
 	return (len(t.Train) + t.Options.BatchSize - 1) / t.Options.BatchSize
 }
 
@@ -111,7 +111,7 @@ func (t *Trainer) Total() int {
 	if t.Options.Steps > 0 {
 		return t.Options.Steps
 	}
-	return t.Options.Epochs * t.stepsPerEpoch()
+	return t.Options.Epochs * t.StepsPerEpoch()
 }
 
 // length is the flag that says how long the run is.
@@ -127,7 +127,7 @@ func (t *Trainer) Rows() int { return t.rowsUntil(t.Total()) }
 
 // rowsUntil is the number of rows trained on after so many steps.
 func (t *Trainer) rowsUntil(step int) int {
-	epochs, rest := step/t.stepsPerEpoch(), step%t.stepsPerEpoch()
+	epochs, rest := step/t.StepsPerEpoch(), step%t.StepsPerEpoch()
 	return epochs*len(t.Train) + rest*t.Options.BatchSize
 }
 
@@ -158,8 +158,8 @@ func (t *Trainer) Left(step int) string {
 
 // batch are the cases of an update, counted from 0.
 func (t *Trainer) batch(step int) []Case {
-	order := t.Order(step / t.stepsPerEpoch())
-	from := step % t.stepsPerEpoch() * t.Options.BatchSize
+	order := t.Order(step / t.StepsPerEpoch())
+	from := step % t.StepsPerEpoch() * t.Options.BatchSize
 	var cases []Case
 	for _, i := range order[from:min(from+t.Options.BatchSize, len(order))] {
 		cases = append(cases, t.Train[i])
