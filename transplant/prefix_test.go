@@ -35,6 +35,10 @@ func TestSharedPrefix(t *testing.T) {
 		}
 		return c
 	}
+	turned := func(c Case) Case { // the second candidate's argument comes first
+		c.Spans[0], c.Spans[1] = c.Spans[1], c.Spans[0]
+		return c
+	}
 	for _, c := range []struct {
 		name            string
 		cases           []Case
@@ -43,6 +47,7 @@ func TestSharedPrefix(t *testing.T) {
 		{"no rows", nil, 0, 0},
 		{"a row by itself", []Case{row(40, 50, 30)}, 0, 0},
 		{"up to the first moved state", []Case{row(40, 50, 30), row(40, 50, 35)}, 29, 29},
+		{"the second candidate comes first", []Case{turned(row(40, 50, 30)), turned(row(40, 50, 35))}, 29, 29},
 		{"the shortest counts", []Case{row(40, 50, 40), row(20, 30, 40), row(33, 44, 40)}, 20, 30},
 		{"less than is worth it", []Case{row(40, 50, 40), row(15, 16, 40)}, 0, 16},
 		{"nothing alike", []Case{row(40, 50, 40), row(0, 0, 3)}, 0, 0},
