@@ -76,6 +76,15 @@ func TestClipAgreesWithPyTorch(t *testing.T) {
 			t.Errorf("limit %v: got norm %v, %v and gradients %v; want 13 and no change", limit, norm, err, left)
 		}
 	}
+	tiny := []Tensor{{Name: "p", Grad: []float32{3e-6, 4e-6}}} // which 1e-6 beside the norm counts for: 2.5/6, not 2.5/5
+	if norm, err := ClipGlobalNorm(tiny, 2.5e-6); math.Abs(norm-5e-6) > 1e-12 || err != nil {
+		t.Errorf("tiny: got norm %v, %v; want 5e-06", norm, err)
+	}
+	for i, want := range []float64{1.25e-6, 4e-6 * 2.5 / 6} {
+		if got := float64(tiny[0].Grad[i]); math.Abs(got-want) > 1e-6*want {
+			t.Errorf("tiny[%d]: got %v, want %v", i, got, want)
+		}
+	}
 	if norm, err := ClipGlobalNorm([]Tensor{{Name: "z", Grad: []float32{0}}}, 1); norm != 0 || err != nil {
 		t.Errorf("zeros: got norm %v, %v; want 0", norm, err)
 	}
