@@ -47,6 +47,9 @@ func TestOpenGoldenAndSaveIsExact(t *testing.T) {
 					t.Fatal(err)
 				}
 				compareFiles(t, filepath.Join(dir, weightsFile), filepath.Join(out, weightsFile))
+				if got := mustOpenTensors(t, filepath.Join(out, weightsFile)).Metadata()["format"]; got != "pt" { // which PEFT asks for
+					t.Errorf("got format %q in the metadata, want pt", got)
+				}
 				compareSaves(t, out, config)
 			})
 		}
