@@ -57,31 +57,6 @@ func readMoment(lookup func(string) (safetensors.Tensor, bool), name string, siz
 	return t.Float32s()
 }
 
-// Save writes the state to a safetensors file, whole or not at all.
-func (w *AdamW) Save(path string) error { return safetensors.Write(path, w.State(), nil) }
-
-// Load restores the state from a file of [AdamW.Save]; a tensor that is not the optimizer's is an error too.
-func (w *AdamW) Load(path string) error {
-	f, err := safetensors.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	known := map[string]bool{"step": true}
-	for _, name := range w.names {
-		known["m."+name], known["v."+name] = true, true
-	}
-	for _, name := range f.Names() {
-		if !known[name] {
-			return fmt.Errorf("%s: tensor %s: belongs to nothing that is trained", path, name)
-		}
-	}
-	if err := w.Restore(f.Tensor); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return nil
-}
-
 // float32Tensor makes a little-endian copy of values.
 func float32Tensor(name string, shape []int, values []float32) safetensors.Tensor {
 	data := make([]byte, 0, 4*len(values))
