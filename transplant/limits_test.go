@@ -164,6 +164,50 @@ func TestOutOfMemoryDividesMicroBatches(t *testing.T) {
 	}
 }
 
+// TestLimit: what did not fit holds for shapes that cover it, forward and backward apart.
+func TestLimit(t *testing.T) {
+	short, long := Shape{Arguer: 16, Chooser: 16, Moved: 8}, Shape{Arguer: 32, Chooser: 16, Moved: 8}
+	var l Limits
+	l.note(group{rows: 6, shape: long}, true)
+	for _, c := range []struct {
+		name  string
+		shape Shape
+		rows  int
+		train bool
+		want  int
+	}{
+		{"the same", long, 6, true, 3},
+		{"fewer rows", long, 2, true, 2},
+		{"a smaller shape", short, 6, true, 6},
+		{"without gradients", long, 6, false, 6},
+	} {
+		if got := l.limit(group{rows: c.rows, shape: c.shape}, c.train); got != c.want {
+			t.Errorf("%s: got %d rows, want %d", c.name, got, c.want)
+		}
+	}
+}
+
+// TestBegunWholeAndRunInParts: a micro-batch that was begun before its rows were found to be too many is closed.
+func TestBegunWholeAndRunInParts(t *testing.T) {
+	g := small(t)
+	m, device := crowdedMethod(t, g, 2)
+	m.Limits, m.Prefix = &Limits{}, Prefix{}
+	before := device.live.Load()
+	of := m.groups(g.cases[:2], 2)[0]
+	p, err := m.prepare(of, false)
+	if err != nil || p == nil {
+		t.Fatalf("got %v and error %v, want what was begun", p, err)
+	}
+	m.Limits.note(of, false)
+	parts, err := inParts(m, of, p, false, (*pair).evaluate)
+	if err != nil || len(parts) != 2 {
+		t.Errorf("got %d parts and error %v, want 2", len(parts), err)
+	}
+	if after := device.live.Load(); after != before {
+		t.Errorf("%d bytes are held afterwards, %d before", after, before)
+	}
+}
+
 // failuresByStep notes how often the device had been out of memory when a step was done.
 type failuresByStep struct {
 	memory
@@ -255,6 +299,24 @@ func TestFailedUpdateFreesEverything(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestLossThatIsNotFiniteFreesEverything: what a micro-batch left is freed where its loss ends the update.
+func TestLossThatIsNotFiniteFreesEverything(t *testing.T) {
+	g := small(t)
+	m, device := crowdedMethod(t, g, 2)
+	poison := &poisoned{method: m}
+	if err := poison.Step(StepMetrics{}); err != nil {
+		t.Fatal(err)
+	}
+	before := device.live.Load()
+	var broken *NotFiniteError
+	if _, err := newTrainer(t, m, goldenOptions(g, 1), g.cases[:1], nil).update(t.Context(), &memory{}); !errors.As(err, &broken) {
+		t.Fatalf("got error %v, want a NotFiniteError", err)
+	}
+	if after := device.live.Load(); after != before {
+		t.Errorf("%d bytes are held after the update, %d before", after, before)
 	}
 }
 
