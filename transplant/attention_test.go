@@ -176,6 +176,27 @@ func TestContest(t *testing.T) {
 	}
 }
 
+// TestForegone: a shape for which packed was faster decides smaller ones of the same kind of sweep.
+func TestForegone(t *testing.T) {
+	short, long := Shape{Arguer: 16, Chooser: 16, Moved: 8, Alone: 32}, Shape{Arguer: 32, Chooser: 16, Moved: 8, Alone: 48}
+	c := Contest{packed: []bout{{long, 2, true, false}}}
+	for _, b := range []struct {
+		name string
+		bout bout
+		want bool
+	}{
+		{"a smaller shape", bout{short, 2, true, false}, true},
+		{"fewer rows", bout{long, 1, true, false}, true},
+		{"without gradients", bout{short, 2, false, false}, false},
+		{"no transplant", bout{short, 2, true, true}, false},
+		{"a larger shape", bout{Shape{Arguer: 48, Chooser: 16, Moved: 8, Alone: 64}, 2, true, false}, false},
+	} {
+		if got := c.foregone(b.bout); got != b.want {
+			t.Errorf("%s: got %t, want %t", b.name, got, b.want)
+		}
+	}
+}
+
 // TestContestDecidesBeforeTheRun: scoring is the same whichever side wins, and the winner is asked for.
 func TestContestDecidesBeforeTheRun(t *testing.T) {
 	g := small(t)
