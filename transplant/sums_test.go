@@ -110,3 +110,34 @@ func TestSumsAreFreed(t *testing.T) {
 		t.Errorf("%d bytes are held after the sums were forgotten, want none", held)
 	}
 }
+
+// TestFailedSumFreesGradients: wherever in adding a sweep's gradients the device fails, those that were not added are freed.
+func TestFailedSumFreesGradients(t *testing.T) {
+	g := small(t)
+	m, broken := crowdedMethod(t, g, 2)
+	m.Prefix = Prefix{}
+	m, err := m.share(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := broken.live.Load()
+	for at := int64(1); ; at++ {
+		sums, _ := sumsOnDevice(m)
+		sweep, err := m.pass(m.group(g.cases[:1], nil, 1), true, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		broken.failAt = broken.calls.Load() + at
+		err = sums.add(&sweep)
+		sums.reset()
+		if held := broken.live.Load() - before; held != 0 {
+			t.Errorf("call %d fails (%v): %d bytes are held after the sums were forgotten, want none", at, err, held)
+		}
+		if err == nil {
+			if want := int64(2 * m.layers()); at != want+1 {
+				t.Errorf("gradients were added in %d calls, want one for each of %d layers of two adapters", at-1, m.layers())
+			}
+			return
+		}
+	}
+}
