@@ -39,6 +39,29 @@ func TestLeftoversOfAKilledProcessGo(t *testing.T) {
 	}
 }
 
+// TestSavedAdapters: those that take part, and no arguer where nothing of it is moved.
+func TestSavedAdapters(t *testing.T) {
+	g := small(t)
+	for noTransplant, want := range map[bool]bool{false: true, true: false} {
+		dir := t.TempDir()
+		run, err := CreateRun(dir, "a config")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer run.Close()
+		m := g.method(t, dtypes.Float32)
+		m.NoTransplant = noTransplant
+		if err := run.Save(newTrainer(t, m, goldenOptions(g, 1), g.cases, nil)); err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range map[string]bool{ArguerDir: want, ChooserDir: true} {
+			if _, err := os.Stat(filepath.Join(dir, name)); (err == nil) != want {
+				t.Errorf("no transplant %t: %s is there: %t, want %t", noTransplant, name, err == nil, want)
+			}
+		}
+	}
+}
+
 // TestUsedDirectoryIsRefused: a run is never written over another.
 func TestUsedDirectoryIsRefused(t *testing.T) {
 	dir := t.TempDir()

@@ -175,6 +175,10 @@ func TestResumeIsByteIdentical(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				onDisk := fmt.Sprintf("on disk is the state after step %d,", second.step)
+				if lost := second.unsaved(errCrash, errCrash); !strings.Contains(lost.Error(), onDisk) {
+					t.Errorf("a resumed run that cannot be saved says %q, want %q in it", lost, onDisk)
+				}
 				if err := second.Run(context.Background(), resumed); err != nil {
 					t.Fatal(err)
 				}
@@ -274,7 +278,7 @@ func TestLossOfTheModelItself(t *testing.T) {
 	}
 }
 
-// TestInterruptedAndNotSaved: the error is none of an interruption, and says which step is on disk.
+// TestInterruptedAndNotSaved: the error is none of an interruption, and says which step is on disk. Saving is not tried again.
 func TestInterruptedAndNotSaved(t *testing.T) {
 	g := small(t)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -285,6 +289,9 @@ func TestInterruptedAndNotSaved(t *testing.T) {
 	err := newTrainer(t, g.method(t, dtypes.Float32), o, g.cases[:1], nil).Run(ctx, full)
 	if errors.Is(err, ErrInterrupted) || !errors.Is(err, full.err) || !strings.Contains(err.Error(), "after step 0, from which --resume") {
 		t.Errorf("got %v, want that there is no space and that step 0 is on disk", err)
+	}
+	if full.saves != 2 {
+		t.Errorf("tried to save %d times, want once after step 0 and once when it was interrupted", full.saves)
 	}
 }
 
