@@ -68,8 +68,8 @@ func trainedEngine(t *testing.T, c model.Config, values map[string][]float32) *E
 	return e
 }
 
-// baseLoss is the weighted loss, and the gradients of all tensors by name.
-func baseLoss(t *testing.T, e *Engine) (loss float64, grads map[string][]float32) {
+// baseLoss is the weighted loss, and the gradients of all tensors by name; with remat, blocks are run again on the way back.
+func baseLoss(t *testing.T, e *Engine, remat bool) (loss float64, grads map[string][]float32) {
 	t.Helper()
 	fatal := func(err error) {
 		t.Helper()
@@ -78,7 +78,7 @@ func baseLoss(t *testing.T, e *Engine) (loss float64, grads map[string][]float32
 		}
 	}
 	seq, targets := batch(e.Weights.Config)
-	s, err := e.NewStream(seq, StreamOptions{Keep: true})
+	s, err := e.NewStream(seq, StreamOptions{Keep: true, Remat: remat})
 	fatal(err)
 	defer s.Close()
 	layers := e.Weights.Config.NumHiddenLayers
@@ -221,14 +221,16 @@ func plainLoss(t *testing.T, c model.Config, values map[string][]float32) (loss 
 }
 
 // TestBaseGradient: the gradients of every tensor, put together stage by stage and layer by layer, are those of the
-// whole model.
+// whole model, and the same where blocks are run again.
 func TestBaseGradient(t *testing.T) {
 	for _, tied := range []bool{false, true} {
 		t.Run(fmt.Sprintf("tied=%t", tied), func(t *testing.T) {
 			c := smallConfig(tied)
 			values := randomValues(c)
 			wantLoss, want := plainLoss(t, c, values)
-			loss, grads := baseLoss(t, trainedEngine(t, c, values))
+			e := trainedEngine(t, c, values)
+			loss, grads := baseLoss(t, e, false)
+			_, again := baseLoss(t, e, true)
 			if d := math.Abs(loss-wantLoss) / wantLoss; !(d <= 1e-5) {
 				t.Errorf("loss %v, want %v", loss, wantLoss)
 			}
@@ -238,6 +240,9 @@ func TestBaseGradient(t *testing.T) {
 			for name, w := range want {
 				if d := relativeDistance(grads[name], w); !(d <= 1e-5) {
 					t.Errorf("gradient of %s: relative distance %g, want at most 1e-5", name, d)
+				}
+				if !slices.Equal(again[name], grads[name]) {
+					t.Errorf("gradient of %s: other bits where blocks are run again", name)
 				}
 			}
 		})
@@ -261,7 +266,7 @@ func relativeDistance(got []float32, want []float64) float64 {
 func TestBaseGradientIsTheSlope(t *testing.T) {
 	c := smallConfig(false)
 	values := randomValues(c)
-	_, grads := baseLoss(t, trainedEngine(t, c, values))
+	_, grads := baseLoss(t, trainedEngine(t, c, values), false)
 	for _, name := range []string{embedName, partName(0, "k_proj"), partName(1, "input_layernorm"), headName} {
 		squared := 0.0
 		for _, g := range grads[name] {
@@ -277,7 +282,7 @@ func TestBaseGradientIsTheSlope(t *testing.T) {
 			if err := e.Weights.Set(name, v); err != nil {
 				t.Fatal(err)
 			}
-			loss, _ := baseLoss(t, e)
+			loss, _ := baseLoss(t, e, false)
 			return loss
 		}
 		got, want := (moved(1)-moved(-1))/(2*move), math.Sqrt(squared)
