@@ -75,7 +75,9 @@ func (d DoRA) Apply(x, y *graph.Node) *graph.Node {
 }
 
 // ApplyBack is Apply in a backward pass which knows what came of it: output [N, out]. The gradient of M is the sum over
-// rows of output times its cotangent, divided by M, which must not be near zero; y is then read by nobody.
+// rows of output times its cotangent, divided by M, which must not be near zero; y is then read by nobody. No
+// gradient goes on through output, which is made in the same graph where a block is run again: it would be 0, at the cost of
+// the products that make it.
 func (d DoRA) ApplyBack(x, y, output *graph.Node) *graph.Node {
 	constant := graph.StopGradient(d.M)
 	z := d.scaled(x, y, graph.Div(constant, graph.StopGradient(d.Norm)))

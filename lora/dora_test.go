@@ -2,6 +2,7 @@ package lora
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 	"gotransplant/model/safetensors"
 
 	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 )
@@ -269,5 +272,39 @@ func TestDoRAForwardAndGradient(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestKnownOutputIsNotDifferentiated: where the output that is known is made in the same graph, as by a block that is run again,
+// its own products are all that this costs.
+func TestKnownOutputIsNotDifferentiated(t *testing.T) {
+	backend, err := compute.NewWithConfig("go:parallelism=-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer backend.Finalize()
+	const rows, in, out, rank = 3, 5, 4, 2
+	count := func(again bool) int {
+		g := graph.NewGraph(backend, "products")
+		var n []*graph.Node
+		for i, dims := range [][]int{{rows, in}, {rows, out}, {rank, in}, {out, rank}, {out}, {out}, {rows, out}} {
+			n = append(n, graph.Parameter(g, fmt.Sprint(i), shapes.Make(dtypes.Float32, dims...)))
+		}
+		d, output := DoRA{n[2], n[3], n[4], n[5], 1}, n[6]
+		if again {
+			output = d.Apply(n[0], n[1])
+		}
+		graph.Gradient(graph.ReduceAllSum(d.ApplyBack(n[0], n[1], output)), n[:5]...)
+		products := 0
+		for _, node := range g.Nodes() {
+			if node.Type() == graph.NodeTypeDotGeneral {
+				products++
+			}
+		}
+		return products
+	}
+	const ofApply = 2 // x Aᵀ, and that times Bᵀ
+	if got, want := count(true), count(false)+ofApply; got != want {
+		t.Errorf("got %d products, want %d", got, want)
 	}
 }
