@@ -11,7 +11,7 @@ import (
 
 // attention holds what a block's attention needs besides q, k and v. inserted is nil where nothing is moved in.
 type attention struct {
-	cos, sin *Node // [B, K, D/2] float32, at the positions of the own keys, then of the inserted ones
+	cos, sin *Node // [B, K, D/2] float32, at the positions of the own keys, then of the prefix's, then of the inserted ones
 	mask     *Node // [B, Q, K] float32: 0 where the query may look, hidden elsewhere
 	last     *Node // nil, or [B, 1, 1] flat index of the only query position
 	inserted *inserted
@@ -104,7 +104,7 @@ func takePositions(states, source *Node) *Node {
 		return states
 	}
 	s := states.Shape()
-	return Gather(Reshape(states, s.Dim(0)*s.Dim(1), s.Dim(2), s.Dim(3)), source)
+	return Gather(Reshape(states, s.Dim(0)*s.Dim(1), s.Dim(2), s.Dim(3)), source) // of [B*S, G, D]
 }
 
 // batchDot multiplies l and r, both [B, G, ...], contracting the last axis of l with the given one of r.
@@ -123,8 +123,8 @@ func (a attention) weights(qr, kr *Node) *Node {
 	}
 	queries := mask.Shape().Dim(1)
 	heads := dims[1] * dims[2] / queries
-	split := Reshape(scores, dims[0], heads, queries, dims[3]) // [B, H, Q, K]
-	return Reshape(Softmax(Add(split, repeat(InsertAxes(mask, 1), 1, heads)), -1), dims...)
+	split := Reshape(scores, dims[0], heads, queries, dims[3])                              // [B, H, Q, K]
+	return Reshape(Softmax(Add(split, repeat(InsertAxes(mask, 1), 1, heads)), -1), dims...) // [B, G, R*Q, K]
 }
 
 // forward is softmax(q kᵀ / sqrt(D)) v with rotation: q [B, Q, H, D], k and v [B, S, G, D] -> [B, Q, H*D].

@@ -131,7 +131,7 @@ func (b *block) norm(name string, x *Node) *Node {
 // queries projects xq [B, Q, M]: q [B, Q, H, D], not yet rotated.
 func (b *block) queries(xq *Node) *Node {
 	q := b.linear("q_proj", b.norm("input_layernorm", xq))
-	return Reshape(q, xq.Shape().Dim(0), xq.Shape().Dim(1), b.cfg.NumAttentionHeads, b.cfg.HeadDim)
+	return Reshape(q, xq.Shape().Dim(0), xq.Shape().Dim(1), b.cfg.NumAttentionHeads, b.cfg.HeadDim) // [B, Q, H, D]
 }
 
 // keysValues projects x [B, S, M]: k and v [B, S, G, D]; k is not yet rotated, so that it can be moved.
@@ -146,7 +146,7 @@ func (b *block) keysValues(x *Node) (k, v *Node) {
 // attentionOut is the output projection of z [B, Q, H*D]: [B, Q, M] in the compute dtype.
 func (b *block) attentionOut(z *Node) *Node {
 	o := b.linear("o_proj", Reshape(ConvertDType(z, b.compute), -1, z.Shape().Dim(2))) // [B*Q, M]
-	return Reshape(o, z.Shape().Dim(0), z.Shape().Dim(1), b.cfg.HiddenSize)
+	return Reshape(o, z.Shape().Dim(0), z.Shape().Dim(1), b.cfg.HiddenSize)            // [B, Q, M]
 }
 
 // gateUp is the first half of the feed-forward on x [B, Q, M]: gate and up, each [B*Q, F].

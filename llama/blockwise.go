@@ -148,8 +148,8 @@ func (a attention) cut(q, k, v *Node) headed {
 // queryBlock takes positions r of x [B, G, R*Q, D]: [B, G, R*q, D].
 func (h headed) queryBlock(x *Node, r span) *Node {
 	d := x.Shape().Dimensions
-	split := Reshape(x, d[0], d[1], d[2]/h.own(), h.own(), d[3]) // [B, G, R, Q, D]
-	return Reshape(SliceAxis(split, 3, AxisRange(r.from, r.to)), d[0], d[1], -1, d[3])
+	split := Reshape(x, d[0], d[1], d[2]/h.own(), h.own(), d[3])                       // [B, G, R, Q, D]
+	return Reshape(SliceAxis(split, 3, AxisRange(r.from, r.to)), d[0], d[1], -1, d[3]) // [B, G, R*q, D]
 }
 
 // joinQueries is queryBlock backwards: blocks [B, G, R*q, D] to [B, G, R*Q, D].
@@ -160,7 +160,7 @@ func (h headed) joinQueries(blocks []*Node) *Node {
 	for i, b := range blocks {
 		parts[i] = Reshape(b, d[0], d[1], ratio, -1, d[3]) // [B, G, R, q, D]
 	}
-	return Reshape(Concatenate(parts, 3), d[0], d[1], -1, d[3])
+	return Reshape(Concatenate(parts, 3), d[0], d[1], -1, d[3]) // [B, G, R*Q, D]
 }
 
 // scores are those of queries qi [B, G, R*q, D], at q, with keys kj [B, G, k, D], at k: float32 [B, G, R*q, k], masked.
@@ -174,8 +174,8 @@ func (h headed) scores(qi, kj *Node, q, k span, after []*Node) *Node {
 		return s
 	}
 	d := s.Shape().Dimensions
-	split := Reshape(s, d[0], h.heads, q.to-q.from, d[3]) // [B, H, q, k]
-	return Reshape(Add(split, repeat(InsertAxes(mask, 1), 1, h.heads)), d...)
+	split := Reshape(s, d[0], h.heads, q.to-q.from, d[3])                     // [B, H, q, k]
+	return Reshape(Add(split, repeat(InsertAxes(mask, 1), 1, h.heads)), d...) // [B, G, R*q, k]
 }
 
 // rowMax is the largest of the last axis of x, kept: [..., 1]. The Go backend compares two tensors eight times faster
@@ -220,8 +220,8 @@ func (a attention) forwardBlockwise(q, k, v *Node) (z, lse *Node) {
 		lses = append(lses, Add(sum.max, Log(sum.total)))
 	}
 	d := q.Shape().Dimensions
-	joined := Reshape(h.joinQueries(zs), d[0], d[2], d[1], d[3]) // [B, H, Q, D]
-	return Reshape(headsLast(joined), d[0], d[1], d[2]*d[3]), h.joinQueries(lses)
+	joined := Reshape(h.joinQueries(zs), d[0], d[2], d[1], d[3])                  // [B, H, Q, D]
+	return Reshape(headsLast(joined), d[0], d[1], d[2]*d[3]), h.joinQueries(lses) // [B, Q, H*D], [B, G, R*Q, 1]
 }
 
 // partial is the softmax-weighted sum of values over some keys, not yet divided by the total of the weights: the

@@ -275,7 +275,7 @@ func (e *Engine) buildStepPrepare(capacity int) func(in *inputs) []*graph.Node {
 		head := graph.Iota(g, shapes.Make(dtypes.Int32, rows, groups), 1) // [B, G]
 		row := graph.Iota(g, shapes.Make(dtypes.Int32, rows, groups), 0)
 		at := graph.Add(graph.MulScalar(graph.Add(graph.MulScalar(row, groups), head), capacity), position)
-		return []*graph.Node{x, cos, sin, mask, graph.Reshape(at, rows*groups, 1)}
+		return []*graph.Node{x, cos, sin, mask, graph.Reshape(at, rows*groups, 1)} // [B*G, 1]
 	}
 }
 

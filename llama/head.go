@@ -88,8 +88,8 @@ func (e *Engine) buildScore(watch []int32, gradient bool) func(in *inputs) []*No
 		exps := Exp(Sub(logits, widen(maximum, logits.Shape().Dim(1)))) // [n, V]
 		sum := ReduceAndKeep(exps, ReduceSum, -1)
 		logSum := Add(Log(sum), maximum)
-		places := flatPlaces(target, logits.Shape().Dim(1)) // [n, 1]
-		loss := Sub(Reshape(logSum, -1), Gather(Reshape(logits, -1), places))
+		places := flatPlaces(target, logits.Shape().Dim(1))                   // [n, 1]
+		loss := Sub(Reshape(logSum, -1), Gather(Reshape(logits, -1), places)) // [n], of [n*V]
 		out := []*Node{ConvertDType(loss, dtypes.Float64)}
 		if len(watch) > 0 {
 			columns := make([]*Node, len(watch))
@@ -100,9 +100,9 @@ func (e *Engine) buildScore(watch []int32, gradient bool) func(in *inputs) []*No
 		}
 		if gradient {
 			w := ConvertDType(weight, loss.DType())
-			share := widen(Div(InsertAxes(w, -1), sum), logits.Shape().Dim(1))
-			scaled := Reshape(Mul(exps, share), -1) // weight * softmax
-			dLogits := Reshape(ScatterSum(scaled, places, Neg(w), true, true), logits.Shape().Dimensions...)
+			share := widen(Div(InsertAxes(w, -1), sum), logits.Shape().Dim(1))                               // [n, V]
+			scaled := Reshape(Mul(exps, share), -1)                                                          // [n*V], weight * softmax
+			dLogits := Reshape(ScatterSum(scaled, places, Neg(w), true, true), logits.Shape().Dimensions...) // [n, V]
 			grads := pullBack([]*Node{output.y}, []*Node{dLogits}, []*Node{x, norm.y})
 			out = append(out, grads[0])
 			if e.Options.TrainBase {

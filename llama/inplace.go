@@ -49,7 +49,7 @@ func (r replacement) merge(own, moved *Node) *Node {
 	all := Concatenate([]*Node{own, moved}, 1) // [B, S+I, G, D]
 	d := all.Shape().Dimensions
 	begin := MulScalar(Iota(own.Graph(), shapes.Make(dtypes.Int32, d[0], own.Shape().Dim(1)), 0), d[1])
-	return Gather(Reshape(all, d[0]*d[1], d[2], d[3]), InsertAxes(Add(begin, r.place), -1))
+	return Gather(Reshape(all, d[0]*d[1], d[2], d[3]), InsertAxes(Add(begin, r.place), -1)) // at [B, S, 1] of [B*(S+I), G, D]
 }
 
 // split is the gradient of merge: that of the merged states, for own and moved ones.
@@ -63,5 +63,5 @@ func (r replacement) split(d *Node) (own, moved *Node) {
 	}
 	own = Where(full(stays, d), d, zero)
 	moved = takePositions(d, Max(r.target, none))
-	return own, Where(full(Squeeze(moves, -1), moved), moved, zero)
+	return own, Where(full(Squeeze(moves, -1), moved), moved, zero) // by [B, I]
 }

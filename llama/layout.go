@@ -37,9 +37,9 @@ func swapMiddle(x *Node) *Node {
 	for i := range parts {
 		parts[i] = SliceAxis(x, from, AxisElem(i)) // 1 long along from
 		if from == 1 {
-			parts[i] = Reshape(parts[i], d[0], d[2], 1, d[3])
+			parts[i] = Reshape(parts[i], d[0], d[2], 1, d[3]) // of [B, 1, n, D]
 		} else {
-			parts[i] = Reshape(parts[i], d[0], 1, d[1], d[3])
+			parts[i] = Reshape(parts[i], d[0], 1, d[1], d[3]) // of [B, n, 1, D]
 		}
 	}
 	return Concatenate(parts, to)
