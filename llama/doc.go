@@ -1,6 +1,5 @@
 // Package llama runs a LLaMA-class transformer layer by layer, forward and backward, with the keys and values of every
 // layer open to capture and insertion.
-//
 // block.go, attention.go, head.go and gradient.go build graphs: norm, rotary embedding, attention, feed-forward, loss
 // and their gradients. Engine compiles one executable per kind of block and shape and drives them over the layers from
 // Go, the weights being arguments; a Stream is one batch of sequences on its way through the layers, and a Decoder
