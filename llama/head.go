@@ -150,7 +150,7 @@ func readScores(out []*tensors.Tensor, watched int, gradient bool) (Scores, erro
 // Logits are the float32 logits [B*Q, V] at the stream's final positions, row-major.
 func (s *Stream) Logits() ([]float32, error) {
 	if s.panels != nil {
-		return s.panels.allLogits(), nil
+		return s.panels.logitsOf(s.panels.final()), nil
 	}
 	e := s.engine
 	_, head := e.Weights.head()

@@ -97,11 +97,5 @@ func (s *panelStream) logitsAt(source []int32) []float32 {
 	for i, flat := range source {
 		columns[i], _ = s.column(int(flat))
 	}
-	_, _, logits := s.logits(columns)
-	all := make([]float32, len(columns)*logits.Rows)
-	for i := range columns {
-		logits.Column(i, all[i*logits.Rows:(i+1)*logits.Rows])
-	}
-	s.settle(nil)
-	return all
+	return s.logitsOf(columns)
 }

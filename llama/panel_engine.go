@@ -104,12 +104,8 @@ func (s *panelStream) show(backend compute.Backend) *tensors.Tensor {
 	}
 	values := make([]float64, len(columns)*s.x.Rows)
 	for i, c := range columns {
-		if c < 0 {
-			continue
-		}
-		from := s.x.Panel(c / panel.Lanes)[c%panel.Lanes:]
-		for r := range s.x.Rows {
-			values[i*s.x.Rows+r] = from[r*panel.Lanes]
+		if c >= 0 {
+			readColumns(values[i*s.x.Rows:], s.x.Rows, s.x.Panel, []int{c})
 		}
 	}
 	t, err := fromFlat(backend, dtypes.Float64, values, s.rows, each, s.x.Rows)
@@ -119,9 +115,8 @@ func (s *panelStream) show(backend compute.Backend) *tensors.Tensor {
 	return t
 }
 
-// allLogits are the logits at the final positions, row-major.
-func (s *panelStream) allLogits() []float32 {
-	columns := s.final()
+// logitsOf are the logits of columns, row-major.
+func (s *panelStream) logitsOf(columns []int) []float32 {
 	_, _, logits := s.logits(columns)
 	all := make([]float32, len(columns)*logits.Rows)
 	for i := range columns {
