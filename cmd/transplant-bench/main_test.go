@@ -211,7 +211,7 @@ func TestInterrupted(t *testing.T) {
 	cancel()
 	var out, errs bytes.Buffer
 	status := run(ctx, append(slices.Clone(short), "--rows", "3", "--part", train), &out, &errs)
-	if status != 130 || !strings.Contains(errs.String(), "transplant-bench: interrupted\n") {
+	if status != 130 || !strings.Contains(errs.String(), "transplant-bench: --part train: interrupted\n") {
 		t.Errorf("status %d, %q; want 130 and that it was interrupted", status, errs.String())
 	}
 }
