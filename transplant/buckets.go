@@ -341,20 +341,17 @@ func (m *Method) groups(cases []Case, size int) []group {
 	return all
 }
 
-// Padding says what micro-batches of the cases, divided as one batch, are padded to: the number of shapes, and the share
-// of the positions in them that hold no token.
-func (m *Method) Padding(cases []Case, size int) (shapes int, share float64) {
-	seen := make(map[Shape]bool)
+// Padding is the share of the positions that hold no token in micro-batches of the cases, divided as one batch.
+func (m *Method) Padding(cases []Case, size int) float64 {
 	padded, real := 0, 0
 	for _, g := range m.groups(cases, size) {
-		seen[g.shape] = true
 		padded += g.rows * (g.shape.Arguer + g.shape.Chooser)
 		for _, c := range g.cases {
 			n := m.need(c)
 			real += n.Arguer + n.Chooser
 		}
 	}
-	return len(seen), 1 - float64(real)/float64(padded)
+	return 1 - float64(real)/float64(padded)
 }
 
 // String lists the shapes.

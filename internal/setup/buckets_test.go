@@ -30,8 +30,9 @@ func TestEvaluateWithBuckets(t *testing.T) {
 		s := goldenSettings()
 		s.Buckets, s.MicroBatch = buckets, 4
 		o := session(t, s)
-		if got := strings.Contains(o.Describe(), "of the positions are padding"); got != (buckets > 0) {
-			t.Errorf("%d buckets: padding described: %t\n%s", buckets, got, o.Describe())
+		line := fmt.Sprintf("buckets  %d shapes of micro-batches of 4 rows", buckets)
+		if got := strings.Contains(o.Describe(), line); got != (buckets > 0) || strings.Contains(o.Describe(), "are padding") != got {
+			t.Errorf("%d buckets: want %q with the share of padding where there are any:\n%s", buckets, line, o.Describe())
 		}
 		r, err := o.Evaluate(context.Background(), controls, func(string, int, int) {})
 		if err != nil {

@@ -300,9 +300,9 @@ func (o *Session) Describe() string {
 			len(p.Arguer), len(p.Chooser))
 	}
 	if b := o.Method.Buckets; b != nil {
-		shapes, padding := o.Method.Padding(o.Cases, o.Pace.MicroBatch)
 		text += fmt.Sprintf("buckets  %s of micro-batches of %s, arguer's + chooser's tokens a row: %s; %.1f %% of the "+
-			"positions are padding\n", spelling.Count(shapes, "shape"), spelling.Count(o.Pace.MicroBatch, "row"), b, 100*padding)
+			"positions are padding\n", spelling.Count(len(b), "shape"), spelling.Count(o.Pace.MicroBatch, "row"), b,
+			100*o.Method.Padding(o.Cases, o.Pace.MicroBatch))
 	}
 	if len(o.TooLong) > 0 {
 		text += fmt.Sprintf("skipped  %s of more than %d tokens: %s\n", spelling.Count(len(o.TooLong), "row"), o.limit,
