@@ -311,8 +311,8 @@ func (o *Session) Describe() string {
 	if _, test, err := o.Rows.Split(o.Settings); err == nil && len(test) == 0 && o.TestFraction > 0 {
 		text += fmt.Sprintf("note     %s: nothing is scored until the end, when the rows trained on are\n", o.noneHeldOut())
 	}
-	if o.NoTransplant && o.ArguerAdapter != "" {
-		text += "note     --no-transplant runs no arguer; --arguer-adapter is not used\n"
+	if flags := o.idle(); len(flags) > 0 {
+		text += fmt.Sprintf("note     --no-transplant runs no arguer, and of no effect is %s\n", strings.Join(flags, ", "))
 	}
 	if o.SpecialsInData > 0 {
 		text += fmt.Sprintf("note     %d special tokens' texts stand in data fields; they are ordinary text there\n", o.SpecialsInData)

@@ -210,6 +210,26 @@ func (s Settings) Validate() error {
 	return s.Training.validate()
 }
 
+// idle are the flags that were given and change nothing, since no arguer runs. A shared adapter is the chooser's as well.
+func (s Settings) idle() (flags []string) {
+	if !s.NoTransplant {
+		return nil
+	}
+	for _, f := range []struct {
+		flag  string
+		given bool
+	}{
+		{"arguer-adapter", s.ArguerAdapter != "" && !s.ShareAdapter},
+		{"transplant-layers", s.TransplantLayers != Defaults().TransplantLayers},
+		{"stop-gradient", s.Training != nil && s.StopGradient},
+	} {
+		if f.given {
+			flags = append(flags, "--"+f.flag)
+		}
+	}
+	return flags
+}
+
 func (t *Training) validate() error {
 	for _, n := range []struct {
 		flag       string

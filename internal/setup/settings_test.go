@@ -74,6 +74,31 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+// TestIdle: flags that only an arguer would heed are told where none runs.
+func TestIdle(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		set  func(s *Settings)
+		want string
+	}{
+		{"nothing given", func(*Settings) {}, "[]"},
+		{"an arguer's adapter", func(s *Settings) { s.ArguerAdapter = "a" }, "[--arguer-adapter]"},
+		{"one adapter for both", func(s *Settings) { share(s, "a", "") }, "[]"},
+		{"layers and gradients", func(s *Settings) { s.TransplantLayers, s.StopGradient = "0-1", true }, "[--transplant-layers --stop-gradient]"},
+		{"layers of an evaluation", func(s *Settings) { s.TransplantLayers, s.Training = "0-1", nil }, "[--transplant-layers]"},
+	} {
+		s := Defaults()
+		c.set(&s)
+		if got := fmt.Sprint(s.idle()); got != "[]" {
+			t.Errorf("%s, with an arguer: got %s, want none", c.name, got)
+		}
+		s.NoTransplant = true
+		if got := fmt.Sprint(s.idle()); got != c.want {
+			t.Errorf("%s: got %s, want %s", c.name, got, c.want)
+		}
+	}
+}
+
 func share(s *Settings, arguer, chooser string) {
 	s.ShareAdapter, s.ArguerAdapter, s.ChooserAdapter = true, arguer, chooser
 }
