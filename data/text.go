@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"gotransplant/internal/strictjson"
 )
 
 // Text is one text to be read by a model.
@@ -180,20 +182,15 @@ func members(text []byte, keys ...string) (map[string]json.RawMessage, error) {
 	return all, nil
 }
 
-// parseString reads a JSON string. Half of a surrogate pair, which stands for no character, is refused: encoding/json
-// would make it U+FFFD.
+// parseString reads a JSON string, of whole characters.
 func parseString(key string, raw json.RawMessage) (s string, err error) {
 	if len(raw) == 0 || raw[0] != '"' {
 		return "", fmt.Errorf("%s is missing or no string", key)
 	}
-	if err := json.Unmarshal(raw, &s); err != nil {
-		return "", err
+	if err := strictjson.Escapes(raw); err != nil {
+		return "", fmt.Errorf("%s: %w", key, err)
 	}
-	const replaced = "\ufffd"
-	if strings.Contains(s, replaced) && !bytes.Contains(raw, []byte(replaced)) && !bytes.Contains(bytes.ToLower(raw), []byte(`\ufffd`)) {
-		return "", fmt.Errorf("%s has half of a surrogate pair", key)
-	}
-	return s, nil
+	return s, json.Unmarshal(raw, &s)
 }
 
 // parseID reads a string that is not empty, or a number as it is written.

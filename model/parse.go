@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"gotransplant/model/internal/strictjson"
+	"gotransplant/internal/strictjson"
 )
 
 // ParseConfig reads the text of a config.json; name stands for the file in errors. It lists every key whose value this

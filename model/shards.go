@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"gotransplant/model/internal/strictjson"
+	"gotransplant/internal/strictjson"
 	"gotransplant/model/safetensors"
 	"gotransplant/model/torchbin"
 )

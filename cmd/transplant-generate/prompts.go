@@ -13,6 +13,7 @@ import (
 	"gotransplant/internal/chat"
 	"gotransplant/internal/generate"
 	"gotransplant/internal/setup"
+	"gotransplant/internal/strictjson"
 	"gotransplant/llama"
 	"gotransplant/transplant"
 
@@ -93,22 +94,6 @@ func (w *work) add(id string, tokens []int32) error {
 // errNotUTF8 is said of a line as it stands: encoding/json would put U+FFFD in place of what is wrong, without a word.
 var errNotUTF8 = errors.New("it is not UTF-8: convert it first")
 
-// errHalf is said of a line of JSON that names half of a character by \u, where encoding/json would put U+FFFD too.
-var errHalf = errors.New("it has half of a surrogate pair, which is no character")
-
-// halved says whether decoding a line of JSON puts U+FFFD where the line has none.
-func halved(line []byte) bool {
-	const replaced = "\ufffd"
-	if bytes.Contains(line, []byte(replaced)) || bytes.Contains(bytes.ToLower(line), []byte(`\ufffd`)) {
-		return false
-	}
-	var value any
-	if json.Unmarshal(line, &value) != nil {
-		return false
-	}
-	return strings.Contains(fmt.Sprint(value), replaced)
-}
-
 // everyLine is an error that is the same for all lines of a file, and told at the first.
 type everyLine struct{ error }
 
@@ -181,8 +166,8 @@ func (w *work) readJSONL() error {
 		if err := json.Unmarshal(line, &in); err != nil {
 			return err
 		}
-		if halved(line) {
-			return errHalf
+		if err := strictjson.Escapes(line); err != nil {
+			return err
 		}
 		id, err := in.name(number)
 		if err != nil {

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strconv"
 
-	"gotransplant/model/internal/strictjson"
+	"gotransplant/internal/strictjson"
 )
 
 // damaged ends the messages about a file that is shorter than it says.

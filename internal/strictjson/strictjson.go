@@ -19,7 +19,7 @@ func Object(text []byte) (map[string]json.RawMessage, error) {
 	if at := invalidUTF8(text); at >= 0 {
 		return nil, fmt.Errorf("byte %d is not UTF-8", at)
 	}
-	if err := checkEscapes(text); err != nil {
+	if err := Escapes(text); err != nil {
 		return nil, err
 	}
 	var whole json.RawMessage
@@ -81,9 +81,9 @@ func invalidUTF8(text []byte) int {
 	}
 }
 
-// checkEscapes refuses a \u escape that is half of a surrogate pair: it stands for no character, and encoding/json
-// would silently make it U+FFFD.
-func checkEscapes(text []byte) error {
+// Escapes refuses a \u escape that is half of a surrogate pair: it stands for no character, and encoding/json would
+// silently make it U+FFFD.
+func Escapes(text []byte) error {
 	for at := 0; at < len(text); at++ {
 		if text[at] != '\\' {
 			continue
@@ -105,7 +105,7 @@ func checkEscapes(text []byte) error {
 	return nil
 }
 
-// escapedUnit reads the UTF-16 unit of an escape \uXXXX at the start of text.
+// escapedUnit reads the UTF-16 unit of an escape, \u and four digits, at the start of text.
 func escapedUnit(text []byte) (unit uint64, ok bool) {
 	if len(text) < 6 || text[0] != '\\' || text[1] != 'u' {
 		return 0, false
