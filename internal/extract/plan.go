@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"gotransplant/internal/atomicfile"
+	"gotransplant/internal/setup"
 	"gotransplant/internal/spelling"
 	"gotransplant/internal/states"
 	"gotransplant/llama"
@@ -99,17 +100,8 @@ func (x *Extraction) Plan(ctx context.Context) (*Plan, error) {
 	return p, nil
 }
 
-// advice is what can be done about texts that are too long. --max-tokens cannot be raised above the context, and --skip-long
-// is of no use where it leaves nothing.
 func (p *Plan) advice(context int) string {
-	raise := fmt.Sprintf("raise --max-tokens up to the model's context of %d", context)
-	if p.TooLong.Limit == context {
-		raise = "that is the model's context: take a model with a longer one"
-	}
-	if p.Rows == 0 {
-		return raise + ", or shorter texts"
-	}
-	return raise + ", or leave them out with --skip-long"
+	return setup.Advice(p.TooLong.Limit, context, p.Rows, "texts")
 }
 
 func (p *Plan) count(it item) {

@@ -109,18 +109,21 @@ func (r *Rows) add(number int, row data.Row) error {
 	return nil
 }
 
-// advice is what can be done about rows that are too long. Where the context is the limit --max-tokens changes nothing, and
-// in transplant-generate that flag is for new tokens. --skip-long is of no use where it leaves nothing.
-func (r *Rows) advice() string {
-	raise := fmt.Sprintf("raise --max-tokens up to the model's context of %d", r.context)
-	if r.limit == r.context {
-		raise = "that is the model's context: take a model with a longer one"
+// Advice is what can be done about inputs of more than limit tokens, left being those that are not. Where the model's context
+// is the limit --max-tokens changes nothing, and in transplant-generate that flag is for new tokens; --skip-long is of no use
+// where it leaves nothing, and what can be shorter is then named.
+func Advice(limit, context, left int, shorter string) string {
+	advice := fmt.Sprintf("raise --max-tokens up to the model's context of %d", context)
+	if limit == context {
+		advice = "that is the model's context: take a model with a longer one"
 	}
-	if len(r.Cases) == 0 {
-		return raise + ", or shorter rows or templates"
+	if left == 0 {
+		return advice + ", or shorter " + shorter
 	}
-	return raise + ", or leave them out with --skip-long"
+	return advice + ", or leave them out with --skip-long"
 }
+
+func (r *Rows) advice() string { return Advice(r.limit, r.context, len(r.Cases), "rows or templates") }
 
 // Split divides the cases into those to train on and those held out. It divides all rows of the file, and only then leaves
 // out those that are too long: a row held out under one --max-tokens or template is trained on under no other.
