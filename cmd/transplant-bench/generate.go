@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"gotransplant/internal/spelling"
@@ -134,7 +133,7 @@ func (r *report) generation(g generation) {
 func (r *report) peerGeneration(p peerFigure) {
 	how, built := "on the device", "torch "+p.Torch
 	if p.Threads > 0 {
-		how = fmt.Sprintf("%d threads", p.Threads)
+		how = spelling.Count(p.Threads, "thread")
 	}
 	if p.Implementation == plainC {
 		how, built = "one row at a time on one core", p.Compiler+", "+p.CompilerFlags

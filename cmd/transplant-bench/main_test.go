@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -282,7 +283,7 @@ func TestGeneration(t *testing.T) {
 func TestPeerIsCompared(t *testing.T) {
 	python := filepath.Join(t.TempDir(), "python")
 	script := "#!/bin/sh\nread -r first\necho \"$first\" >&2\necho \"$3\" >&2\n" +
-		`echo '{"part":"train","implementation":"none","dtype":"float32","rows":4,"seconds_per_step":2,"rows_per_second":2,"trials":[2]}'` + "\n"
+		`echo '{"part":"train","implementation":"none","dtype":"float32","rows":4,"seconds_per_step":2,"rows_per_second":2,"trials":[2],"threads":1,"cores_busy":1.75,"installed_threads":2,"threads_tried":{"1":2.5,"2":6,"4":7}}'` + "\n"
 	if err := os.WriteFile(python, []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -295,12 +296,20 @@ func TestPeerIsCompared(t *testing.T) {
 		t.Fatalf("ratios %v, want one", found["ratio"])
 	}
 	near(t, "ratio", found["ratio"][0]["ratio"].(float64), found[train][0]["rows_per_second"].(float64)/2)
+	near(t, "ratio with 2 threads", found["ratio"][0]["ratio_by_threads"].(map[string]any)["2"].(float64),
+		6/found[train][0]["seconds_per_step"].(float64))
 	if got := found["ratio"][0]["peer"]; got != "PyTorch" {
 		t.Errorf("the ratio is to %v, want PyTorch", got)
 	}
 	status, stdout, stderr := do(t, args...)
-	if status != 0 || !strings.Contains(stdout, "times the rows/s of PyTorch in float32") {
-		t.Errorf("status %d, output %q, want the ratio", status, stdout)
+	if status != 0 {
+		t.Errorf("status %d, stderr %q, want 0", status, stderr)
+	}
+	for _, want := range []string{", 1 thread on 1.8 cores: 2 s a step",
+		`times the rows/s of PyTorch in float32; \S+ times with 2 threads, as PyTorch is installed; \S+ times with 4 threads\n`} {
+		if !regexp.MustCompile(want).MatchString(stdout) {
+			t.Errorf("output lacks %q:\n%s", want, stdout)
+		}
 	}
 	for _, want := range []string{`"""The transplant's training step`, `"arguer_span":[15,24]`, `"chooser_spans":[[11,20],[22,31]]`,
 		`"rows":4`, `"device":"cpu"`, `"dtypes":["float32","bfloat16"]`} {

@@ -73,8 +73,13 @@ type peerFigure struct {
 	RowsPerSecond  float64   `json:"rows_per_second"`
 	Rows           int       `json:"rows"`
 	MicroBatch     int       `json:"micro_batch"`
-	Threads        int       `json:"threads"`
 	Trials         []float64 `json:"trials"`
+
+	// Of a CPU.
+	Threads          int             `json:"threads"`           // the fastest number of them; a BLAS may have more of its own
+	ThreadsTried     map[int]float64 `json:"threads_tried"`     // seconds, the best of a few steps
+	InstalledThreads int             `json:"installed_threads"` // what PyTorch takes unless told otherwise
+	CoresBusy        float64         `json:"cores_busy"`
 
 	// Of generation.
 	PromptTokens           int       `json:"prompt_tokens"`

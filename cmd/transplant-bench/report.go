@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	"gotransplant/internal/spelling"
@@ -108,7 +110,7 @@ func (r *report) peer(p peerFigure) {
 	}
 	how := fmt.Sprintf("micro-batches of %d", p.MicroBatch)
 	if p.Threads > 0 {
-		how = fmt.Sprintf("%d threads", p.Threads)
+		how = fmt.Sprintf("%s on %.1f cores", spelling.Count(p.Threads, "thread"), p.CoresBusy)
 	}
 	r.printf("peer     %s, %s (torch %s) in %s on %s, %s: %.4g s a step of %d rows (median of %s), %.4g rows/s\n",
 		p.Part, p.Implementation, p.Torch, p.DType, p.Device, how, p.SecondsPerStep, p.Rows, seconds(p.Trials), p.RowsPerSecond)
@@ -116,13 +118,30 @@ func (r *report) peer(p peerFigure) {
 
 // ratio compares rows a second.
 func (r *report) ratio(f figure, p peerFigure) {
-	ratio := f.RowsPerSecond / p.RowsPerSecond
+	ratio, byThreads := f.RowsPerSecond/p.RowsPerSecond, map[int]float64{}
+	for threads, seconds := range p.ThreadsTried {
+		byThreads[threads] = seconds / f.SecondsPerStep
+	}
 	if r.asJSON {
-		r.line(map[string]any{"part": "ratio", "of": f.Part, "peer": p.name(), "dtype": f.DType, "peer_dtype": p.DType, "ratio": ratio,
-			"shape": f.Shape, "commit": f.Commit})
+		line := map[string]any{"part": "ratio", "of": f.Part, "peer": p.name(), "dtype": f.DType, "peer_dtype": p.DType, "ratio": ratio,
+			"shape": f.Shape, "commit": f.Commit}
+		if len(byThreads) > 0 {
+			line["ratio_by_threads"] = byThreads
+		}
+		r.line(line)
 		return
 	}
-	r.printf("  ratio         %.2f times the rows/s of PyTorch in %s\n", ratio, p.DType)
+	r.printf("  ratio         %.2f times the rows/s of PyTorch in %s", ratio, p.DType)
+	for _, threads := range slices.Sorted(maps.Keys(byThreads)) {
+		if threads == p.Threads {
+			continue
+		}
+		r.printf("; %.2f times with %s", byThreads[threads], spelling.Count(threads, "thread"))
+		if threads == p.InstalledThreads {
+			r.printf(", as PyTorch is installed")
+		}
+	}
+	r.printf("\n")
 }
 
 // seconds are all trials in order.

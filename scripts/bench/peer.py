@@ -56,6 +56,7 @@ DEFAULTS = {
 ROLES = ("arguer", "chooser")
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 TRIES = 3  # a number of threads is judged by the best of so many steps
+INSTALLED = torch.get_num_threads()  # as PyTorch is installed
 
 
 # The plain model.
@@ -439,18 +440,23 @@ def generate(model, spec, device):
         return first - start, time.perf_counter() - first
 
 
+def choose_threads(run):
+    """The fastest of one thread, one for every core, and as installed. A BLAS with threads of its own multiplies on all cores
+    with any of them."""
+    tried = {}
+    for threads in sorted({1, os.cpu_count(), INSTALLED}, reverse=True):
+        torch.set_num_threads(threads)
+        run()
+        tried[threads] = min(run() for _ in range(TRIES))
+    threads = min(tried, key=tried.get)
+    torch.set_num_threads(threads)
+    return {"threads": threads, "threads_tried": {str(n): s for n, s in tried.items()}, "installed_threads": INSTALLED}
+
+
 def generate_figure(model, spec, device):
-    """On a CPU with all cores, unless one thread is faster."""
     more = {}
     if device == "cpu":
-        tried = {}
-        for threads in sorted({1, os.cpu_count()}, reverse=True):
-            torch.set_num_threads(threads)
-            generate(model, spec, device)
-            tried[threads] = min(sum(generate(model, spec, device)) for _ in range(TRIES))
-        threads = min(tried, key=tried.get)
-        torch.set_num_threads(threads)
-        more = {"threads": threads, "threads_tried": {str(n): s for n, s in tried.items()}}
+        more = choose_threads(lambda: sum(generate(model, spec, device)))
     else:
         generate(model, spec, device)
         torch.cuda.reset_peak_memory_stats()
@@ -498,20 +504,14 @@ def measure(spec, dtype_name, device):
 
 
 def cpu_figure(model, spec, part):
-    """All cores, unless one thread is faster."""
     rows = spec["rows"]
     step = Step(model, spec, "cpu", rows, rows)
-    first, tried = None, {}
-    for threads in sorted({1, os.cpu_count()}, reverse=True):
-        torch.set_num_threads(threads)
-        warm = step.seconds(part)
-        first = warm if first is None else first
-        tried[threads] = min(step.seconds(part) for _ in range(TRIES))
-    threads = min(tried, key=tried.get)
-    torch.set_num_threads(threads)
+    first = step.seconds(part)
+    how = choose_threads(lambda: step.seconds(part))
+    began, busy = time.perf_counter(), time.process_time()
     trials = [step.seconds(part) for _ in range(spec["trials"])]
-    return {"rows": rows, "micro_batch": rows, "threads": threads, "threads_tried": {str(n): s for n, s in tried.items()},
-            "first_step_seconds": first, "trials": trials}
+    busy = (time.process_time() - busy) / (time.perf_counter() - began)
+    return {"rows": rows, "micro_batch": rows, **how, "cores_busy": busy, "first_step_seconds": first, "trials": trials}
 
 
 def cuda_figure(model, spec, part):
