@@ -319,10 +319,42 @@ func TestPeerIsCompared(t *testing.T) {
 	}
 }
 
+// TestWithTorch: of the programs of a name on the search path the first that has torch is taken; what has a path, or no torch
+// anywhere, stays as it is.
+func TestWithTorch(t *testing.T) {
+	place := func(status string) string {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "python3"), []byte("#!/bin/sh\nexit "+status+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	empty, without, with, another := t.TempDir(), place("1"), place("0"), place("0")
+	bare := filepath.Join(without, "python3")
+	cases := []struct {
+		name, python string
+		path         []string
+		want         string
+	}{
+		{"the second has it", "python3", []string{empty, without, with, another}, filepath.Join(with, "python3")},
+		{"none has it", "python3", []string{empty, without}, "python3"},
+		{"a path", bare, []string{with}, bare},
+		{"another name", "python4", []string{with}, "python4"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Setenv("PATH", strings.Join(c.path, string(filepath.ListSeparator)))
+			if got := withTorch(t.Context(), c.python); got != c.want {
+				t.Errorf("%s with PATH %v: got %s, want %s", c.python, c.path, got, c.want)
+			}
+		})
+	}
+}
+
 // torch is a Python that has torch; without one the test is skipped.
 func torch(t *testing.T) string {
 	t.Helper()
-	for _, python := range []string{"python3", "/usr/bin/python3"} {
+	for _, python := range []string{withTorch(t.Context(), "python3"), "/usr/bin/python3"} {
 		if exec.Command(python, "-c", "import torch").Run() == nil {
 			return python
 		}

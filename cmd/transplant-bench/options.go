@@ -86,7 +86,8 @@ func bind(s *setup.Settings, o *options) []program.Group {
 	o.Bind(f, "print one JSON object a line for each figure instead of a table")
 	f = peer.Flags
 	f.BoolVar(&o.peer, "peer", o.peer, "measure the same parts in PyTorch as well, before, and print the ratios")
-	f.StringVar(&o.python, "peer-python", o.python, "Python `program` that has torch")
+	f.StringVar(&o.python, "peer-python", o.python, "Python `program` that has torch: a path, or a name, of which the first on the search path "+
+		"that has it is taken")
 	f.StringSliceVar(&o.peerDTypes, "peer-dtype", o.peerDTypes, "`types` for PyTorch: float32, bfloat16 (none: both on the go backend, else bfloat16)")
 	f.StringVar(&o.compiler, "peer-c", o.compiler, "build a plain C program with this `compiler`, such as cc, and measure generation in it too (none: not)")
 	f.BoolVar(&o.check, "check", o.check, "instead of measuring, compare loss, gradients and generation in float32 with PyTorch's; "+

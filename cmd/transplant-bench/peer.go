@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 
 	"gotransplant/internal/setup"
@@ -128,26 +130,43 @@ func runPeers(ctx context.Context, s setup.Settings, o options, c model.Config, 
 	return all, nil
 }
 
+// withTorch is the first program of a name on the search path that has torch: the one in front may be another Python than the
+// system's packages belong to. It is the name itself where there is none, and a path as it is.
+func withTorch(ctx context.Context, name string) string {
+	if filepath.Base(name) != name {
+		return name
+	}
+	const look = "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is None)"
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		path, err := exec.LookPath(filepath.Join(dir, name))
+		if err == nil && exec.CommandContext(ctx, path, "-c", look).Run() == nil {
+			return path
+		}
+	}
+	return name
+}
+
 // runPeer runs the script, which is handed over on standard input, and reads its figures.
 func runPeer(ctx context.Context, o options, spec peerSpec, stderr io.Writer) ([]peerFigure, error) {
 	text, err := json.Marshal(spec)
 	if err != nil {
 		return nil, err
 	}
+	python := withTorch(ctx, o.python)
 	var out, complaints bytes.Buffer
-	command := exec.CommandContext(ctx, o.python, "-", "--spec", string(text))
+	command := exec.CommandContext(ctx, python, "-", "--spec", string(text))
 	command.Stdin, command.Stdout, command.Stderr = strings.NewReader(bench.Peer), &out, io.MultiWriter(stderr, &complaints)
 	if err := command.Run(); err != nil {
 		if strings.Contains(complaints.String(), "No module named 'torch'") {
 			err = fmt.Errorf("%w: it has no torch; name one that has", err)
 		}
-		return nil, fmt.Errorf("--peer-python %s: %w", o.python, err)
+		return nil, fmt.Errorf("--peer-python %s: %w", python, err)
 	}
 	var figures []peerFigure
 	for line := range strings.Lines(out.String()) {
 		var f peerFigure
 		if err := json.Unmarshal([]byte(line), &f); err != nil {
-			return nil, fmt.Errorf("--peer-python %s printed %q, want a JSON object: %w", o.python, line, err)
+			return nil, fmt.Errorf("--peer-python %s printed %q, want a JSON object: %w", python, line, err)
 		}
 		if err := json.Unmarshal([]byte(line), &f.Line); err != nil {
 			return nil, err
