@@ -37,20 +37,29 @@ func capacity(n int) int {
 }
 
 func (b *shelf[T]) borrow(n int) []T {
-	size := capacity(n)
-	pool, ok := b.pools.Load(size)
-	if !ok {
-		pool, _ = b.pools.LoadOrStore(size, &sync.Pool{})
-	}
-	s, ok := pool.(*sync.Pool).Get().(*[]T)
-	if !ok {
-		fresh := make([]T, size)
+	s := b.idle(n)
+	if s == nil {
+		fresh := make([]T, capacity(n))
+		b.pools.LoadOrStore(len(fresh), &sync.Pool{})
 		s = &fresh
 	}
 	if b.lent != nil {
 		b.lent(*s)
 	}
 	return (*s)[:n]
+}
+
+// idle is a slice of n elements or up to twice as many, the smallest there is, or nil. Rows of every length leave slices of their
+// own sizes: if only equal ones served again, those of all lengths would lie about at a time.
+func (b *shelf[T]) idle(n int) *[]T {
+	for size := capacity(n); size <= 2*capacity(n); size = capacity(size + 1) {
+		if pool, ok := b.pools.Load(size); ok {
+			if s, ok := pool.(*sync.Pool).Get().(*[]T); ok {
+				return s
+			}
+		}
+	}
+	return nil
 }
 
 func (b *shelf[T]) giveBack(s []T) {

@@ -3,6 +3,7 @@ package llama
 import (
 	"fmt"
 	"math"
+	"runtime/debug"
 	"slices"
 	"testing"
 
@@ -171,4 +172,46 @@ func rowsOf(e *Engine, length, position int, tokens ...int) Sequences {
 		}
 	}
 	return seq
+}
+
+// TestLargerSlicesServe: what rows of one length leave serves rows of others, the smallest slice first, and none that is more than
+// twice as large.
+func TestLargerSlicesServe(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // which would give back what is idle
+	cases := []struct {
+		name string
+		idle []int // sizes, in the order in which they come back
+		n    int
+		want int // the size lent
+	}{
+		{"nothing idle", nil, 1000, 1024},
+		{"its own size", []int{1024}, 1000, 1024},
+		{"twice the size", []int{2048}, 1000, 2048},
+		{"the smallest", []int{2048, 1280, 1536}, 1000, 1280},
+		{"its own before larger ones", []int{1536, 1024}, 1000, 1024},
+		{"more than twice", []int{2304}, 1000, 1024},
+		{"smaller", []int{960}, 1000, 1024},
+		{"a few elements", []int{5}, 3, 5},
+		{"twice a few elements, and one", []int{7}, 3, 3},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			var b shelf[float32]
+			var all [][]float32
+			for _, size := range c.idle { // all at once: one that came back would be lent again
+				all = append(all, b.borrow(size))
+			}
+			for _, s := range all {
+				b.giveBack(s)
+			}
+			got := b.borrow(c.n)
+			if len(got) != c.n || cap(got) != c.want {
+				t.Errorf("of %v, %d elements: got %d with room for %d, want room for %d", c.idle, c.n, len(got), cap(got), c.want)
+			}
+			again := b.borrow(c.n)
+			if &again[0] == &got[0] {
+				t.Error("one slice was lent twice")
+			}
+		})
+	}
 }
