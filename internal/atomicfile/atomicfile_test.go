@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -18,6 +19,55 @@ func TestWriteReplacesWhole(t *testing.T) {
 			t.Errorf("got %q, %v; want %q", got, err, want)
 		}
 	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o644 {
+		t.Errorf("got %v, %v; want mode 0644", info.Mode(), err)
+	}
+}
+
+// TestWriteIsBesideAndHidden: until all is written the old file stands, and the new one has a hidden name beside it, in the
+// same file system.
+func TestWriteIsBesideAndHidden(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a")
+	if err := WriteBytes(path, []byte("old")); err != nil {
+		t.Fatal(err)
+	}
+	err := Write(path, func(w io.Writer) error {
+		if _, err := w.Write(make([]byte, 3<<20)); err != nil { // more than is buffered
+			return err
+		}
+		if got := names(t, filepath.Dir(path)); !strings.HasPrefix(got, ".a.tmp-") || !strings.HasSuffix(got, " a") {
+			t.Errorf("the directory holds %q, want .a.tmp-* and a", got)
+		}
+		if got, err := os.ReadFile(path); err != nil || string(got) != "old" {
+			t.Errorf("got %q, %v; want the old content", got, err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := names(t, filepath.Dir(path)); got != "a" {
+		t.Errorf("the directory holds %q, want a", got)
+	}
+}
+
+// TestWriteRefuses: the error says which file, and nothing is left.
+func TestWriteRefuses(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "full", "b"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ name, path string }{
+		{"a directory stands there", filepath.Join(dir, "full")},
+		{"no such directory", filepath.Join(dir, "none", "a")},
+	} {
+		if err := WriteBytes(c.path, []byte("new")); err == nil || !strings.Contains(err.Error(), "write "+c.path+": ") {
+			t.Errorf("%s: got %v, want an error with write %s", c.name, err, c.path)
+		}
+	}
+	if got := names(t, dir); got != "full" {
+		t.Errorf("the directory holds %q, want full", got)
+	}
 }
 
 func TestFailedWriteLeavesTheOldFileAndNothingElse(t *testing.T) {
@@ -28,8 +78,8 @@ func TestFailedWriteLeavesTheOldFileAndNothingElse(t *testing.T) {
 	}
 	broken := errors.New("disk on fire")
 	err := Write(path, func(w io.Writer) error { io.WriteString(w, "ne"); return broken })
-	if !errors.Is(err, broken) {
-		t.Errorf("got error %v, want %v", err, broken)
+	if !errors.Is(err, broken) || !strings.Contains(err.Error(), path) {
+		t.Errorf("got error %v, want %v with the path", err, broken)
 	}
 	if got, _ := os.ReadFile(path); string(got) != "old" {
 		t.Errorf("got %q, want the old content", got)

@@ -59,7 +59,7 @@ func TestWriteDir(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			err := WriteDir(out, fill(c.fill))
+			err := WriteDir(out+string(filepath.Separator), fill(c.fill)) // as a shell completes it
 			if (err == nil) != (c.wantErr == "") || err != nil && !strings.Contains(err.Error(), c.wantErr) {
 				t.Errorf("got error %v, want %q", err, c.wantErr)
 			}

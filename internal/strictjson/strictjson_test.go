@@ -22,6 +22,9 @@ func TestObject(t *testing.T) {
 		{"huge number", `{"a":1e999}`, []string{"a"}},
 		{"escaped backslash before u", `{"\\ud800":1}`, []string{`\ud800`}},
 		{"surrogate pair", `{"\uD83D\uDE00":1}`, []string{"\U0001F600"}},
+		{"first and last pair", `{"\ud800\udc00":1,"\udbff\udfff":2}`, []string{"\U00010000", "\U0010FFFF"}},
+		{"next to the halves", `{"\ud7ff\ue000":1}`, []string{"\ud7ff\ue000"}},
+		{"escape of another letter", `{"\nd800":1}`, []string{"\nd800"}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -41,17 +44,29 @@ func TestObjectRefuses(t *testing.T) {
 		{"two values", "{} {}", "not JSON"},
 		{"NaN", `{"a":NaN}`, "not JSON: invalid character 'N' looking for beginning of value at byte 6"},
 		{"byte order mark", "\ufeff{}", "not JSON"},
+		{"not UTF-8 at the start", "\xc3{}", "byte 0 is not UTF-8"},
+		{"not UTF-8 behind U+FFFD", "{\"\ufffd\":\"\xc3\"}", "byte 8 is not UTF-8"},
 		{"not UTF-8 in a value", "{\"a\":\"\xc3\"}", "byte 6 is not UTF-8"},
 		{"key twice", `{"a":1,"b":2,"a":3}`, `key "a" stands twice`},
 		{"key twice, nested", `{"a":[1,{"b":{"c":{},"c":1}}]}`, `key "a"."b"."c" stands twice`},
 		{"key twice behind an object", `{"a":{"x":1},"a":2}`, `key "a" stands twice`},
+		{"key twice behind an array", `{"a":[1],"b":2,"b":3}`, `key "b" stands twice`},
+		{"key twice behind a huge number", `{"a":1e999,"a":2}`, `key "a" stands twice`},
 		{"key twice by escape", `{"a":1,"\u0061":3}`, `key "a" stands twice`},
 		{"first half alone", `{"a":"\ud83dx"}`, `\ud83d at byte 6`},
 		{"first half twice", `{"a":"\ud83d\ud83d"}`, `\ud83d at byte 6`},
+		{"first half before another character", `{"a":"\ud83d\u0041"}`, `\ud83d at byte 6`},
+		{"first half before the character behind the halves", `{"a":"\ud83d\ue000"}`, `\ud83d at byte 6`},
 		{"second half alone", `{"a":"\ude00"}`, `\ude00 at byte 6`},
+		{"second half twice", `{"a":"\ude00\ude00"}`, `\ude00 at byte 6`},
+		{"lowest first half", `{"a":"\ud800"}`, `\ud800 at byte 6`},
+		{"highest second half", `{"a":"\udfff"}`, `\udfff at byte 6`},
+		{"second half first", `{"a":"\udc00\udc00"}`, `\udc00 at byte 6`},
+		{"half behind another escape", `{"a":"\n\ud83d"}`, `\ud83d at byte 8`},
 		{"half at the end", `{"a":"\ud83d"}`, `\ud83d at byte 6`},
 		{"half at an odd place", `{"ab":"\ud83d"}`, `\ud83d at byte 7`},
 		{"cut escape", `{"a":"\u12`, "not JSON"},
+		{"cut behind a backslash", `{"a":"\`, "not JSON"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
