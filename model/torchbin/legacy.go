@@ -86,7 +86,7 @@ func (s storages) fill(keys []any, content []byte) error {
 		if err != nil {
 			return err
 		}
-		if len(content) < prefix || len(content)-prefix < size {
+		if len(content)-prefix < size {
 			return fmt.Errorf("storage %q: %d bytes are left, want %d: the file is cut short", key, len(content), prefix+size)
 		}
 		if n := binary.LittleEndian.Uint64(content); n != uint64(known.size) {

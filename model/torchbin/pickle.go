@@ -120,10 +120,10 @@ func measure(content []byte) (int, error) {
 			return at + 1, nil
 		}
 		size, ok := argumentSize(opcode, rest)
-		if !ok || size > len(rest) {
+		if !ok {
 			return 0, cut
 		}
-		at += 1 + size
+		at += 1 + size // past the end, if that is where the argument would go
 	}
 	return 0, cut
 }

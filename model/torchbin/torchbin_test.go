@@ -128,6 +128,41 @@ func archive(t *testing.T, method uint16, records ...string) []byte {
 	return b.Bytes()
 }
 
+// TestDataLiesInTheFile: elements that lie row-major in their storage are not copied, whatever the stride of a dimension of
+// one says; others are gathered in order.
+func TestDataLiesInTheFile(t *testing.T) {
+	cases := []struct {
+		name          string
+		offset        int
+		shape, stride []int
+		want          string
+		copied        bool
+	}{
+		{"vector", 1, []int{3}, []int{1}, "bcd", false},
+		{"matrix", 0, []int{2, 3}, []int{3, 1}, "abcdef", false},
+		{"cube", 0, []int{2, 2, 2}, []int{4, 2, 1}, "abcdefgh", false},
+		{"dimension of one", 2, []int{2, 1, 2}, []int{2, 7, 1}, "cdef", false},
+		{"scalar", 7, nil, nil, "h", false},
+		{"every second", 1, []int{3}, []int{2}, "bdf", true},
+		{"transposed", 0, []int{2, 3}, []int{1, 2}, "acebdf", true},
+		{"rows with a gap", 0, []int{2, 3}, []int{5, 1}, "abcfgh", true},
+		{"repeated", 0, []int{2, 2}, []int{0, 1}, "abab", true},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			data := []byte("abcdefgh")
+			v := view{&storage{"U8", len(data), data}, c.offset, c.shape, c.stride}
+			got, err := v.bytes()
+			if err != nil || string(got) != c.want {
+				t.Fatalf("got %q, %v, want %q", got, err, c.want)
+			}
+			if copied := &got[0] != &data[c.offset]; copied != c.copied || !copied && cap(got) != len(got) {
+				t.Errorf("copied: got %t, want %t; room to append %d, want none", copied, c.copied, cap(got)-len(got))
+			}
+		})
+	}
+}
+
 // The text pickle opcodes below spell {"w": rebuild(storage, offset, (2,), (stride,))} with a storage of 3 floats.
 func statePickle(offset, stride string) string {
 	return "(S'w'\n" + "ctorch._utils\n_rebuild_tensor_v2\n" +
@@ -154,6 +189,9 @@ func TestBadArchives(t *testing.T) {
 		{"offset too large", []string{"a/data.pkl", statePickle("2", "1"), "a/data/0", twelve}, "outside the storage"},
 		{"offset negative", []string{"a/data.pkl", statePickle("-1", "1"), "a/data/0", twelve}, "outside the storage"},
 		{"stride too large", []string{"a/data.pkl", statePickle("0", "3"), "a/data/0", twelve}, "outside the storage"},
+		{"strides too large together", []string{"a/data.pkl",
+			strings.NewReplacer("(I2\nt", "(I2\nI2\nt", "(I1\nt", "(I2\nI1\nt").Replace(statePickle("0", "1")), "a/data/0", twelve},
+			"outside the storage"},
 		{"stride overflows", []string{"a/data.pkl", statePickle("0", "4611686018427387904"), "a/data/0", twelve},
 			"outside the storage"},
 		{"stride negative", []string{"a/data.pkl", statePickle("2", "-1"), "a/data/0", twelve}, "outside the storage"},
@@ -179,6 +217,15 @@ func TestBadArchives(t *testing.T) {
 		{"shape of None", []string{"a/data.pkl", strings.Replace(statePickle("0", "1"), "(I2\nt", "(Nt", 1), "a/data/0",
 			twelve},
 			"a tensor is rebuilt from"},
+		{"shape no tuple", []string{"a/data.pkl", strings.NewReplacer("(I2\nt", "N", "(I1\nt", "(t").Replace(statePickle("0", "1")),
+			"a/data/0", twelve}, "a tensor is rebuilt from"},
+		{"strides no tuple", []string{"a/data.pkl", strings.NewReplacer("(I2\nt", "(t", "(I1\nt", "N").Replace(statePickle("0", "1")),
+			"a/data/0", twelve}, "a tensor is rebuilt from"},
+		{"tensor of no storage", []string{"a/data.pkl", "ctorch._utils\n_rebuild_tensor\n(NI0\n(t(ttR."}, "rebuilt from <nil>"},
+		{"id without key", []string{"a/data.pkl", "(S'storage'\n" + float + "NS'cpu'\nI3\ntQ."}, "its type, key and size"},
+		{"id without size", []string{"a/data.pkl", "(S'storage'\n" + float + "S'0'\nS'cpu'\nNtQ."}, "its type, key and size"},
+		{"storage of two types", []string{"a/data.pkl", "(S'storage'\n" + float + "S'0'\nS'cpu'\nI3\ntQ" +
+			"(S'storage'\nctorch\nIntStorage\nS'0'\nS'cpu'\nI3\ntQ.", "a/data/0", twelve}, "3 elements of F32 in one place and 3 of I32"},
 		{"shape and strides differ", []string{"a/data.pkl", strings.Replace(statePickle("0", "1"), "(I2\nt", "(t", 1),
 			"a/data/0", twelve}, "a tensor is rebuilt from"},
 		{"long pickle", []string{"a/data.pkl", strings.Repeat("N", maxPickle+1)}, "more than the 4194304"},
@@ -210,6 +257,15 @@ func TestDamagedArchives(t *testing.T) {
 	if _, err := Parse("x.bin", flipped); err == nil || !strings.Contains(err.Error(), "checksum") {
 		t.Errorf("got %v, want a changed pickle found by its checksum", err)
 	}
+	// The length of the extra field, in the local header, says where the data begin.
+	header := bytes.LastIndex(good, []byte("PK\x03\x04"))
+	for _, extra := range []int{len(good) - header - 30 - len("a/data/0") - 11, 0xFFFF} {
+		moved := slices.Clone(good)
+		binary.LittleEndian.PutUint16(moved[header+28:], uint16(extra))
+		if _, err := Parse("x.bin", moved); err == nil || !strings.Contains(err.Error(), "a/data/0: lies outside the file") {
+			t.Errorf("extra field of %d bytes: got %v, want the storage found outside the file", extra, err)
+		}
+	}
 	if _, err := Parse("x.bin", good[:len(good)-1]); err == nil || !strings.Contains(err.Error(), "cut short") {
 		t.Errorf("got %v, want a cut archive refused", err)
 	}
@@ -231,6 +287,22 @@ func TestStorageTypes(t *testing.T) {
 		if got, _ := f.Tensor("w"); string(got.DType) != want || string(got.Data) != data[width:] {
 			t.Errorf("%s: got %s %q, want %s %q", class, got.DType, got.Data, want, data[width:])
 		}
+	}
+}
+
+// TestEqualKeys: the last is the one, as in Python.
+func TestEqualKeys(t *testing.T) {
+	value := strings.TrimSuffix(strings.TrimPrefix(statePickle("1", "1"), "(S'w'\n"), "d.")
+	first := strings.Replace(value, "QI1\n", "QI0\n", 1)
+	text := "(S'w'\n" + first + "S'v'\n" + value + "S'w'\n" + value + "d."
+	f, err := Parse("x.bin", archive(t, zip.Store, "a/data.pkl", text, "a/data/0", "aaaabbbbcccc"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := f.Names()
+	slices.Sort(names)
+	if w, _ := f.Tensor("w"); !slices.Equal(names, []string{"v", "w"}) || string(w.Data) != "bbbbcccc" {
+		t.Errorf("got %q and w %q, want v and w once, and w bbbbcccc", names, w.Data)
 	}
 }
 
@@ -264,11 +336,11 @@ func TestBadLegacyFiles(t *testing.T) {
 		want    string
 	}{
 		{"empty", nil, "not a PyTorch file"},
-		{"text", []byte("version https://git-lfs\n"), "not a PyTorch file"},
+		{"text", []byte("version https://git-lfs\n"), "x.bin: not a PyTorch file: "},
 		{"another pickle", []byte("N."), "starts with another pickle"},
 		{"protocol", swap("M\xe9\x03.", "M\xe8\x03."), "protocol 1000"},
 		{"big endian", swap("little_endianq\x02\x88", "little_endianq\x02\x89"), "big-endian"},
-		{"cut in the pickles", good[:200], "does not end"},
+		{"cut in the pickles", good[:200], "x.bin: its pickle does not end"},
 		{"cut in the data", good[:len(good)-1], "cut short"},
 	}
 	for _, c := range cases {
@@ -332,6 +404,7 @@ func TestMeasure(t *testing.T) {
 		{"one byte", "K..", 3}, {"two bytes", "M...", 4}, {"four bytes", "J.....", 6}, {"eight bytes", "G.........", 10},
 		{"line", "I.\n.", 4}, {"two lines", "c.\n.\n.", 6}, {"string of 1", "U\x02...", 5}, {"string of 4",
 			"X\x01\x00\x00\x00..", 7},
+		{"empty lines", "c\n\n.", 4}, {"empty string", "U\x00.", 3}, {"cut byte", "K", 0},
 		{"string of 8", "\x8d\x01\x00\x00\x00\x00\x00\x00\x00..", 11}, {"frame", "\x95\x02\x00\x00\x00\x00\x00\x00\x00N.",
 			11},
 		{"empty", "", 0}, {"no end", "NN", 0}, {"cut number", "J...", 0}, {"cut line", "I.", 0}, {"cut second line",
@@ -341,7 +414,7 @@ func TestMeasure(t *testing.T) {
 		{"length of all ones", "\x8e" + strings.Repeat("\xff", 8) + ".", 0},
 	}
 	for _, c := range cases {
-		got, err := measure([]byte(c.text))
+		got, err := measure(slices.Clip([]byte(c.text)))
 		if got != c.want || (err == nil) != (c.want > 0) {
 			t.Errorf("%s: %q: got %d, %v, want %d", c.name, c.text, got, err, c.want)
 		}

@@ -2,7 +2,6 @@ package torchbin
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/nlpodyssey/gopickle/types"
 
@@ -109,12 +108,12 @@ func (v *view) bytes() ([]byte, error) {
 // checkReach makes sure that no element of v, which has some, lies outside the storage.
 func (v *view) checkReach() error {
 	room := v.storage.size - 1 - v.offset // how far the last element may lie behind the first
-	outside := v.offset < 0 || room < 0 || slices.Min(append(v.stride, 0)) < 0
+	outside := v.offset < 0 || room < 0
 	for d, n := range v.shape {
 		if outside || n == 1 || v.stride[d] == 0 {
 			continue
 		}
-		outside = n-1 > room/v.stride[d]
+		outside = n-1 > room/v.stride[d] // as with a negative stride
 		room -= (n - 1) * v.stride[d]
 	}
 	if outside {
