@@ -100,7 +100,7 @@ func scanRows(records *csv.Reader, name string, t table, yield func(Row, error) 
 
 // skipMark passes over a byte order mark.
 func skipMark(r *bufio.Reader) {
-	if mark, err := r.Peek(3); err == nil && string(mark) == "\ufeff" {
+	if mark, _ := r.Peek(3); string(mark) == "\ufeff" {
 		r.Discard(3)
 	}
 }

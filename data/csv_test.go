@@ -84,6 +84,25 @@ func TestReadCSVReadError(t *testing.T) {
 	}
 }
 
+// TestScansStop: a reader that has seen enough gets nothing more, from a bad row on too.
+func TestScansStop(t *testing.T) {
+	good := "q,1,r,2,w,candidate_1,c,False\n"
+	for _, text := range []string{header + good + good, header + "bad\n" + good} {
+		n := 0
+		for range ScanCSV(strings.NewReader(text), "f.csv") {
+			n++
+			break
+		}
+		for range ScanLines(strings.NewReader(text), "f.txt") {
+			n++
+			break
+		}
+		if n != 2 {
+			t.Errorf("%q: got %d rows, want one of each scan", text, n)
+		}
+	}
+}
+
 // failing gives a text and then an error.
 type failing struct {
 	text *strings.Reader

@@ -35,7 +35,9 @@ func TestSplitRefuses(t *testing.T) {
 		_, _, err := Split(10, fraction, 1)
 		wantError(t, err, fmt.Sprint(fraction))
 	}
-	_, _, err := Split(2, 0.9, 1)
+	_, _, err := Split(0, 1, 1) // a fraction that is wrong is so without rows too
+	wantError(t, err, "test fraction 1")
+	_, _, err = Split(2, 0.9, 1)
 	wantError(t, err, "0.9", "2 rows")
 }
 

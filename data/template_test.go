@@ -176,6 +176,10 @@ func TestEncode(t *testing.T) {
 			map[string]Span{"X": {2, 3}}, 0},
 		{"a second BOS in the template", Prompt{{Text: "a<s>"}, {Text: "<s>"}}, true, "[1000 97 1000 1000]",
 			map[string]Span{}, 0},
+		{"special in the template, no BOS", Prompt{{Text: "<s>a"}}, false, "[1000 97]", map[string]Span{}, 0},
+		{"BOS in a fence", Prompt{{Text: "<s>a", Fence: "X"}}, true, "[1000 1000 97]", map[string]Span{"X": {1, 3}}, 0},
+		{"empty at the front", Prompt{{Text: ""}, {Text: "<s>a"}}, true, "[1000 1000 97]", map[string]Span{}, 0},
+		{"nothing", nil, true, "[1000]", map[string]Span{}, 0},
 		{"BOS in data", Prompt{{Text: "<s>a", Ordinary: []Span{{0, 3}}}, {Text: "<s>", Fence: "X", Ordinary: []Span{{0, 3}}}},
 			true, "[1000 60 115 62 97 60 115 62]", map[string]Span{"X": {5, 8}}, 2},
 		{"two fences, one empty", Prompt{{Text: "a", Fence: "X"}, {Text: "", Fence: "Y"}}, true, "[1000 97]",
@@ -207,15 +211,19 @@ func TestEncodeSaysWhichSegmentIsFirst(t *testing.T) {
 	}
 }
 
-// merging is an encoder in which an underscore and a following label are one token, or all labels are the same.
+// merging is an encoder in which an underscore and a following label are one token, or all labels are the same, or of two
+// tokens.
 type merging struct {
 	words
-	same bool
+	same, long bool
 }
 
 func (m merging) Encode(text string, ordinary []Span, first bool) []int32 {
 	if m.same {
 		text = strings.NewReplacer("1", "0", "2", "0").Replace(text)
+	}
+	if m.long {
+		text = strings.NewReplacer("1", "1.", "2", "2.").Replace(text)
 	}
 	ids := m.words.Encode(text, ordinary, first)
 	if n := len(ids); n > 1 && ids[n-2] == '_' {
@@ -233,7 +241,22 @@ func TestLabelIDs(t *testing.T) {
 	if got, err := LabelIDs(fenced, merging{}); err != nil || got != [2]int32{'1', '2'} {
 		t.Errorf("after a fence: got %v, %v; want the ids of 1 and 2", got, err)
 	}
-	_, err := LabelIDs(Prompt{{Text: "a_"}}, merging{})
+	for _, c := range []struct {
+		name   string
+		prompt Prompt
+		first  bool // whether the encoder is told that the text before the label begins the prompt
+	}{
+		{"nothing", nil, true}, {"one segment", end[1:], true}, {"one fence", end[:1], false}, {"two segments", end, false},
+	} {
+		var firsts []bool
+		got, err := LabelIDs(c.prompt, words{firsts: &firsts})
+		if want := []bool{c.first, c.first, c.first}; err != nil || got != [2]int32{'1', '2'} || !slices.Equal(firsts, want) {
+			t.Errorf("%s: got %v, %v, first %v; want the ids of 1 and 2, first %v", c.name, got, err, firsts, want)
+		}
+	}
+	_, err := LabelIDs(end, merging{long: true})
+	wantError(t, err, `"1"`, "does not add one token")
+	_, err = LabelIDs(Prompt{{Text: "a_"}}, merging{})
 	wantError(t, err, `"1"`, "[97 95]", "[97 3049]")
 	_, err = LabelIDs(end, merging{same: true})
 	wantError(t, err, "same token 48")

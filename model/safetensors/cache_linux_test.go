@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -56,5 +57,59 @@ func TestForgetLeavesTheCacheAsItWas(t *testing.T) {
 		t.Skip("this file system keeps everything in memory")
 	} else if after {
 		t.Error("reading left the file in the cache")
+	}
+}
+
+// TestFilesAreGivenBack: neither a closed file nor one that was refused stays mapped or open.
+func TestFilesAreGivenBack(t *testing.T) {
+	dir := t.TempDir()
+	good, bad := filepath.Join(dir, "good"), filepath.Join(dir, "bad")
+	content := build(`{"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]}}`, 3)
+	for path, content := range map[string][]byte{good: content, bad: content[:len(content)-1]} {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	held := func() string {
+		t.Helper()
+		maps, err := os.ReadFile("/proc/self/maps")
+		if err != nil {
+			t.Skip("skipped: this system does not say what is mapped")
+		}
+		files, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skip("skipped: this system does not say what is open")
+		}
+		var list []string
+		for line := range strings.Lines(string(maps)) {
+			if strings.Contains(line, dir) {
+				list = append(list, line)
+			}
+		}
+		for _, f := range files {
+			if to, _ := os.Readlink(filepath.Join("/proc/self/fd", f.Name())); strings.HasPrefix(to, dir) {
+				list = append(list, to)
+			}
+		}
+		return strings.Join(list, " ")
+	}
+	f, err := Open(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if held() == "" {
+		t.Error("an open file is neither mapped nor open: this test sees nothing")
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	if f, err := Open(bad); err == nil {
+		t.Errorf("got %v, want a cut file refused", f)
+	}
+	if _, err := Map(dir); err == nil {
+		t.Error("a directory is mapped")
+	}
+	if got := held(); got != "" {
+		t.Errorf("still held: %s", got)
 	}
 }

@@ -169,6 +169,7 @@ func TestParseRefusesLengths(t *testing.T) {
 		{"seven bytes", make([]byte, 7), "7 bytes cannot be"},
 		{"length alone", length(2), "claims 2 bytes, but only 0"},
 		{"one byte short", append(length(3), "{}"...), "claims 3 bytes, but only 2"},
+		{"at the limit", append(length(100_000_000), "{}"...), "claims 100000000 bytes, but only 2"},
 		{"just over the limit", append(length(100_000_001), "{}"...), "the format allows 100000000"},
 		{"all ones", append(length(1<<64-1), "{}"...), "the format allows"},
 		{"wraps with the prefix", append(length(1<<64-8), "{}"...), "the format allows"},
@@ -196,8 +197,10 @@ func TestByteSizeOfEveryType(t *testing.T) {
 	if len(dtypes) != len(want) {
 		t.Errorf("%d types are known, and %d are tested", len(dtypes), len(want))
 	}
-	if _, err := ByteSize(F32, []int{2, -1}); err == nil {
-		t.Error("a negative dimension is accepted")
+	for _, shape := range [][]int{{2, -1}, {0, -1}} {
+		if _, err := ByteSize(F32, shape); err == nil || !strings.Contains(err.Error(), "negative") {
+			t.Errorf("%v: got %v, want an error that says negative", shape, err)
+		}
 	}
 }
 
@@ -232,6 +235,66 @@ func TestOpen(t *testing.T) {
 		if _, err := Open(path); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
 			t.Errorf("Open(%s): got %v, want an error with the path and %q", path, err, want)
 		}
+	}
+}
+
+// TestMappedCopy: only a part of the content is copied, and what another program has cut off meanwhile is an error.
+func TestMappedCopy(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x")
+	if err := os.WriteFile(path, []byte("0123456789"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m, err := Map(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	made := &Mapped{Content: []byte("0123456789")} // without a file
+	around := []byte("x0123456789x")
+	inside := &Mapped{Content: around[1:11]}
+	cases := []struct {
+		name string
+		m    *Mapped
+		part []byte
+		room int
+		want string // "" if it is refused
+	}{
+		{"all", m, m.Content, 10, "0123456789"},
+		{"middle", m, m.Content[3:5], 2, "34"},
+		{"end", m, m.Content[9:], 1, "9"},
+		{"made by hand", made, made.Content[3:5], 2, "34"},
+		{"too little room", m, m.Content[3:5], 1, ""},
+		{"too much room", m, m.Content[3:5], 3, ""},
+		{"empty", m, m.Content[:0], 0, ""},
+		{"of another file", m, made.Content, 10, ""},
+		{"of nothing", &Mapped{}, made.Content, 10, ""},
+		{"before", inside, around[:2], 2, ""},
+		{"beyond", inside, around[10:], 2, ""},
+	}
+	for _, c := range cases {
+		dst := make([]byte, c.room)
+		err := c.m.Copy(dst, c.part)
+		if c.want == "" && (err == nil || !strings.Contains(err.Error(), "no part of the file")) {
+			t.Errorf("%s: got %v, want it refused", c.name, err)
+		}
+		if c.want != "" && (err != nil || string(dst) != c.want) {
+			t.Errorf("%s: got %q, %v, want %q", c.name, dst, err, c.want)
+		}
+	}
+	if err := os.Truncate(path, 6); err != nil {
+		t.Fatal(err)
+	}
+	err = m.Copy(make([]byte, 4), m.Content[4:8])
+	if want := "only 2 of the 4 bytes at 4 are still there"; err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+		t.Errorf("a file cut short: got %v, want an error with the path and %q", err, want)
+	}
+	for range 2 {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := m.Copy(make([]byte, 4), around[:4]); err == nil {
+		t.Error("a closed file is copied from")
 	}
 }
 

@@ -128,6 +128,7 @@ func TestFloatsRefuse(t *testing.T) {
 	_, integers := Tensor{"a", "I32", []int{1}, make([]byte, 4)}.Float32s()
 	_, short := Tensor{"a", F32, []int{2}, make([]byte, 4)}.Float32s()
 	_, many := FromFloat32s("a", F32, []int{2}, make([]float32, 3))
+	_, unknown := Tensor{"a", "F31", []int{2}, make([]byte, 8)}.Float32s()
 	_, as := FromFloat32s("a", "I32", []int{2}, make([]float32, 2))
 	for _, c := range []struct {
 		name string
@@ -135,10 +136,16 @@ func TestFloatsRefuse(t *testing.T) {
 		want string
 	}{
 		{"integers", integers, "I32 does not hold"}, {"data too short", short, "takes 8 bytes, got 4"},
-		{"too many values", many, "does not hold 3"}, {"as integers", as, "cannot be stored as I32"},
+		{"unknown type", unknown, `dtype "F31"`}, {"too many values", many, "does not hold 3"}, {"as integers", as, "cannot be stored as I32"},
 	} {
 		if c.err == nil || !strings.Contains(c.err.Error(), c.want) || !strings.Contains(c.err.Error(), `"a"`) {
 			t.Errorf("%s: got %v, want an error with the name and %q", c.name, c.err, c.want)
 		}
+	}
+	if err := Decode(make([]float32, 1), F32, make([]byte, 8)); err == nil {
+		t.Error("8 bytes are decoded to one value")
+	}
+	if err := Encode(make([]byte, 8), F32, make([]float32, 1)); err == nil {
+		t.Error("one value is encoded to 8 bytes")
 	}
 }

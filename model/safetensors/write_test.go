@@ -35,6 +35,8 @@ func TestWriteBytes(t *testing.T) {
 			`{"attn.0":{"dtype":"F32","shape":[1,2,3],"data_offsets":[0,24]}}` + sixData},
 		{"padded", []Tensor{renamed}, nil, "\x48\x00\x00\x00\x00\x00\x00\x00" +
 			`{"attn0":{"dtype":"F32","shape":[1,1,2,3],"data_offsets":[0,24]}}       ` + sixData},
+		{"no elements", []Tensor{{"n", "U8", []int{0}, nil}}, nil, "\x38\x00\x00\x00\x00\x00\x00\x00" +
+			`{"n":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}   `},
 		{"scalar", []Tensor{{"s", "U8", nil, []byte{7}}}, nil, "\x38\x00\x00\x00\x00\x00\x00\x00" +
 			`{"s":{"dtype":"U8","shape":[],"data_offsets":[0,1]}}    ` + "\x07"},
 		{"metadata sorted, HTML not escaped", nil, map[string]string{"b": "<&>", "a": "\"\\\n"},
@@ -113,6 +115,7 @@ func TestWriteRefuses(t *testing.T) {
 		{"unknown type", []Tensor{{"a", "X", nil, nil}}, nil, `dtype "X"`},
 		{"negative dimension", []Tensor{{"a", "U8", []int{-1}, nil}}, nil, "negative"},
 		{"total overflows", large, nil, "longer than can be counted"},
+		{"metadata key not UTF-8", nil, map[string]string{"\xff": "a"}, "not UTF-8"},
 		{"metadata not UTF-8", nil, map[string]string{"a": "\xff"}, "not UTF-8"},
 	}
 	for _, c := range cases {
