@@ -73,7 +73,11 @@ func TestTopPIsTheFewest(t *testing.T) {
 		for i := range logits {
 			logits[i] = float32(r.IntN(12)) / 2
 		}
-		s := NewSampler(Sampling{0.3 + r.Float64(), r.IntN(70), 1 - r.Float64()}, 1, "", 0)
+		sampling := Sampling{0.3 + r.Float64(), r.IntN(70), 1 - r.Float64()}
+		if r.IntN(3) == 0 {
+			sampling.TopP = 1 // so that ties at the border of top-k count
+		}
+		s := NewSampler(sampling, 1, "", 0)
 		s.weigh(logits)
 		got := slices.Clone(s.keep(logits))
 		slices.Sort(got)
@@ -123,6 +127,34 @@ func TestSamplersOfRows(t *testing.T) {
 	for name, other := range map[string][]int32{"seed": draw(2, "1", 0), "row": draw(1, "2", 0), "sample": draw(1, "1", 1)} {
 		if slices.Equal(first, other) {
 			t.Errorf("another %s draws the same %v", name, other)
+		}
+	}
+}
+
+// TestDrawsAreFixed: a seed gives the same tokens in every version, and top-k of all tokens those of no top-k.
+func TestDrawsAreFixed(t *testing.T) {
+	logits := []float32{1, 3, 2, 3, -1, 2.5}
+	for _, c := range []struct {
+		s    Sampling
+		want []int32
+	}{
+		{Sampling{1, 0, 1}, []int32{3, 5, 3, 5, 1, 1, 2, 3, 3, 5, 3, 5, 2, 3, 3, 1}},
+		{Sampling{1, 6, 1}, []int32{3, 5, 3, 5, 1, 1, 2, 3, 3, 5, 3, 5, 2, 3, 3, 1}},
+		{Sampling{1, 100, 1}, []int32{3, 5, 3, 5, 1, 1, 2, 3, 3, 5, 3, 5, 2, 3, 3, 1}},
+		{Sampling{2, 4, 1}, []int32{5, 2, 5, 2, 3, 1, 3, 5, 5, 2, 5, 2, 3, 3, 5, 1}},
+		{Sampling{1, 0, 0.9}, []int32{5, 2, 3, 2, 3, 1, 3, 5, 5, 2, 5, 2, 3, 3, 3, 1}},
+	} {
+		var got []int32
+		s := NewSampler(c.s, 7, "row", 1)
+		for range 16 {
+			id, err := s.Next(logits)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, id)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%+v: got %v, want %v", c.s, got, c.want)
 		}
 	}
 }
@@ -179,8 +211,10 @@ func TestSamplingRefuses(t *testing.T) {
 			t.Errorf("%+v: got error %v, want %q", c.s, err, c.want)
 		}
 	}
-	if err := (Sampling{0.7, 40, 0.9}).Validate(); err != nil {
-		t.Errorf("got error %v", err)
+	for _, s := range []Sampling{{0.7, 40, 0.9}, {0, 0, 1}} {
+		if err := s.Validate(); err != nil {
+			t.Errorf("%+v: got error %v", s, err)
+		}
 	}
 	for _, logits := range [][]float32{{1, float32(nan)}, {1, float32(math.Inf(1))}} {
 		if _, err := NewSampler(Sampling{0, 0, 1}, 1, "", 0).Next(logits); err == nil || !strings.Contains(err.Error(), "token 1") {
