@@ -88,9 +88,13 @@ func TestScanJSONL(t *testing.T) {
 
 func TestScanReadError(t *testing.T) {
 	broken := errors.New("disk on fire")
-	for _, err := range ScanLines(&failing{strings.NewReader("a"), broken}, "f") {
-		if !errors.Is(err, broken) {
-			t.Errorf("got %v, want %v", err, broken)
+	for _, text := range []string{"", "a", "a\n"} {
+		var last error
+		for _, err := range ScanLines(&failing{strings.NewReader(text), broken}, "f") {
+			last = err
+		}
+		if !errors.Is(last, broken) || !strings.HasPrefix(last.Error(), "f: ") {
+			t.Errorf("%q: got %v, want %v with the file's name", text, last, broken)
 		}
 	}
 }

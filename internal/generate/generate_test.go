@@ -2,6 +2,7 @@ package generate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -164,8 +165,8 @@ func TestGreedyIsTheDecoders(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if stats.Tokens != 6 || stats.PromptTokens != len(job.Prompt.Tokens) {
-			t.Errorf("got %+v, want 6 tokens and %d of the prompt", stats, len(job.Prompt.Tokens))
+		if stats.Tokens != 6 || stats.PromptTokens != len(job.Prompt.Tokens) || !(stats.PromptSeconds > 0) || !(stats.DecodeSeconds > 0) {
+			t.Errorf("got %+v, want 6 tokens, %d of the prompt, and the time of both", stats, len(job.Prompt.Tokens))
 		}
 		if want := o.tok.Decode(append(slices.Clone(job.Prompt.Tokens), results[job.ID].Tokens...)); o.tok.Decode(job.Prompt.Tokens)+results[job.ID].Text != want {
 			t.Errorf("prompt and text are %q, want %q", o.tok.Decode(job.Prompt.Tokens)+results[job.ID].Text, want)
@@ -300,6 +301,48 @@ func TestCancelled(t *testing.T) {
 		}, Done: func(int, Result) error { return nil }}
 		if stats, err := r.Run(ctx, jobs(o.tok)[:1]); err != context.Canceled || stats.Tokens >= 50 {
 			t.Errorf("got error %v after %d tokens, want a run that was cancelled", err, stats.Tokens)
+		}
+	})
+}
+
+// TestRunStopsAtErrors: what a row's text or result cannot be given to, and a prompt that cannot be computed, end the run.
+func TestRunStopsAtErrors(t *testing.T) {
+	onBoth(t, func(t *testing.T, o opened) {
+		broken := errors.New("disk on fire")
+		cases := []struct {
+			name       string
+			tokens     int
+			said, done error
+			prompt     []int32 // of the second job, if not nil
+			want       string
+			results    int // told before
+		}{
+			{"first tokens", 1, nil, broken, nil, "disk on fire", 1},
+			{"later tokens", 2, nil, broken, nil, "disk on fire", 1},
+			{"what is said at first", 1, broken, nil, nil, "row 1: disk on fire", 0},
+			{"what is said later", 9, broken, nil, nil, "row 2: disk on fire", 0},
+			{"empty prompt", 1, nil, nil, []int32{}, "prompts 1 to 3: ", 0},
+		}
+		for _, c := range cases {
+			t.Run(c.name, func(t *testing.T) {
+				d, err := o.engine.NewDecoder(nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer d.Close()
+				all := jobs(o.tok)[:3]
+				if c.prompt != nil {
+					all[1].Prompt.Tokens = c.prompt
+				}
+				results := 0
+				r := Runner{Decoder: d, Context: 100, Tokenizer: o.tok, Options: greedy(c.tokens),
+					Said: func(job int, text string) error { return c.said },
+					Done: func(int, Result) error { results++; return c.done }}
+				_, err = r.Run(context.Background(), all)
+				if err == nil || !strings.Contains(err.Error(), c.want) || results != c.results {
+					t.Errorf("got %v after %d results, want %q after %d", err, results, c.want, c.results)
+				}
+			})
 		}
 	})
 }
