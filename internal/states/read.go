@@ -100,7 +100,7 @@ func (s *Set) Tensor(row Row, name string) (safetensors.Tensor, error) {
 	if !ok {
 		return t, fmt.Errorf("%s: there is no tensor %s", s.dir, name)
 	}
-	if row.Offset < 0 || row.Count < 0 || row.Offset+row.Count > t.Shape[0] {
+	if row.Offset < 0 || row.Count < 0 || row.Offset > t.Shape[0]-row.Count {
 		return t, fmt.Errorf("%s: row %s has the vectors %d to %d of %s, which has %d", row.Shard, row.ID, row.Offset,
 			row.Offset+row.Count, name, t.Shape[0])
 	}

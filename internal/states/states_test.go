@@ -111,10 +111,15 @@ func compare(t *testing.T, name string, got, want map[string]string) {
 
 // TestRoundTrip: what is read is what was written, in shards of the size asked for.
 func TestRoundTrip(t *testing.T) {
-	for _, format := range Formats() {
-		t.Run(format, func(t *testing.T) {
+	for _, c := range []struct {
+		format string
+		rows   int // in a shard
+	}{{Safetensors, 3}, {NPY, 3}, {Safetensors, 1}, {NPY, 1}} {
+		t.Run(fmt.Sprint(c.format, c.rows), func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "out")
-			finish(t, create(t, dir, layout(format)))
+			l := layout(c.format)
+			l.ShardRows = c.rows
+			finish(t, create(t, dir, l))
 			s, err := Open(dir)
 			if err != nil {
 				t.Fatal(err)
@@ -129,7 +134,7 @@ func TestRoundTrip(t *testing.T) {
 				if row.ID != want.ID || row.Row != n || row.Text != want.Text || string(row.Label) != `{"a":1}` || row.Segments["s"] != [2]int{0, 1} {
 					t.Errorf("row %d: got %+v, want %+v", n, row, want)
 				}
-				if shard := fmt.Sprintf("states-%05d", n/3); !strings.HasPrefix(row.Shard, shard) {
+				if shard := fmt.Sprintf("states-%05d", n/c.rows); !strings.HasPrefix(row.Shard, shard) {
 					t.Errorf("row %d is in %s, want %s", n, row.Shard, shard)
 				}
 				for i, tensor := range s.Tensors {
@@ -144,6 +149,10 @@ func TestRoundTrip(t *testing.T) {
 				narrow, err := s.Float64s(row, "k.0")
 				if err != nil || len(narrow) != 3*want.Count || want.Count > 0 && narrow[1] != float64(float32(n)-float32(1)/3) {
 					t.Errorf("row %d: k.0 is %v, %v", n, narrow, err)
+				}
+				wide, err := s.Float64s(row, "resid.0")
+				if err != nil || len(wide) != 2*want.Count || want.Count > 0 && wide[1] != float64(n)+1.0/7 {
+					t.Errorf("row %d: resid.0 is %v, %v", n, wide, err)
 				}
 				n++
 			}
@@ -276,6 +285,28 @@ func TestShardBytes(t *testing.T) {
 	}
 }
 
+// TestShardBeforeIndex: the index does not name a shard that could not be written.
+func TestShardBeforeIndex(t *testing.T) {
+	for _, format := range Formats() {
+		dir := filepath.Join(t.TempDir(), "out")
+		w := create(t, dir, layout(format))
+		fill(t, w, 3)
+		name := layout(format).shardName(0)
+		if format == NPY {
+			name = npyName(name, "k.0") // the second tensor
+		}
+		if err := os.MkdirAll(filepath.Join(dir, name, "in the way"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Flush(); err == nil || !strings.Contains(err.Error(), name) || w.Rows() != 0 || w.Bytes() != 0 {
+			t.Errorf("%s: got %v, %d rows and %d bytes; want an error with %s, and none", format, err, w.Rows(), w.Bytes(), name)
+		}
+		if got := content(t, dir)[IndexFile]; got != "" {
+			t.Errorf("%s: the index says %q, want nothing", format, got)
+		}
+	}
+}
+
 func TestRefuses(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "out")
 	w := create(t, dir, layout(Safetensors))
@@ -311,6 +342,9 @@ func TestRefuses(t *testing.T) {
 	}{
 		{"no such tensor", "q.0", "no tensor q.0", Row{Shard: "states-00000.safetensors"}},
 		{"path", "k.0", "no name of a shard", Row{Shard: "../states-00000.safetensors"}},
+		{"before the shard", "k.0", "has the vectors -1 to 1", Row{Shard: "states-00000.safetensors", Offset: -1, Count: 2}},
+		{"fewer than none", "k.0", "has the vectors 2 to 1", Row{Shard: "states-00000.safetensors", Offset: 2, Count: -1}},
+		{"more than can be counted", "k.0", "which has 3", Row{Shard: "states-00000.safetensors", Offset: math.MaxInt, Count: 1}},
 		{"beyond the shard", "k.0", "which has 3", Row{Shard: "states-00000.safetensors", Offset: 2, Count: 2}},
 	} {
 		if _, err := s.Tensor(c.row, c.tensor); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -410,12 +444,20 @@ func TestAppendRefuses(t *testing.T) {
 		{safetensors.F64, 1e300, true}, {safetensors.F64, math.NaN(), false}, {safetensors.F64, math.Inf(-1), false},
 		{safetensors.F32, math.NaN(), false}, {safetensors.F16, math.NaN(), false}, {"I8", 1, false},
 	} {
-		_, err := Append(nil, c.d, []float64{1, c.value})
-		if (err == nil) != c.ok {
-			t.Errorf("%v as %s: got %v, want an error: %t", c.value, c.d, err, !c.ok)
+		want := "finite number: see --store"
+		if c.d == "I8" {
+			want = "cannot be stored as I8"
+		} else if math.IsNaN(c.value) || math.IsInf(c.value, 0) {
+			want = "is damaged"
 		}
-		if err != nil && c.d != "I8" && !strings.Contains(err.Error(), "value 1 is") {
-			t.Errorf("%v as %s: %v does not say which value", c.value, c.d, err)
+		for at, values := range [][]float64{{c.value, 1}, {1, c.value}} {
+			_, err := Append([]byte("x"), c.d, values)
+			if (err == nil) != c.ok || err != nil && !strings.Contains(err.Error(), want) {
+				t.Errorf("%v as %s: got %v, want an error: %t, with %q", c.value, c.d, err, !c.ok, want)
+			}
+			if err != nil && c.d != "I8" && !strings.Contains(err.Error(), fmt.Sprintf("value %d is", at)) {
+				t.Errorf("%v as %s: %v does not say which value", c.value, c.d, err)
+			}
 		}
 	}
 }

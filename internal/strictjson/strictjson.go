@@ -95,7 +95,7 @@ func Escapes(text []byte) error {
 		case unit < 0xD800 || unit > 0xDFFF:
 			at += 5
 		default:
-			low, ok := escapedUnit(text[min(at+6, len(text)):])
+			low, ok := escapedUnit(text[at+6:])
 			if unit > 0xDBFF || !ok || low < 0xDC00 || low > 0xDFFF {
 				return fmt.Errorf(`\u%04x at byte %d is half of a surrogate pair`, unit, at)
 			}

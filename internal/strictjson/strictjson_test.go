@@ -62,6 +62,8 @@ func TestObjectRefuses(t *testing.T) {
 		{"lowest first half", `{"a":"\ud800"}`, `\ud800 at byte 6`},
 		{"highest second half", `{"a":"\udfff"}`, `\udfff at byte 6`},
 		{"second half first", `{"a":"\udc00\udc00"}`, `\udc00 at byte 6`},
+		{"half behind a character's escape", `{"a":"\u0041\ud83d"}`, `\ud83d at byte 12`},
+		{"half behind a pair", `{"a":"\ud83d\ude00\ud83d"}`, `\ud83d at byte 18`},
 		{"half behind another escape", `{"a":"\n\ud83d"}`, `\ud83d at byte 8`},
 		{"half at the end", `{"a":"\ud83d"}`, `\ud83d at byte 6`},
 		{"half at an odd place", `{"ab":"\ud83d"}`, `\ud83d at byte 7`},

@@ -120,6 +120,11 @@ func TestNotFinite(t *testing.T) {
 			}
 		}
 	}
+	for _, d := range []DType{F64, F32, F16, BF16} { // a NaN with every bit of its payload set
+		if got := NotFinite(d, bytes.Repeat([]byte{0xFF}, d.Bits()/8)); got != 0 {
+			t.Errorf("all ones, %s: got %d, want 0", d, got)
+		}
+	}
 }
 
 func TestFloat64sRefuse(t *testing.T) {

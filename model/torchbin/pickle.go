@@ -177,5 +177,5 @@ func counted(rest []byte, width int) (size int, ok bool) {
 	var length [8]byte
 	copy(length[:], rest[:width])
 	n := binary.LittleEndian.Uint64(length[:])
-	return width + int(min(n, uint64(len(rest)))), n <= uint64(len(rest)-width)
+	return width + int(n), n <= uint64(len(rest)-width)
 }
