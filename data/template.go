@@ -104,7 +104,8 @@ func parseTemplate(name, text string, t *Template) (*Template, error) {
 	if strings.ContainsAny(text, marks) {
 		return nil, fmt.Errorf("template %s: contains one of the noncharacters U+FDD0 to U+FDD4, which are reserved", name)
 	}
-	tmpl, err := template.New(name).Funcs(escaped()).Parse(text)
+	// walker sees no field of a variable; without the option such a one, misspelt, would read "<no value>".
+	tmpl, err := template.New(name).Option("missingkey=error").Funcs(escaped()).Parse(text)
 	if err != nil {
 		return nil, err
 	}
