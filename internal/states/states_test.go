@@ -119,7 +119,14 @@ func TestRoundTrip(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "out")
 			l := layout(c.format)
 			l.ShardRows = c.rows
-			finish(t, create(t, dir, l))
+			w := create(t, dir, l)
+			finish(t, w)
+			if got, want := w.Bytes(), int64(7*(2*8+3*4)); got != want || w.Rows() != 8 {
+				t.Errorf("the writer says %d bytes and %d rows, want %d and 8", got, w.Rows(), want)
+			}
+			if index := content(t, dir)[IndexFile]; !strings.Contains(index, `"id":"<7>"`) || !strings.Contains(index, `"text":"a\n&"`) {
+				t.Errorf("the index has no <7> and & as they are: %q", index)
+			}
 			s, err := Open(dir)
 			if err != nil {
 				t.Fatal(err)
@@ -189,6 +196,21 @@ func TestResumeFromAnywhere(t *testing.T) {
 					text[strings.Index(index, "\n")+1] = 'x'
 					return os.WriteFile(filepath.Join(dir, IndexFile), text, 0o644)
 				}, 0},
+				{"the first line lost", func(dir string) error { return rewriteIndex(dir, func(lines []string) []string { return lines[1:] }) }, 0},
+				{"a line lost", func(dir string) error {
+					return rewriteIndex(dir, func(lines []string) []string { return slices.Delete(lines, 4, 5) })
+				}, 3},
+				{"a line twice", func(dir string) error {
+					return rewriteIndex(dir, func(lines []string) []string { return slices.Insert(lines, 4, lines[3]) })
+				}, 3},
+				{"a shard of another name", func(dir string) error {
+					return rewriteIndex(dir, func(lines []string) []string {
+						for i := range 3 {
+							lines[i] = strings.Replace(lines[i], "states-00000", "states-00001", 1)
+						}
+						return lines
+					})
+				}, 0},
 				{"temporary files", func(dir string) error {
 					return errors.Join(os.WriteFile(filepath.Join(dir, ".states-00002.safetensors.tmp-123"), nil, 0o644),
 						os.WriteFile(filepath.Join(dir, ".skipped.jsonl.tmp-123"), nil, 0o644))
@@ -206,7 +228,7 @@ func TestResumeFromAnywhere(t *testing.T) {
 					t.Fatal(err)
 				}
 				left := content(t, dir)[IndexFile]
-				if w.Rows() != c.stay || !strings.HasPrefix(index, left) || strings.Count(left, "\n") != c.stay {
+				if w.Rows() != c.stay || c.name != "a shard of another name" && !strings.HasPrefix(index, left) || strings.Count(left, "\n") != c.stay {
 					t.Errorf("%s: %d rows and %q stay, want %d rows and their lines", c.name, w.Rows(), left, c.stay)
 				}
 				finish(t, w)
@@ -214,6 +236,17 @@ func TestResumeFromAnywhere(t *testing.T) {
 			}
 		})
 	}
+}
+
+// rewriteIndex changes the lines of an index.
+func rewriteIndex(dir string, change func(lines []string) []string) error {
+	path := filepath.Join(dir, IndexFile)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	lines := change(slices.Collect(strings.Lines(string(text))))
+	return os.WriteFile(path, []byte(strings.Join(lines, "")), 0o644)
 }
 
 // fileOf is a file of a shard.
@@ -298,6 +331,10 @@ func TestShardBeforeIndex(t *testing.T) {
 		if err := os.MkdirAll(filepath.Join(dir, name, "in the way"), 0o755); err != nil {
 			t.Fatal(err)
 		}
+		row, data := made(t, 3)
+		if err := w.Add(row, data); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: got %v, want the next shard's first row refused with %s", format, err, name)
+		}
 		if err := w.Flush(); err == nil || !strings.Contains(err.Error(), name) || w.Rows() != 0 || w.Bytes() != 0 {
 			t.Errorf("%s: got %v, %d rows and %d bytes; want an error with %s, and none", format, err, w.Rows(), w.Bytes(), name)
 		}
@@ -316,6 +353,10 @@ func TestRefuses(t *testing.T) {
 	}
 	if _, err := Reopen(dir); err == nil || !strings.Contains(err.Error(), "another process") {
 		t.Errorf("a directory that is being written: got %v, want a refusal", err)
+	}
+	row.Label = json.RawMessage("{")
+	if err := w.Add(row, data); err == nil || !strings.Contains(err.Error(), "row <1>: ") {
+		t.Errorf("a label that is not JSON: got %v, want an error that names the row", err)
 	}
 	w.Close()
 	if _, err := Create(dir, nil, layout(Safetensors)); err == nil || !strings.Contains(err.Error(), "--resume") {
@@ -351,10 +392,139 @@ func TestRefuses(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", c.name, err, c.want)
 		}
 	}
-	for _, l := range []Layout{{Format: "csv"}, {Format: NPY}, {Format: NPY, Tensors: layout(NPY).Tensors}} {
-		if _, err := Create(filepath.Join(t.TempDir(), "x"), l, l); err == nil {
-			t.Errorf("layout %+v: got no error", l)
+	if err := CheckUnused(filepath.Join(dir, "none")); err != nil {
+		t.Errorf("a directory that is not there: got %v, want it taken", err)
+	}
+	if err := CheckUnused(filepath.Join(dir, IndexFile)); err == nil {
+		t.Error("a file is taken for a directory")
+	}
+}
+
+// TestLayoutRefuses: a layout that cannot be is neither written nor read.
+func TestLayoutRefuses(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(l *Layout)
+		want   string // "" if it is taken
+	}{
+		{"smallest", func(l *Layout) { l.ShardRows, l.ShardBytes = 1, 1 }, ""},
+		{"format", func(l *Layout) { l.Format = "csv" }, `format "csv"`},
+		{"no tensors", func(l *Layout) { l.Tensors = nil }, "no tensors"},
+		{"no rows", func(l *Layout) { l.ShardRows = 0 }, "at most 0 rows"},
+		{"no bytes", func(l *Layout) { l.ShardBytes = 0 }, "and 0 bytes"},
+		{"type", func(l *Layout) { l.Tensors[1].DType = "F31" }, `tensor k.0: dtype "F31"`},
+		{"shape", func(l *Layout) { l.Tensors[1].Shape = []int{-1} }, "tensor k.0: shape [-1]"},
+	} {
+		dir := t.TempDir()
+		l := layout(Safetensors)
+		c.change(&l)
+		w, err := Create(filepath.Join(dir, "new"), l, l)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: create: got %v, want an error with %q", c.name, err, c.want)
 		}
+		if w != nil {
+			w.Close()
+		}
+		text, err := json.Marshal(l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, ConfigFile)
+		if err := os.WriteFile(path, text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(dir); (err == nil) != (c.want == "") || err != nil && !(strings.Contains(err.Error(), c.want) && strings.HasPrefix(err.Error(), path)) {
+			t.Errorf("%s: open: got %v, want an error of %s with %q", c.name, err, path, c.want)
+		}
+		if err := os.WriteFile(path, text[1:], 0o644); err != nil {
+			t.Fatal(err)
+		}
+		for _, open := range []func(string) error{
+			func(dir string) error { _, err := Open(dir); return err },
+			func(dir string) error { _, err := Reopen(dir); return err },
+		} {
+			if err := open(dir); err == nil || !strings.HasPrefix(err.Error(), path) {
+				t.Errorf("%s: damaged config.json: got %v, want an error of %s", c.name, err, path)
+			}
+		}
+	}
+}
+
+// TestShardRefuses: a shard whose tensors are not the layout's is not read, and not taken for whole.
+func TestShardRefuses(t *testing.T) {
+	wide := safetensors.Tensor{Name: "resid.0", DType: safetensors.F64, Shape: []int{3, 2}, Data: make([]byte, 48)}
+	narrow := safetensors.Tensor{Name: "k.0", DType: safetensors.F32, Shape: []int{3, 1, 3}, Data: make([]byte, 36)}
+	for _, c := range []struct {
+		name   string
+		second func(k safetensors.Tensor) safetensors.Tensor
+		want   string // "" if it is taken
+	}{
+		{"good", func(k safetensors.Tensor) safetensors.Tensor { return k }, ""},
+		{"another name", func(k safetensors.Tensor) safetensors.Tensor { k.Name = "v.0"; return k }, "tensor k.0 is  []"},
+		{"another type", func(k safetensors.Tensor) safetensors.Tensor { k.DType = "I32"; return k }, "tensor k.0 is I32 [3 1 3]"},
+		{"another shape", func(k safetensors.Tensor) safetensors.Tensor { k.Shape = []int{3, 3, 1}; return k }, "is F32 [3 3 1], want F32 with vectors of [1 3]"},
+		{"no vectors at all", func(k safetensors.Tensor) safetensors.Tensor { k.Shape, k.Data = nil, k.Data[:4]; return k }, "is F32 []"},
+		{"fewer vectors", func(k safetensors.Tensor) safetensors.Tensor { k.Shape, k.Data = []int{2, 1, 3}, k.Data[:24]; return k },
+			"tensor k.0 has 2 vectors, resid.0 has 3"},
+	} {
+		dir := filepath.Join(t.TempDir(), "out")
+		finish(t, create(t, dir, layout(Safetensors)))
+		file := fileOf(t, dir, "states-00000")
+		if err := safetensors.Write(file, []safetensors.Tensor{wide, c.second(narrow)}, nil); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.Float64s(Row{Shard: filepath.Base(file), Count: 1}, "resid.0")
+		if (err == nil) != (c.want == "") || err != nil && !(strings.Contains(err.Error(), c.want) && strings.HasPrefix(err.Error(), file)) {
+			t.Errorf("%s: got %v, want an error of %s with %q", c.name, err, file, c.want)
+		}
+		s.Close()
+		w, err := Reopen(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if whole := w.Rows() == 8; whole != (c.want == "") {
+			t.Errorf("%s: %d rows stay", c.name, w.Rows())
+		}
+		w.Close()
+	}
+}
+
+// TestIndexRefuses: a line that is damaged ends the reading of the index with its number, and so does an index that is not there.
+func TestIndexRefuses(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "out")
+	finish(t, create(t, dir, layout(Safetensors)))
+	s, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	read := func() (rows int, last error) {
+		for _, err := range s.Rows() {
+			if last = err; err == nil {
+				rows++
+			}
+		}
+		return rows, last
+	}
+	path := filepath.Join(dir, IndexFile)
+	if err := rewriteIndex(dir, func(lines []string) []string { lines[2] = lines[2][1:]; return lines }); err != nil {
+		t.Fatal(err)
+	}
+	if rows, err := read(); rows != 2 || err == nil || !strings.HasPrefix(err.Error(), path+": line 3: ") {
+		t.Errorf("a damaged line: got %d rows and %v, want 2 and an error of %s: line 3", rows, err, path)
+	}
+	for range s.Rows() {
+		break // a reader that has seen enough gets nothing more
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if rows, err := read(); rows != 0 || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no index: got %d rows and %v, want an error", rows, err)
 	}
 }
 
@@ -367,6 +537,7 @@ func TestCreateRefusesWhatIsLeft(t *testing.T) {
 			"config.json lost":                {ConfigFile, "without its config.json"},
 			"config.json and the index lost":  {"*.json*", "states-00002"},
 			"only config.json":                {"[is]*", "--resume"},
+			"only the index":                  {"[cs]*", "holds index.jsonl"},
 			"other files, and an empty index": {"*", ""},
 		} {
 			dir := filepath.Join(t.TempDir(), "out")
@@ -381,7 +552,7 @@ func TestCreateRefusesWhatIsLeft(t *testing.T) {
 				}
 			}
 			if c.want == "" {
-				for _, file := range []string{IndexFile, "notes"} {
+				for _, file := range []string{IndexFile, "notes", ".states-00000.safetensors.tmp-1"} {
 					if err := os.WriteFile(filepath.Join(dir, file), nil, 0o644); err != nil {
 						t.Fatal(err)
 					}
@@ -394,6 +565,9 @@ func TestCreateRefusesWhatIsLeft(t *testing.T) {
 			}
 			if w != nil {
 				w.Close()
+				if got := content(t, dir); len(got) != 3 {
+					t.Errorf("%s, %s: %d files, want notes, the index and config.json", format, name, len(got))
+				}
 			}
 		}
 	}

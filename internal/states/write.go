@@ -157,7 +157,7 @@ func (w *Writer) findEnd() error {
 	var last entry
 	rows := 0
 	keep := func() bool { // everything up to last, if its shard is whole and all its lines were there
-		if rows == 0 || last.Shard != w.layout.shardName(w.shards) || !w.whole(last.Row) {
+		if last.Shard != w.layout.shardName(w.shards) || !w.whole(last.Row) {
 			return false
 		}
 		end, w.rows, w.shards = last.end, rows, w.shards+1
@@ -198,7 +198,7 @@ func (w *Writer) Bytes() int64 { return w.size }
 // vectors; it is copied. A shard that the row does not fit into is written first.
 func (w *Writer) Add(row Row, data [][]byte) error {
 	held := w.layout.RowBytes(w.vectors)
-	if w.pending > 0 && (w.pending == w.layout.ShardRows || held+w.layout.RowBytes(row.Count) > w.layout.ShardBytes) {
+	if w.pending == w.layout.ShardRows || held+w.layout.RowBytes(row.Count) > w.layout.ShardBytes {
 		if err := w.Flush(); err != nil {
 			return err
 		}
