@@ -272,6 +272,15 @@ func TestFilesAreLookedForInOrder(t *testing.T) {
 			t.Errorf("step %d: got %v, want %s to be read", i, err, name)
 		}
 	}
+	for _, name := range []string{"model.safetensors.index.json", "model.safetensors"} { // what is there but no file is not passed over
+		odd := writeFiles(t, tiny(), nil)
+		if err := os.Mkdir(filepath.Join(odd, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(odd); err == nil || !strings.Contains(err.Error(), name+" is not a regular file") {
+			t.Errorf("a directory: got %v, want %s refused", err, name)
+		}
+	}
 	if err := safetensors.Write(filepath.Join(dir, "model.safetensors"), base, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -411,6 +420,19 @@ func TestStories260K(t *testing.T) {
 	}
 }
 
+// TestReadAtOutsideOfFiles: a tensor that was laid out anew when its file was opened is read from memory, and is in no file.
+func TestReadAtOutsideOfFiles(t *testing.T) {
+	c := &Checkpoint{files: []*safetensors.Mapped{{Content: []byte("0123456789")}},
+		tensors: map[string]safetensors.Tensor{"a": {Name: "a", DType: "U8", Shape: []int{4}, Data: []byte("abcd")}}}
+	got := make([]byte, 2)
+	if err := c.ReadAt("a", got, 1); err != nil || string(got) != "bc" {
+		t.Errorf("got %q, %v, want bc", got, err)
+	}
+	if file, at := c.Place("a"); file != -1 || at != 0 {
+		t.Errorf("the tensor is at %d of file %d, want 0 and -1", at, file)
+	}
+}
+
 // TestReadAt: parts of tensors come from the file as they are in memory, and no other bytes can be asked for.
 func TestReadAt(t *testing.T) {
 	dir := t.TempDir()
@@ -455,6 +477,9 @@ func TestReadAt(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want.Name) {
 			t.Errorf("beyond the end of %s: got error %v, want one that names it", want.Name, err)
 		}
+	}
+	if err := c.ReadAt(written[0].Name, make([]byte, 1), -1); err == nil || !strings.Contains(err.Error(), "outside the tensor") {
+		t.Errorf("before the beginning: got %v, want it refused", err)
 	}
 	if err := c.ReadAt("absent", nil, 0); err == nil {
 		t.Error("no error for a tensor that is not there")

@@ -55,6 +55,14 @@ func TestValidate(t *testing.T) {
 		{"equal frequency factors", func(c *Config) { c.RopeScaling = llama3(); c.RopeScaling.LowFreqFactor = 4 },
 			"low_freq_factor < high_freq_factor, got 4 and 4"},
 		{"low factor zero", func(c *Config) { c.RopeScaling = llama3(); c.RopeScaling.LowFreqFactor = 0 }, "got 0 and 4"},
+		{"high factor negative", func(c *Config) { c.RopeScaling = llama3(); c.RopeScaling.HighFreqFactor = -4 }, "got 1 and -4"},
+		{"high factor infinite", func(c *Config) { c.RopeScaling = llama3(); c.RopeScaling.HighFreqFactor = inf }, "got 1 and +Inf"},
+		{"smallest original context", func(c *Config) { c.RopeScaling = llama3(); c.RopeScaling.OriginalMaxPositionEmbeddings = 1 }, ""},
+		{"longest contexts", func(c *Config) {
+			c.RopeScaling = llama3()
+			c.MaxPositionEmbeddings, c.RopeScaling.OriginalMaxPositionEmbeddings = math.MaxInt32, math.MaxInt32
+		}, ""},
+		{"widest", func(c *Config) { c.HiddenSize, c.NumAttentionHeads, c.HeadDim = maxSize, 2, maxSize/2 }, ""},
 		{"no original context", func(c *Config) { c.RopeScaling = llama3(); c.RopeScaling.OriginalMaxPositionEmbeddings = 0 },
 			"original_max_position_embeddings: 0"},
 	}

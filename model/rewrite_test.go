@@ -329,18 +329,19 @@ func compareChanged(t *testing.T, a Altered, base, after []float64) {
 // TestRewriteRefuses: nothing is left behind, and the tensor is named.
 func TestRewriteRefuses(t *testing.T) {
 	good := finiteTensors(t, tiny(), safetensors.F32)
-	with := func(name string, value float32) []safetensors.Tensor {
+	put := func(name string, at int, value float32) []safetensors.Tensor {
 		tensors := slices.Clone(good)
 		for i, t := range tensors {
 			if t.Name == name {
 				tensors[i].Data = slices.Clone(t.Data)
-				if err := safetensors.Encode(tensors[i].Data[4*13:4*14], safetensors.F32, []float32{value}); err != nil {
+				if err := safetensors.Encode(tensors[i].Data[4*at:4*at+4], safetensors.F32, []float32{value}); err != nil {
 					panic(err)
 				}
 			}
 		}
 		return tensors
 	}
+	with := func(name string, value float32) []safetensors.Tensor { return put(name, 13, value) }
 	const q = "model.layers.1.self_attn.q_proj.weight"
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -352,6 +353,8 @@ func TestRewriteRefuses(t *testing.T) {
 		want    []string
 	}{
 		{"no number in a copied tensor", t.Context(), with(q, float32(math.NaN())), Rewriting{}, []string{q, "[1 1]", "not finite"}},
+		{"the first value", t.Context(), put(q, 0, float32(math.NaN())), Rewriting{}, []string{q, "[0 0]", "not finite"}},
+		{"the first value too large", t.Context(), put(q, 0, 65520), Rewriting{DType: "F16"}, []string{q, "[0 0]", "65520", "float16"}},
 		{"infinite in a converted one", t.Context(), with(q, float32(math.Inf(1))), Rewriting{DType: "F16"}, []string{q, "not finite"}},
 		{"too large for float16", t.Context(), with(q, 65520), Rewriting{DType: "F16"}, []string{q, "[1 1]", "65520", "float16"}},
 		{"change that fails", t.Context(), good, Rewriting{Change: func(string) RowChange {
@@ -419,6 +422,20 @@ func TestRewriteTakesCompanions(t *testing.T) {
 		}
 		if text, err := os.ReadFile(filepath.Join(out, name)); ok && (err != nil || string(text) != wanted) {
 			t.Errorf("%s: got %q (%v), want %q", name, text, err, wanted)
+		}
+	}
+}
+
+// TestDTypeNames: the names of config.json are read as they are written, and no others.
+func TestDTypeNames(t *testing.T) {
+	for _, d := range all {
+		if got, err := ParseDType(DTypeName(d)); err != nil || got != d {
+			t.Errorf("%s is %q, which reads %s, %v", d, DTypeName(d), got, err)
+		}
+	}
+	for _, name := range []string{"", "int8", "BF16", "half"} {
+		if got, err := ParseDType(name); err == nil {
+			t.Errorf("%q reads %s, want it refused", name, got)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,6 +35,12 @@ func TestShards(t *testing.T) {
 		{"whole", func(map[string]string, string) {}, nil},
 		{"rotary buffers listed and absent", func(index map[string]string, _ string) {
 			index["model.layers.0.self_attn.rotary_emb.inv_freq"] = two
+		}, nil},
+		{"rotary buffers held and not listed", func(_ map[string]string, dir string) {
+			buffer := safetensors.Tensor{Name: "model.layers.0.self_attn.rotary_emb.inv_freq", DType: "F32", Shape: []int{1}, Data: make([]byte, 4)}
+			if err := safetensors.Write(filepath.Join(dir, two), append(slices.Clone(tensors[9:]), buffer), nil); err != nil {
+				t.Fatal(err)
+			}
 		}, nil},
 		{"in the other shard", func(index map[string]string, _ string) { index[norm] = one },
 			[]string{two + " holds " + norm + ", which the index puts into " + one, one + " does not hold " + norm}},
