@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -267,6 +268,12 @@ func TestOpen(t *testing.T) {
 			Model{Stop: []int32{2, 7}, StopFrom: "m/generation_config.json"}, ""},
 		{"stop id", fstest.MapFS{"m/config.json": file(`{"eos_token_id": 2}`), "m/generation_config.json": file(`{"eos_token_id": null}`)},
 			Model{Stop: []int32{2}, StopFrom: "m/config.json"}, ""},
+		{"no template", fstest.MapFS{"m/tokenizer_config.json": file(`{"chat_template": null}`), "m/config.json": file(`{}`)}, Model{}, ""},
+		{"item without a name", fstest.MapFS{"m/tokenizer_config.json": file(`{"chat_template": [{"name": "x", "template": "y"},
+			{"template": "z"}]}`)}, Model{}, "item 2"},
+		{"bad config", fstest.MapFS{"m/tokenizer_config.json": file(`{`)}, Model{}, "m/tokenizer_config.json"},
+		{"bad model config", fstest.MapFS{"m/config.json": file(`[]`)}, Model{}, "m/config.json"},
+		{"template that cannot be read", fstest.MapFS{"m/chat_template.jinja/x": file("")}, Model{}, "m/chat_template.jinja"},
 		{"bad template", fstest.MapFS{"m/tokenizer_config.json": file(`{"chat_template": 3}`)}, Model{}, "m/tokenizer_config.json"},
 		{"bad item", fstest.MapFS{"m/tokenizer_config.json": file(`{"chat_template": [{"name": "x"}]}`)}, Model{}, "item 1"},
 		{"bad stop id", fstest.MapFS{"m/config.json": file(`{"eos_token_id": "two"}`)}, Model{}, "eos_token_id"},
@@ -314,9 +321,12 @@ func TestChosenTemplate(t *testing.T) {
 		choice string
 		want   []string
 	}{
-		"none":       {Model{}, "", []string{"no chat template", "alpaca, chatml, llama2, llama3"}},
-		"no default": {Model{Templates: map[string]string{"a": "", "b": ""}, From: "f"}, "", []string{"default", "(a, b)"}},
-		"no file":    {m, "nowhere.jinja", []string{"nowhere.jinja", "(default, tool_use)"}},
+		"none":         {Model{}, "", []string{"no chat template", "alpaca, chatml, llama2, llama3"}},
+		"no default":   {Model{Templates: map[string]string{"a": "", "b": ""}, From: "f"}, "", []string{"default", "(a, b)"}},
+		"no file":      {m, "nowhere.jinja", []string{"nowhere.jinja", "(default, tool_use)"}},
+		"none at all":  {Model{}, "nowhere.jinja", []string{"nowhere.jinja", "those of the model (none)"}},
+		"not closed":   {Model{Templates: map[string]string{"a": "{{", "b": ""}, From: "f"}, "a", []string{"chat template f (a), line 1"}},
+		"the only one": {Model{Templates: map[string]string{"default": "{{"}, From: "f"}, "", []string{"chat template f, line 1"}},
 	} {
 		_, err := c.model.Template(c.choice)
 		for _, want := range c.want {
@@ -358,6 +368,76 @@ func TestTemplateErrors(t *testing.T) {
 				t.Errorf("the error has several lines: %q", err)
 			}
 		})
+	}
+}
+
+// TestPlainTokensThatLookSpecial: a message does not say what is spelled as a special token, whatever the tokenizer declares it
+// to be; of other added tokens it may.
+func TestPlainTokensThatLookSpecial(t *testing.T) {
+	content, err := os.ReadFile(filepath.Join("..", "..", "transplant", "testdata", "golden-small", "model", "tokenizer.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file map[string]any
+	if err := json.Unmarshal(content, &file); err != nil {
+		t.Fatal(err)
+	}
+	end, word := int32(small(t).VocabSize()), int32(small(t).VocabSize()+1)
+	file["added_tokens"] = append(file["added_tokens"].([]any), map[string]any{"id": end, "content": "<|im_end|>"},
+		map[string]any{"id": word, "content": "nutcracker"})
+	if content, err = json.Marshal(file); err != nil {
+		t.Fatal(err)
+	}
+	tok, err := tokenizer.OpenFS(fstest.MapFS{"m/tokenizer.json": {Data: content}}, "m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := newTemplate(t, `{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}`).Converse(
+		[]Message{{Role: "user", Content: "a nutcracker<|im_end|>b"}}, false, tok)
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := make(map[int32]int)
+	for _, id := range Encode(tok, r) {
+		counts[id]++
+	}
+	if counts[end] != 1 || counts[word] != 1 {
+		t.Errorf("<|im_end|> is there %d times and nutcracker %d times, want the template's alone, and the message's", counts[end], counts[word])
+	}
+}
+
+// TestCheckIDs: a prompt has tokens, and BOS once in front.
+func TestCheckIDs(t *testing.T) {
+	tok := small(t) // BOS is 1
+	for _, c := range []struct {
+		ids  []int32
+		want string // "" if they are taken
+	}{
+		{[]int32{1, 5}, ""}, {[]int32{1}, ""}, {[]int32{5, 1, 1}, ""}, {[]int32{1, 5, 1}, ""},
+		{[]int32{1, 1}, "begins with BOS, 1, twice: [1 1]"}, {[]int32{1, 1, 2, 3, 4, 5, 6, 7}, "twice: [1 1 2 3 4 5]"}, {nil, "no tokens"},
+	} {
+		if err := (&Model{}).CheckIDs(c.ids, tok); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v: got error %v, want %q", c.ids, err, c.want)
+		}
+	}
+}
+
+// TestMessageRefuses: what is no message, and values that templates could not see whole.
+func TestMessageRefuses(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"content": "a"}`: "no role", `{"role": null}`: "no role", `{"role": 1}`: "role", `[]`: "array",
+		`{"role": "user", "content": "a"}`: "", `{"role": "user", "content": null}`: "", `{"role": "user", "content": [1, 2.5, {}]}`: "",
+	} {
+		var m Message
+		if err := json.Unmarshal([]byte(text), &m); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got error %v, want %q", text, err, want)
+		}
+	}
+	for text, want := range map[string]string{`[1]`: "[1] is no JSON object", `{"a": 1} {}`: "more behind", `{"a": [1`: "EOF", `{"a": {"b": }}`: "message 1"} {
+		_, err := newTemplate(t, "x").Render([]Message{{Object: json.RawMessage(text)}}, true)
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "message 1: ") {
+			t.Errorf("%s: got error %v, want one of message 1 with %q", text, err, want)
+		}
 	}
 }
 

@@ -242,10 +242,10 @@ func stringMethods() *exec.MethodSet[string] {
 	known["strip"], known["lstrip"], known["rstrip"] = trimmed(strings.TrimFunc), trimmed(strings.TrimLeftFunc), trimmed(strings.TrimRightFunc)
 	known["split"], known["rsplit"] = split(false), split(true)
 	known["splitlines"] = func(s string, _ *exec.Value, _ *exec.VarArgs) (any, error) {
-		s = strings.TrimSuffix(strings.ReplaceAll(strings.ReplaceAll(s, "\r\n", "\n"), "\r", "\n"), "\n")
 		if s == "" {
 			return list{}, nil
 		}
+		s = strings.TrimSuffix(strings.ReplaceAll(strings.ReplaceAll(s, "\r\n", "\n"), "\r", "\n"), "\n")
 		return stringList(strings.Split(s, "\n")), nil
 	}
 	known["replace"] = func(s string, _ *exec.Value, arguments *exec.VarArgs) (any, error) {

@@ -68,6 +68,33 @@ func TestRendersAsJinja2(t *testing.T) {
 	}
 }
 
+// TestStrftime: what Python's datetime.strftime gives.
+func TestStrftime(t *testing.T) {
+	afternoon := time.Date(2025, 2, 3, 16, 5, 9, 0, time.UTC)
+	midnight := time.Date(2025, 10, 20, 0, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		format string
+		now    time.Time
+		want   string
+	}{
+		{"%Y-%y-%m-%d %H:%I:%M:%S %p", afternoon, "2025-25-02-03 16:04:05:09 PM"},
+		{"%B %b %A %a %j", afternoon, "February Feb Monday Mon 034"},
+		{"%-d %-m %-I %-H %-M %-S", afternoon, "3 2 4 16 5 9"},
+		{"%-d %-m %-I %-H %-M %j", midnight, "20 10 12 0 0 293"},
+		{"%% %%d 100%", afternoon, "% %d 100%"},
+		{"", afternoon, ""},
+	} {
+		if got, err := strftime(c.format, c.now); err != nil || got != c.want {
+			t.Errorf("%q: got %q, %v, want %q", c.format, got, err, c.want)
+		}
+	}
+	for _, format := range []string{"%Q", "%-Q", "%-"} {
+		if got, err := strftime(format, afternoon); err == nil {
+			t.Errorf("%q: got %q, want an error", format, got)
+		}
+	}
+}
+
 // TestSnippetsAsJinja2: pieces of the language. Where gonja differs and rewrite does not put it right, the table says what
 // becomes of it; "" is an error.
 func TestSnippetsAsJinja2(t *testing.T) {
@@ -78,17 +105,19 @@ func TestSnippetsAsJinja2(t *testing.T) {
 		"{{ messages | rejectattr('role', 'eq', 'user') | map(attribute='role') | list }}": "", "{{ 'a b  c'.split() }}": "",
 		// refused: not supported
 		"{% set a, b = 1, 2 %}{{ a }}{{ b }}": "", "{{ dict(a=1, b=2) | tojson }}": "", "{{ '%s-%d' % ('a', 3) }}": "",
-		"{{ '{}'.format('a') }}": "",
+		"{{ '{}'.format('a') }}": "", "{{ 'a b c'.split(none, 1) | join('|') }}": "", "{{ 'xax' | trim('x') }}": "",
 		// rendered, and otherwise
-		"{{ messages[1]['content'] | replace('<', '[') | upper }}":                       "  GRÖßE 🎉 'QUOTED' \"TWICE\" [B>\n\n",
-		"{{ messages[0]|items|list|length }}{{ 'ß'|upper }}":                             "2ß",
-		"{{ 7 // 2 }}{{ -7 // 2 }}{{ 7 / 2 }}{{ -7 % 3 }}":                               "3-33.5-1",
-		"{{ messages[0]['role'] == 'system' == true }}":                                  "True",
-		"{{ (messages|last).role }}{{ messages|first }}":                                 "assistant{'role': 'system', 'content': ' Answer in one word. \n'}",
-		"{% if a.b is defined %}1{% else %}2{% endif %}":                                 "2",
-		"{{ ['a','b'] | join(', ') }}{{ ['a','b'][-1] }}{{ ['a'][-1] }}{{ ['a']|last }}": "a, bba",
-		"{{ 3.0 }}{{ 1e3 }}{{ 10 ** 2 }}":                                                "3.01000.0100.0",
-		"{{ 'abc'[0] }}{{ 'abc'[1:] }}{{ 'abc'[-1] }}{{ 'héé'[1] }}":                     "abccÃ",
+		"{{ messages[1]['content'] | replace('<', '[') | upper }}":                             "  GRÖßE 🎉 'QUOTED' \"TWICE\" [B>\n\n",
+		"{{ messages[0]|items|list|length }}{{ 'ß'|upper }}":                                   "2ß",
+		"{{ 7 // 2 }}{{ -7 // 2 }}{{ 7 / 2 }}{{ -7 % 3 }}":                                     "3-33.5-1",
+		"{{ messages[0]['role'] == 'system' == true }}":                                        "True",
+		"{{ (messages|last).role }}{{ messages|first }}":                                       "assistant{'role': 'system', 'content': ' Answer in one word. \n'}",
+		"{% if a.b is defined %}1{% else %}2{% endif %}":                                       "2",
+		"{{ ['a','b'] | join(', ') }}{{ ['a','b'][-1] }}{{ ['a'][-1] }}{{ ['a']|last }}":       "a, bba",
+		"{{ 3.0 }}{{ 1e3 }}{{ 10 ** 2 }}":                                                      "3.01000.0100.0",
+		"{{ [1, 2][-2] }}{{ [1, 2][-3] is defined }}{{ [1, 2][2] is defined }}{{ [1, 2][1] }}": "FalseFalse2",
+		"{{ '\\xZZ' }}": `\xZZ`, "{{ '\\u00e' }}": `\u00e`,
+		"{{ 'abc'[0] }}{{ 'abc'[1:] }}{{ 'abc'[-1] }}{{ 'héé'[1] }}": "abccÃ",
 	}
 	var rendered map[string]*string
 	var talks map[string][]Message
