@@ -85,6 +85,12 @@ func TestSentencePiece(t *testing.T) {
 		{"unknown apart", abc, nil, "xax", "▁ <unk> a <unk>"},
 		{"bytes", append(letters("▁a"), bytes...), nil, "aé", "▁ a <0xC3> <0xA9>"},
 		{"bytes never merge", append(append(letters("▁a"), bytes...), normal(-1, "<0x0A>x")), nil, "\na", "▁ <0x0A> a"},
+		{"bytes of a mark", append(letters("ab"), bytes...), nil, "a b", "<0xE2> <0x96> <0x81> a <0xE2> <0x96> <0x81> b"},
+		{"bytes of a character that is only in pieces", append(append(letters("▁a"), bytes...), normal(-1, "xé")), nil, "axaé",
+			"▁ a <0x78> a <0xC3> <0xA9>"},
+		{"bytes of a mark that is only in pieces", append(append(letters("ab"), bytes...), normal(-1, "▁a")), nil, "ba b",
+			"<0xE2> <0x96> <0x81> b a <0xE2> <0x96> <0x81> b"},
+		{"control piece of a character within a word", append(letters("▁ab"), spPiece{"x", 0, pieceControl}), nil, "axb", "▁ a <unk> b"},
 		{"control piece after a space", abc, nil, "a </s>b", "▁ a </s> b"},
 		{"control piece at the start", abc, nil, "<s>b", "<s> b"},
 		{"control piece within a word", append(letters("▁ab</>s"), normal(-1, "</"), normal(-2, "s>"),
@@ -95,18 +101,23 @@ func TestSentencePiece(t *testing.T) {
 			spPiece{"abc", 0, pieceUserDefined}), nil, "ababc", "▁ ab abc"},
 		{"user-defined piece after a space", append(letters("▁ab"), spPiece{"▁a", 0, pieceUserDefined}), nil, "b aa",
 			"▁ b ▁a a"},
+		{"user-defined piece after a mark", append(letters("▁ab"), spPiece{"▁a", 0, pieceUserDefined}), nil, "b▁aa", "▁ b ▁a a"},
+		{"user-defined mark", append(letters("ab"), spPiece{"▁", 0, pieceUserDefined}), nil, "a b", "▁ a ▁ b"},
 		{"user-defined piece at the start", []spPiece{{"a", 0, pieceUserDefined}}, nil, "a", "<unk> a"},
 		{"characters only in pieces", append(letters("▁ab"), normal(-1, "xy")), nil, "axyb", "▁ a xy b"},
+		{"characters of several pieces", append(letters("▁ab"), normal(-1, "xy"), normal(-2, "zw")), nil, "axybzwyx",
+			"▁ a xy b zw <unk>"},
 		{"character of a piece alone", append(letters("▁ab"), normal(-1, "xy")), nil, "axb", "▁ a <unk> b"},
 		{"spaces kept", abc, nil, "  a  b ", "▁ ▁ ▁ a ▁ ▁ b ▁"},
 		{"spaces collapsed", abc, collapse, "  a   b  ", "▁ a ▁ b"},
 		{"only spaces collapsed", abc, collapse, "   ", ""},
 		{"marks at the end collapsed", abc, collapse, "a ▁ ▁", "▁ a"},
 		{"nothing to collapse", abc, collapse, "a b", "▁ a ▁ b"},
+		{"flags that say the default", abc, slices.Concat(number(3, 1), number(4, 1), number(5, 1)), " a  b", "▁ a ▁ b"},
 		{"empty", abc, nil, "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			tok, err := openModel(spBytes(c.pieces, nil, c.normalizer))
+			tok, err := openModel(spBytes(c.pieces, number(24, 0), c.normalizer)) // white space is no suffix, as by default
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -128,6 +139,9 @@ func TestCollapseSpans(t *testing.T) {
 	if got := tok.Encode(text, nil); !slices.Equal(got, want) {
 		t.Errorf("%q: got %v, want %v", text, got, want)
 	}
+	if got := tok.Encode(text, []Range{{4, 6}}); !slices.Equal(got, want) {
+		t.Errorf("%q with spaces that go ordinary: got %v, want %v", text, got, want)
+	}
 	got := spell(t, tok, tok.Encode(text, []Range{{6, 10}}))
 	if want := "▁ a ▁ < / s > ▁ b </s>"; got != want {
 		t.Errorf("%q with the first </s> ordinary: got %q, want %q", text, got, want)
@@ -144,6 +158,7 @@ func TestModelDecode(t *testing.T) {
 	}{
 		{"defaults", nil, nil, 1, "a b"},
 		{"bos_piece", text(46, "</s>"), nil, 2, "a b"},
+		{"bos_piece that is text", text(46, "a"), nil, noToken, "a b"},
 		{"bos_piece that is none", text(46, "<x>"), nil, noToken, "a b"},
 		{"no dummy prefix", nil, number(3, 0), 1, " a b"},
 	} {
@@ -176,6 +191,8 @@ func TestModelRefuses(t *testing.T) {
 		{"charsmap", spBytes(ab, nil, slices.Concat(text(1, "nmt_nfkc"), text(2, "xyz"))), `normalizer "nmt_nfkc"`},
 		{"suffix", spBytes(ab, number(24, 1), nil), "treat_whitespace_as_suffix"},
 		{"no escape", spBytes(ab, nil, number(5, 0)), "escape_whitespaces"},
+		{"type 0", spBytes([]spPiece{{"a", 0, 0}}, nil, nil), `piece 3 "a" has type 0`},
+		{"type 7", spBytes([]spPiece{{"a", 0, 7}}, nil, nil), `piece 3 "a" has type 7`},
 		{"unused piece", spBytes([]spPiece{{"a", 0, pieceUnused}}, nil, nil), `piece 3 "a" has type 5`},
 		{"empty piece", spBytes([]spPiece{{"", 0, pieceNormal}}, nil, nil), "piece 3"},
 		{"piece not UTF-8", spBytes([]spPiece{{"\xff", 0, pieceNormal}}, nil, nil), "piece 3"},
@@ -192,6 +209,27 @@ func TestModelRefuses(t *testing.T) {
 				t.Errorf("got error %v, want one that names tokenizer.model and %s", err, c.want)
 			}
 		})
+	}
+}
+
+// Ensure that damaged messages are refused, and that fields of every kind are passed over.
+func TestFields(t *testing.T) {
+	for _, c := range []struct {
+		name, message string
+		want          int // fields; -1 if the message is damaged
+	}{
+		{"none", "", 0}, {"number", "\x08\x96\x01", 1}, {"eight bytes", "\x0912345678", 1}, {"four bytes", "\x0d1234", 1},
+		{"bytes", "\x0a\x02ab", 1}, {"several", "\x08\x01\x0a\x00\x10\x02", 3}, {"field 2^29-1", "\xf8\xff\xff\xff\x0f\x01", 1},
+		{"cut key", "\x88", -1}, {"field 0", "\x00\x01", -1}, {"field too large", "\x88\x80\x80\x80\x80\x01\x01", -1}, {"no number", "\x08", -1},
+		{"cut number", "\x08\x96", -1}, {"number too long", "\x08" + strings.Repeat("\xff", 10) + "\x01", -1}, {"cut eight bytes", "\x091234567", -1},
+		{"cut four bytes", "\x0d123", -1}, {"no length", "\x0a", -1}, {"cut bytes", "\x0a\x03ab", -1}, {"group", "\x0b\x0c", -1},
+		{"length of all ones", "\x0a" + strings.Repeat("\xff", 9) + "\x01ab", -1},
+	} {
+		got := 0
+		err := fields(slices.Clip([]byte(c.message)), func(field) error { got++; return nil })
+		if (err != nil) != (c.want < 0) || err == nil && got != c.want {
+			t.Errorf("%s: got %d fields, %v; want %d", c.name, got, err, c.want)
+		}
 	}
 }
 

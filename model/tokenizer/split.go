@@ -106,7 +106,7 @@ func (s *splitter) next(text string) int {
 		return size + s.run(text[size:], classLetter)
 	case first == classNumber:
 		return s.digits(text)
-	case second == classLetter && len(text) > size && first != classNewline:
+	case second == classLetter && first != classNewline:
 		return size + s.run(text[size:], classLetter)
 	case first == classOther:
 		return s.symbols(text, size)

@@ -37,6 +37,7 @@ func TestSplit(t *testing.T) {
 		{"emoji", []string{" 👩\u200d👩", "a"}},
 		{"bytes that are not UTF-8 are symbols", []string{"a", "\xff\xfe", "1"}},
 		{"beyond all letters", []string{"\U000f0000\U0010ffff"}},
+		{"last letter and what follows", []string{"a\U000323AF", "\U000323B0"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			text := strings.Join(c.want, "")
@@ -50,5 +51,17 @@ func TestSplit(t *testing.T) {
 				t.Errorf("%q: got %q, want %q", text, got, c.want)
 			}
 		})
+	}
+}
+
+// Ensure that the characters of Unicode 15.1 and 16.0 are letters and numbers from the first to the last of each range.
+func TestUnicode16(t *testing.T) {
+	s := newSplitter()
+	for _, r := range unicode16 {
+		for _, c := range []rune{r.lo, (r.lo + r.hi) / 2, r.hi} {
+			if got, size := s.at(string(c)); got != r.class || size != len(string(c)) || !isWord(c) {
+				t.Errorf("%U: got class %d of %d bytes, a word character: %t; want class %d", c, got, size, isWord(c), r.class)
+			}
+		}
 	}
 }

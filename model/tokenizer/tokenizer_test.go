@@ -151,6 +151,15 @@ func TestOpenMissing(t *testing.T) {
 	if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), name) {
 		t.Errorf("damaged file: got error %v, want one that names %s", err, name)
 	}
+	for _, odd := range []string{"tokenizer.json", "tokenizer_config.json"} { // a directory of that name
+		fsys := fstest.MapFS{odd + "/x": {}}
+		if odd != "tokenizer.json" {
+			fsys["tokenizer.json"] = &fstest.MapFile{Data: patched(t, nil)}
+		}
+		if _, err := OpenFS(fsys, "."); err == nil || !strings.Contains(err.Error(), odd) {
+			t.Errorf("%s is a directory: got error %v, want one that names it", odd, err)
+		}
+	}
 	if _, err := Open(name); err == nil || !strings.HasPrefix(err.Error(), name+": want a directory: ") {
 		t.Errorf("a file: got error %v, want that %s is no directory", err, name)
 	}
@@ -302,6 +311,60 @@ func TestSpans(t *testing.T) {
 				t.Errorf("%q: got %v, want %v", c.text, got, c.want)
 			}
 		})
+	}
+}
+
+// Ensure that a character without a token becomes its bytes where there is no unknown token, too.
+func TestBytesWithoutUnknownToken(t *testing.T) {
+	var file struct {
+		Model map[string]json.RawMessage `json:"model"`
+	}
+	if err := json.Unmarshal(patched(t, nil), &file); err != nil {
+		t.Fatal(err)
+	}
+	want := fromJSON(t, patched(t, nil)).EncodeIDs("a日b")
+	file.Model["unk_token"] = json.RawMessage("null")
+	model, err := json.Marshal(file.Model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok := fromJSON(t, patched(t, map[string]json.RawMessage{"model": model}))
+	if got := tok.EncodeIDs("a日b"); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// Ensure that a token that is matched normalized takes no spaces with it, which are marks by then, but other white space.
+func TestStripsNoMarks(t *testing.T) {
+	tok := fromJSON(t, patched(t, map[string]json.RawMessage{
+		"added_tokens": json.RawMessage(`[{"id":600,"content":"<x>","lstrip":true,"rstrip":true,"normalized":true}]`),
+	}))
+	for _, c := range []struct {
+		text string
+		want Range // of the token
+	}{{"a <x> b", Range{1, 5}}, {"a  <x>  b", Range{2, 6}}, {"a\n <x>\n\tb", Range{1, 8}}} {
+		tokens := tok.Encode(c.text, nil)
+		i := slices.IndexFunc(tokens, func(token Token) bool { return token.ID == 600 })
+		if i < 0 || (Range{tokens[i].Start, tokens[i].End}) != c.want {
+			t.Errorf("%q: got %v, want token 600 at %v", c.text, tokens, c.want)
+		}
+	}
+}
+
+// Ensure that an added token with characters outside of the alphabet of byte-level tokens is spelled as it is.
+func TestAddedTokenBesideBytes(t *testing.T) {
+	for _, v := range rustVariants(t) {
+		if v.Name != "llama3" {
+			continue
+		}
+		v.Patch["added_tokens"] = json.RawMessage(`[{"id":700,"content":"<|日 |>","special":true}]`)
+		v.Patch["post_processor"] = json.RawMessage("null")
+		tok := fromJSON(t, patched(t, v.Patch))
+		text := "a<|日 |>b"
+		got := tok.EncodeIDs(text)
+		if back := tok.Decode(got); !slices.Contains(got, 700) || back != text {
+			t.Errorf("%q: got %v, which is %q, want 700 among them and the text", text, got, back)
+		}
 	}
 }
 
