@@ -82,8 +82,8 @@ func run(t *testing.T, o opened, options Options, jobs []Job) (map[string]Result
 	results, said := make(map[string]Result), make(map[string]string)
 	r := Runner{Decoder: d, Context: o.engine.Weights.Config.MaxPositionEmbeddings, Tokenizer: o.tok, Options: options,
 		Said: func(job int, text string) error {
-			if !utf8.ValidString(text) {
-				t.Errorf("row %s: half a character in %q", jobs[job].ID, text)
+			if !utf8.ValidString(text) || text == "" {
+				t.Errorf("row %s: told %q, want whole characters", jobs[job].ID, text)
 			}
 			said[jobs[job].ID] += text
 			return nil
@@ -218,6 +218,7 @@ func TestEnds(t *testing.T) {
 		}
 		runes := []rune(text)
 		middle := string(runes[4:9])
+		spelled, _ := o.tok.TokenString(tokens[3])
 		cases := []struct {
 			name      string
 			change    func(*Options)
@@ -227,7 +228,7 @@ func TestEnds(t *testing.T) {
 			tokens    int // -1: fewer than all
 		}{
 			{"length", func(o *Options) { o.MaxTokens = 1 }, ByLength, "", "", 1},
-			{"stop id", func(o *Options) { o.Stop = []int32{tokens[3]} }, ByToken, "", "", slices.Index(tokens, tokens[3]) + 1},
+			{"stop id", func(o *Options) { o.Stop = []int32{tokens[3]} }, ByToken, "", spelled, slices.Index(tokens, tokens[3]) + 1},
 			{"stop string", func(o *Options) { o.StopStrings = []string{"nowhere", middle} }, ByString, text[:strings.Index(text, middle)], middle, -1},
 			{"two stop strings", func(o *Options) { o.StopStrings = []string{middle, string(runes[2:6])} }, ByString,
 				text[:strings.Index(text, string(runes[2:6]))], string(runes[2:6]), -1},
@@ -305,6 +306,26 @@ func TestCancelled(t *testing.T) {
 	})
 }
 
+// TestNothingSaid: a run need not be told the texts as they come.
+func TestNothingSaid(t *testing.T) {
+	onBoth(t, func(t *testing.T, o opened) {
+		d, err := o.engine.NewDecoder(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		job := jobs(o.tok)[1]
+		var got Result
+		r := Runner{Decoder: d, Context: 100, Tokenizer: o.tok, Options: greedy(5), Done: func(_ int, r Result) error { got = r; return nil }}
+		if _, err := r.Run(context.Background(), []Job{job}); err != nil {
+			t.Fatal(err)
+		}
+		if want := mustRun(t, o, greedy(5), job); got.Text != want.Text || got.Text == "" {
+			t.Errorf("got %q, want %q", got.Text, want.Text)
+		}
+	})
+}
+
 // TestRunStopsAtErrors: what a row's text or result cannot be given to, and a prompt that cannot be computed, end the run.
 func TestRunStopsAtErrors(t *testing.T) {
 	onBoth(t, func(t *testing.T, o opened) {
@@ -366,6 +387,9 @@ func TestText(t *testing.T) {
 		{"one within another", []string{"abc", "b"}, []string{"xabc"}, []string{"xa"}, "xa", "b"},
 		{"one within another, in pieces", []string{"abc", "b"}, []string{"xa", "bc"}, []string{"x", "a"}, "xa", "b"},
 		{"the longest that ends there", []string{"c", "bc", "zc"}, []string{"abc"}, []string{"a"}, "a", "bc"},
+		{"the longest that ends there, told first", []string{"bc", "c"}, []string{"abc"}, []string{"a"}, "a", "bc"},
+		{"one within another, told first", []string{"b", "abc"}, []string{"xabc"}, []string{"xa"}, "xa", "b"},
+		{"begun at the end", []string{"xyz"}, []string{"ax"}, []string{"a"}, "ax", ""},
 		{"nothing after it", []string{"b"}, []string{"ab", "c"}, []string{"a", ""}, "a", "b"},
 		{"at once", []string{"ab"}, []string{"abc"}, []string{""}, "", "ab"},
 		{"characters of several bytes", []string{"é!"}, []string{"xé", "?"}, []string{"x", "é?"}, "xé?", ""},
