@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"gotransplant/data"
+	"gotransplant/internal/setup"
 	"gotransplant/internal/states"
 	"gotransplant/llama"
 	"gotransplant/model/safetensors"
@@ -308,7 +309,8 @@ func TestSpecials(t *testing.T) {
 // TestDataRows: rows of the data set have the tokens that the method reads, and their labels.
 func TestDataRows(t *testing.T) {
 	for _, c := range []struct{ prompt, label string }{{ArguerCorrect, "true"}, {ArguerIncorrect, "false"}, {Chooser, "2"}} {
-		x, err := Open(t.Context(), small(func(o *Options) { o.Prompt = c.prompt }), nil)
+		// --specials is for texts: what templates say is theirs
+		x, err := Open(t.Context(), small(func(o *Options) { o.Prompt, o.Specials = c.prompt, AsText }), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -317,10 +319,28 @@ func TestDataRows(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := tokensOfFirstCase(t, x, c.prompt)
-			if string(it.Label) != c.label || it.ID != "1" || !slices.Equal(it.tokens.IDs, want) {
+			if string(it.Label) != c.label || it.ID != "1" || !slices.Equal(it.tokens.IDs, want) || it.moving != nil {
 				t.Errorf("%s: label %s, id %s, tokens %v; want %s, 1, %v", c.prompt, it.Label, it.ID, it.tokens.IDs, c.label, want)
 			}
 			break
+		}
+	}
+}
+
+// TestMaskChoice: with --mask-choice the chooser's prompt does not say what the third writer chose.
+func TestMaskChoice(t *testing.T) {
+	rows := write(t, strings.Join(data.Columns(), ",")+"\nq,1,r,2,w,candidate_2,Candidate 2 adds well.,False\n")
+	for mask, want := range map[bool]string{false: "Candidate 2 adds well.", true: "Candidate _ adds well."} {
+		x, err := Open(t.Context(), small(func(o *Options) {
+			o.Data, o.MaskChoice, o.ChooseTemplate = rows, mask, write(t, "{{.ChoiceArgument}}{{span .Candidate1}}{{span .Candidate2}}")
+		}), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for it, err := range x.input.items(io.Discard) {
+			if got := it.Prompt.Text(); err != nil || got != want+"rw" {
+				t.Errorf("masked %t: got %q, %v; want %q", mask, got, err, want+"rw")
+			}
 		}
 	}
 }
@@ -411,6 +431,8 @@ func TestPlanRefuses(t *testing.T) {
 		{"long arguer", func(o *Options) { o.Transplant, o.ArgueTemplate = true, write(t, long+"{{span .Argument}}") },
 			[]string{"1280 of 1280 texts have more than 256 tokens"}},
 		{"outside", func(o *Options) { o.Text, o.Positions = write(t, "Kim\nKim has 19 nuts.\n"), "-5" }, []string{":1: ", "position -5 of"}},
+		{"more bad lines than are shown", func(o *Options) { o.Text = write(t, strings.Repeat("\n", manyErrors+3)) },
+			[]string{fmt.Sprintf(":%d: the line is empty\nand 3 more bad lines", manyErrors)}},
 	} {
 		x, err := Open(t.Context(), small(c.change), nil)
 		if err != nil {
@@ -421,6 +443,69 @@ func TestPlanRefuses(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), part) {
 				t.Errorf("%s: got %v, want %q", c.name, err, part)
 			}
+		}
+	}
+}
+
+// TestPlanEdges: a text may have all the tokens there are, planning ends with the context, and memory may be used up.
+func TestPlanEdges(t *testing.T) {
+	file := write(t, "Kim has 19 nuts.")
+	whole, err := Open(t.Context(), small(func(o *Options) { o.Text = file }), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := whole.Plan(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, exact := loaded(t, small(func(o *Options) { o.Text, o.MaxTokens = file, p.Longest }))
+	if exact.Rows != 1 || exact.TooLong.Rows != 0 {
+		t.Errorf("--max-tokens %d: %d rows and %d too long, want the text taken", p.Longest, exact.Rows, exact.TooLong.Rows)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := x.Plan(ctx); !errors.Is(err, transplant.ErrInterrupted) {
+		t.Errorf("cancelled: got %v, want %v", err, transplant.ErrInterrupted)
+	}
+	total := exact.Memory.Total()
+	for less, want := range map[int64]string{0: "", 1: "the extraction needs"} {
+		err := x.PlanMemory(exact, setup.Capacity{Bytes: total - less, Source: "memory"})
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%d bytes too few: got %v, want %q", less, err, want)
+		}
+	}
+}
+
+// TestVectorsRefuse: positions that a text has not.
+func TestVectorsRefuse(t *testing.T) {
+	segments := map[string]data.Span{"first": {Start: 0, End: 2}, "second": {Start: 2, End: 4}}
+	for _, c := range []struct {
+		positions, want string // "" if they are taken
+	}{
+		{"0", ""}, {"4", ""}, {"-5", ""}, {"5", "position 5 of 5 tokens"}, {"-6", "position -6 of 5 tokens"},
+		{"moved:second", ""}, {"span:first", ""}, {"moved:first", `first token of the segment "first"`},
+	} {
+		picks, err := parsePositions(c.positions)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := vectors(picks, 5, segments); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("--positions %s: got %v, %v; want an error with %q", c.positions, got, err, c.want)
+		}
+	}
+}
+
+// TestPlanText: the plan as it is printed.
+func TestPlanText(t *testing.T) {
+	long := strings.Repeat("Kim has 1 nuts. ", 80)
+	_, p := loaded(t, small(func(o *Options) {
+		o.Text, o.SkipLong, o.Sites = write(t, "Kim has 1 nut.</s>\n"+long+"\n"+"Kim\n"), true, "resid_post,k,k_rot,logits"
+	}))
+	for _, want := range []string{": 2 rows, ", "skipped  1 row of more than 256 tokens: ids 2\n", "note     1 names of special tokens",
+		"site     resid_post F64 [2, ", "site     k F32 [2, ", "site     k_rot F32 [2, ", "site     logits F32 [2, 711]: 5688 bytes\n", " in 4 layers: ",
+		fmt.Sprintf("files    %d bytes of states, in shards of at most 7 rows", p.Bytes), "memory   weights "} {
+		if !strings.Contains(p.String(), want) {
+			t.Errorf("got\n%swant %q in it", p, want)
 		}
 	}
 }
@@ -519,13 +604,21 @@ func TestMemoryDoesNotGrow(t *testing.T) {
 func TestFileChangesMeanwhile(t *testing.T) {
 	file := write(t, questions(3))
 	x, p := loaded(t, small(func(o *Options) { o.Text = file }))
-	w, _ := begin(t, x, p, filepath.Join(t.TempDir(), "states"))
-	defer w.Close()
-	if err := os.WriteFile(file, []byte(questions(4)), 0o644); err != nil {
+	for text, want := range map[string]string{questions(4): "changed while it was read", questions(2) + "\n": ":3: the line is empty"} {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		w, _ := begin(t, x, p, filepath.Join(t.TempDir(), "states"))
+		if err := x.Run(context.Background(), p, w, func(int) {}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want an error with %q", err, want)
+		}
+		w.Close()
+	}
+	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	if err := x.Run(context.Background(), p, w, func(int) {}); err == nil || !strings.Contains(err.Error(), "changed while it was read") {
-		t.Errorf("got %v, want that the file changed", err)
+	if _, err := x.Plan(context.Background()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want that the file is not there", err)
 	}
 }
 
@@ -537,7 +630,7 @@ func TestResumeRefuses(t *testing.T) {
 	w.Close()
 	for what, change := range map[string]func(c *Config){
 		"the input": func(c *Config) { c.Input = "x" }, "the model's files": func(c *Config) { c.Model = "x" },
-		"the adapter's files": func(c *Config) { c.Adapter = "x" }, "the templates": func(c *Config) { c.Prompts = "x" },
+		"the adapter's files": func(c *Config) { c.Adapter = "x" }, "the arguer's adapter's files": func(c *Config) { c.Arguer = "x" }, "the templates": func(c *Config) { c.Prompts = "x" },
 	} {
 		now := c
 		change(&now)
@@ -556,6 +649,105 @@ func TestResumeRefuses(t *testing.T) {
 	merged := base[:2*beginning] + strings.Repeat("b", beginning/8) + base[2*beginning+beginning/8:]
 	if fingerprintOf(t, "a", base) == fingerprintOf(t, "a", merged) {
 		t.Error("two models that begin with the same embedding have the same fingerprint")
+	}
+}
+
+// TestPrints: what the config of an extraction tells apart, and what it does not.
+func TestPrints(t *testing.T) {
+	dir := t.TempDir()
+	put := func(name, content string) string {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return filepath.Join(dir, name)
+	}
+	put("a.json", "a")
+	put("b.safetensors", "b")
+	adapter := func() string {
+		t.Helper()
+		sum, err := adapterPrint(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sum
+	}
+	before := adapter()
+	put("notes.txt", "c")
+	if err := os.Mkdir(filepath.Join(dir, "c.json"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if got := adapter(); got != before || got == "" {
+		t.Errorf("got %q with notes and a directory beside the files, and %q without", got, before)
+	}
+	prints, err := FilePrints(os.DirFS(dir), ".")
+	if err != nil || len(prints) != 2 || prints["a.json"] == prints["b.safetensors"] || prints["a.json"] == "" {
+		t.Errorf("got %v, %v, want prints of a.json and b.safetensors", prints, err)
+	}
+	put("b.safetensors", "c")
+	if adapter() == before {
+		t.Error("an adapter with another file has the same fingerprint")
+	}
+	if got, err := adapterPrint(""); got != "" || err != nil {
+		t.Errorf("no adapter: got %q, %v, want nothing", got, err)
+	}
+	none := filepath.Join(dir, "none")
+	for _, err := range []error{second(adapterPrint(none)), second(FilePrints(os.DirFS(none), "."))} {
+		if !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("a directory that is not there: got %v, want an error", err)
+		}
+	}
+	prompts := func(change func(o *Options)) string {
+		t.Helper()
+		sum, err := (&Extraction{options: small(change)}).promptPrint()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sum
+	}
+	one, two := put("one.tmpl", "1"), put("two.tmpl", "2")
+	seen := map[string]string{}
+	for name, o := range map[string]func(o *Options){
+		"built in": func(o *Options) {}, "argue": func(o *Options) { o.ArgueTemplate = one }, "choose": func(o *Options) { o.ChooseTemplate = two },
+		"both": func(o *Options) { o.ArgueTemplate, o.ChooseTemplate = one, two }, "the other way": func(o *Options) { o.ArgueTemplate, o.ChooseTemplate = two, one },
+	} {
+		sum := prompts(o)
+		if other, twice := seen[sum]; twice || sum == "" {
+			t.Errorf("the templates %s and %s have the same print %q", name, other, sum)
+		}
+		seen[sum] = name
+	}
+	for name, o := range map[string]func(o *Options){
+		"text": func(o *Options) { o.Text, o.ArgueTemplate = "x", one }, "JSONL": func(o *Options) { o.JSONL, o.ArgueTemplate = "x", one },
+	} {
+		if got := prompts(o); got != "" {
+			t.Errorf("%s: got %q, want none: no template is used", name, got)
+		}
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// TestSkippedFile: the list of what is left out is there if something is, and comes back if it was lost.
+func TestSkippedFile(t *testing.T) {
+	long := strings.Repeat("Kim has 1 nuts. ", 80)
+	for text, want := range map[string]string{"Kim\n": "", "Kim\n" + long + "\n": `{"id":"2","line":2,"tokens":`} {
+		x, p := loaded(t, small(func(o *Options) { o.Text, o.SkipLong = write(t, text), true }))
+		dir := filepath.Join(t.TempDir(), "states")
+		w, c := begin(t, x, p, dir)
+		w.Close()
+		begun, there := content(t, dir)[SkippedFile]
+		if there != (want != "") || !strings.HasPrefix(begun, want) {
+			t.Errorf("begun: got %q, %t, want %q", begun, there, want)
+		}
+		os.Remove(filepath.Join(dir, SkippedFile))
+		w, err := x.Resume(dir, c, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		if resumed, still := content(t, dir)[SkippedFile]; resumed != begun || still != there {
+			t.Errorf("resumed: got %q, %t, want %q, %t", resumed, still, begun, there)
+		}
 	}
 }
 
