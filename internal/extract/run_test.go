@@ -416,6 +416,9 @@ func TestPlanRefuses(t *testing.T) {
 			": that is the model's context: take a model with a longer one, or leave them out with --skip-long"}},
 		{"longer than the context can be", func(o *Options) { o.Text, o.MaxTokens = write(t, "a\n"+long), 1000 },
 			[]string{"more than 256 tokens", ": that is the model's context: take a model"}},
+		{"more than are named", func(o *Options) { o.Text = write(t, strings.Repeat(long+"\n", few+1)) },
+			[]string{"11 of 11 texts", "(ids 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ...)"}},
+		{"as many as are named", func(o *Options) { o.Text = write(t, strings.Repeat(long+"\n", few)) }, []string{"9, 10)"}},
 		{"all long", func(o *Options) { o.Text, o.SkipLong = write(t, long), true },
 			[]string{"all 1 texts have more than 256 tokens: that is the model's context: take a model with a longer one, or shorter texts"}},
 		{"max tokens", func(o *Options) { o.Text, o.MaxTokens = write(t, "Kim has 19 nuts.\nKim"), 3 },
@@ -492,6 +495,23 @@ func TestVectorsRefuse(t *testing.T) {
 		if got, err := vectors(picks, 5, segments); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("--positions %s: got %v, %v; want an error with %q", c.positions, got, err, c.want)
 		}
+	}
+}
+
+// TestLayersAndSites: what was chosen is laid out, in the order of the sites and then of the layers, and nothing else.
+func TestLayersAndSites(t *testing.T) {
+	x, err := Open(t.Context(), small(func(o *Options) {
+		o.Text, o.Sites, o.Layers, o.ShardRows, o.ShardBytes = write(t, "Kim"), "v, logits,resid_pre", "1,3", 1, 1
+	}), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, tensor := range x.layout.Tensors {
+		got = append(got, tensor.Name)
+	}
+	if want := []string{"v.1", "v.3", "logits", "resid_pre.1", "resid_pre.3"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
@@ -730,8 +750,9 @@ func second[T any](_ T, err error) error { return err }
 // TestSkippedFile: the list of what is left out is there if something is, and comes back if it was lost.
 func TestSkippedFile(t *testing.T) {
 	long := strings.Repeat("Kim has 1 nuts. ", 80)
-	for text, want := range map[string]string{"Kim\n": "", "Kim\n" + long + "\n": `{"id":"2","line":2,"tokens":`} {
-		x, p := loaded(t, small(func(o *Options) { o.Text, o.SkipLong = write(t, text), true }))
+	short := `{"text":"Kim"}` + "\n"
+	for text, want := range map[string]string{short: "", short + `{"id":"<a>","text":"` + long + `"}`: `{"id":"<a>","line":2,"tokens":`} {
+		x, p := loaded(t, small(func(o *Options) { o.JSONL, o.SkipLong = write(t, text), true }))
 		dir := filepath.Join(t.TempDir(), "states")
 		w, c := begin(t, x, p, dir)
 		w.Close()
