@@ -650,7 +650,8 @@ func TestResumeRefuses(t *testing.T) {
 	w.Close()
 	for what, change := range map[string]func(c *Config){
 		"the input": func(c *Config) { c.Input = "x" }, "the model's files": func(c *Config) { c.Model = "x" },
-		"the adapter's files": func(c *Config) { c.Adapter = "x" }, "the arguer's adapter's files": func(c *Config) { c.Arguer = "x" }, "the templates": func(c *Config) { c.Prompts = "x" },
+		"the adapter's files": func(c *Config) { c.Adapter = "x" },
+		"the arguer's adapter's files": func(c *Config) { c.Arguer = "x" }, "the templates": func(c *Config) { c.Prompts = "x" },
 	} {
 		now := c
 		change(&now)

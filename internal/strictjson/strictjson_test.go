@@ -95,7 +95,9 @@ func TestExcerptIsShort(t *testing.T) {
 		"\u00e9...") {
 		t.Errorf("got %q, want whole characters and three dots", got)
 	}
-	if got := Excerpt(json.RawMessage("short")); got != "short" {
-		t.Errorf("got %q, want it unchanged", got)
+	for _, whole := range []string{"short", strings.Repeat("a", 60)} {
+		if got := Excerpt(json.RawMessage(whole)); got != whole {
+			t.Errorf("got %q, want %q unchanged", got, whole)
+		}
 	}
 }
