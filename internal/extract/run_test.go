@@ -567,6 +567,8 @@ func TestOptionsRefuse(t *testing.T) {
 		{"site twice", func(o *Options) { o.Sites = "k,k" }, "stands twice"},
 		{"layers", func(o *Options) { o.Layers = "3-4" }, `--layers 3-4: "3-4" is not a layer or range in 0-3`},
 		{"positions", func(o *Options) { o.Positions = "last,span" }, `--positions last,span: "span" is none of`},
+		{"positions of another kind", func(o *Options) { o.Positions = "sum:a" }, `--positions sum:a: "sum:a" is none of`},
+		{"positions of no name", func(o *Options) { o.Positions = "span:" }, `--positions span:: "span:" is none of`},
 		{"store", func(o *Options) { o.Store = "int8" }, "--store int8"},
 		{"format", func(o *Options) { o.Format = "csv" }, "--format csv"},
 		{"no bfloat16 in numpy", func(o *Options) { o.Format, o.Store = "npy", "bfloat16" }, "--store bfloat16"},
@@ -650,7 +652,7 @@ func TestResumeRefuses(t *testing.T) {
 	w.Close()
 	for what, change := range map[string]func(c *Config){
 		"the input": func(c *Config) { c.Input = "x" }, "the model's files": func(c *Config) { c.Model = "x" },
-		"the adapter's files": func(c *Config) { c.Adapter = "x" },
+		"the adapter's files":          func(c *Config) { c.Adapter = "x" },
 		"the arguer's adapter's files": func(c *Config) { c.Arguer = "x" }, "the templates": func(c *Config) { c.Prompts = "x" },
 	} {
 		now := c
