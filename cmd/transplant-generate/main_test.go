@@ -369,6 +369,41 @@ func TestDryRun(t *testing.T) {
 	}
 }
 
+// counted cancels a run when it has printed so many lines.
+type counted struct {
+	lines  []string
+	enough int
+	cancel func()
+}
+
+func (c *counted) Write(p []byte) (int, error) {
+	if c.lines = append(c.lines, string(p)); len(c.lines) == c.enough {
+		c.cancel()
+	}
+	return len(p), nil
+}
+
+// TestManySamples: samples are made when their turn comes, so that their number costs no memory.
+func TestManySamples(t *testing.T) {
+	flags := []string{"--prompt", "Kim has 19 nuts.", "--prompt", "Ben", "--max-tokens", "10", "--temperature", "1"}
+	var p plan
+	planned := must(t, append(flags, "--samples", "1000000000", "--batch", "1500000000", "--dry-run", "--json")...)
+	if err := json.Unmarshal([]byte(planned), &p); err != nil {
+		t.Fatal(err)
+	}
+	// as in TestDryRun; of 2 G rows 1.5 G at a time, the longer ones first
+	if want := int64(2*4*4*24*4) * (16e9 + 6e9); p.CacheBytes != want || p.PromptTokens != 8e9 || p.NewTokens != 20e9 || p.Batch != 15e8 {
+		t.Errorf("got %+v, want %d bytes, 8 G tokens in prompts, 20 G new ones and 1.5 G rows", p, want)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	out := &counted{enough: 3, cancel: cancel}
+	code := run(ctx, append(flags, "--samples", "1000000000", "--json"), strings.NewReader(""), out, io.Discard)
+	want := slices.Collect(strings.Lines(must(t, append(flags, "--samples", "3", "--json")...)))[:3]
+	if code != 130 || len(out.lines) < 3 || !slices.Equal(out.lines[:3], want) {
+		t.Errorf("exit status %d, printed %q; want 130 and first those that there are of few, %q", code, out.lines, want)
+	}
+}
+
 // TestRefusals: what cannot work is refused before the model is loaded.
 func TestRefusals(t *testing.T) {
 	bad := func(line string) []string { return []string{"--jsonl", file(t, "in.jsonl", line)} }
@@ -384,6 +419,7 @@ func TestRefusals(t *testing.T) {
 		{"top-p", []string{"--prompt", "a", "--top-p", "0"}, "--top-p 0"},
 		{"max-tokens", []string{"--prompt", "a", "--max-tokens", "0"}, "--max-tokens 0"},
 		{"samples that are equal", []string{"--prompt", "a", "--samples", "2"}, "equal texts"},
+		{"samples beyond count", []string{"--prompt", "a", "--temperature", "1", "--samples", "1000000001"}, "--samples 1000000001: it must be at most 1000000000"},
 		{"empty stop", []string{"--prompt", "a", "--stop", ""}, "--stop"},
 		{"stop id", []string{"--prompt", "a", "--stop-id", "9999"}, "--stop-id 9999"},
 		{"data without transplant", []string{"--prompt", "a", "--data", "x.csv"}, "--transplant"},

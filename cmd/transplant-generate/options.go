@@ -132,6 +132,9 @@ func needsTransplant(groups []program.Group) (err error) {
 	return err
 }
 
+// mostSamples keeps the totals of a plan, of all prompts, within 64 bits.
+const mostSamples = 1_000_000_000
+
 // validate checks what can be checked without opening a file.
 func (o *options) validate(s setup.Settings) error {
 	given := 0
@@ -157,6 +160,8 @@ func (o *options) validate(s setup.Settings) error {
 		return errors.New("--system goes with --chat: in --jsonl a system message is one of the messages")
 	case o.samples > 1 && o.temperature == 0:
 		return fmt.Errorf("--samples %d with --temperature 0 would give equal texts: raise the temperature", o.samples)
+	case o.samples > mostSamples:
+		return fmt.Errorf("--samples %d: it must be at most %d", o.samples, mostSamples)
 	case o.out != "" && o.jsonOutput && !o.dryRun:
 		return errors.New("--out and --json both write the results as JSON: give one of them")
 	case slices.Contains(o.stops, ""):

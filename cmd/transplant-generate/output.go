@@ -30,43 +30,43 @@ func (w *work) generate(ctx context.Context) error {
 		return err
 	}
 	defer r.Decoder.Close()
-	if len(w.jobs) == 1 && w.options.out == "" && !w.jsonOutput {
-		return w.stream(ctx, r)
+	if jobs := w.jobs(); jobs.Count == 1 && w.options.out == "" && !w.jsonOutput {
+		return w.stream(ctx, r, jobs)
 	}
-	o := &ordered{results: make([]*generate.Result, len(w.jobs)), write: w.write}
-	if w.options.out != "" {
-		o.write = func(generate.Result) error { return nil } // all at the end
-	}
-	progress, done := program.NewProgress(w.progress), 0
-	r.Done = func(job int, result generate.Result) error {
-		done++
-		progress.Update("generate", done, len(w.jobs))
-		return o.add(job, result)
-	}
-	stats, err := r.Run(ctx, w.jobs)
-	progress.Finish()
-	if err != nil {
-		return err
-	}
-	if w.options.out != "" {
-		err := atomicfile.Write(w.options.out, func(out io.Writer) error {
-			for _, result := range o.results {
-				if err := program.JSONLine(out, result); err != nil {
-					return err
-				}
-			}
-			return nil
+	var stats generate.Stats
+	if w.options.out == "" {
+		stats, err = w.inOrder(ctx, r, w.write)
+	} else {
+		var failed error // of the run; a failure to write names the file
+		err = atomicfile.Write(w.options.out, func(out io.Writer) error {
+			stats, failed = w.inOrder(ctx, r, func(result generate.Result) error { return program.JSONLine(out, result) })
+			return failed
 		})
-		if err != nil {
-			return err
+		if failed != nil {
+			err = failed
 		}
 	}
-	w.summary(stats)
-	return nil
+	if err == nil {
+		w.summary(stats)
+	}
+	return err
+}
+
+// inOrder continues all jobs and hands each result to write when those before it are written.
+func (w *work) inOrder(ctx context.Context, r *generate.Runner, write func(generate.Result) error) (generate.Stats, error) {
+	o, jobs := &ordered{waiting: make(map[int]generate.Result), write: write}, w.jobs()
+	progress, done := program.NewProgress(w.progress), 0
+	defer progress.Finish()
+	r.Done = func(job int, result generate.Result) error {
+		done++
+		progress.Update("generate", done, jobs.Count)
+		return o.add(job, result)
+	}
+	return r.Run(ctx, jobs)
 }
 
 // stream prints the only job's text as it comes.
-func (w *work) stream(ctx context.Context, r *generate.Runner) error {
+func (w *work) stream(ctx context.Context, r *generate.Runner, job generate.Jobs) error {
 	text := ""
 	r.Said = func(_ int, more string) error {
 		text += more
@@ -82,7 +82,7 @@ func (w *work) stream(ctx context.Context, r *generate.Runner) error {
 		}
 		return err
 	}
-	stats, err := r.Run(ctx, w.jobs)
+	stats, err := r.Run(ctx, job)
 	if err == nil {
 		w.summary(stats)
 	}
@@ -91,19 +91,24 @@ func (w *work) stream(ctx context.Context, r *generate.Runner) error {
 
 // ordered hands results on in the order of the jobs.
 type ordered struct {
-	results []*generate.Result
+	waiting map[int]generate.Result // for others before them
 	next    int
 	write   func(r generate.Result) error
 }
 
 func (o *ordered) add(job int, r generate.Result) error {
-	o.results[job] = &r
-	for ; o.next < len(o.results) && o.results[o.next] != nil; o.next++ {
-		if err := o.write(*o.results[o.next]); err != nil {
+	o.waiting[job] = r
+	for {
+		r, ended := o.waiting[o.next]
+		if !ended {
+			return nil
+		}
+		delete(o.waiting, o.next)
+		o.next++
+		if err := o.write(r); err != nil {
 			return err
 		}
 	}
-	return nil
 }
 
 // write prints a result: a JSON line, or its text under a line with its id and how it ended.

@@ -30,28 +30,31 @@ type plan struct {
 // plan prints what a run would do.
 func (w *work) plan() error {
 	c := w.base.Config
-	p := plan{Prompts: len(w.jobs) / w.samples, Samples: w.samples, Batch: min(w.batch, len(w.jobs)), Context: c.MaxPositionEmbeddings,
-		WeightBytes: w.base.StoredBytes(), StopIDs: w.stop, FirstPrompt: w.jobs[0].Prompt.Tokens}
+	p := plan{Prompts: len(w.given), Samples: w.samples, Batch: min(w.batch, len(w.given)*w.samples), Context: c.MaxPositionEmbeddings,
+		WeightBytes: w.base.StoredBytes(), StopIDs: w.stop, FirstPrompt: w.given[0].tokens}
 	p.FirstPromptText = w.base.Tokenizer.Decode(p.FirstPrompt)
 	if w.template != nil {
 		p.Template = w.template.Name
 	}
 	var totals []int
-	for i, job := range w.jobs {
-		n := len(job.Prompt.Tokens)
-		p.PromptTokens += n
+	for i, given := range w.given {
+		n := len(given.tokens)
+		p.PromptTokens += n * w.samples
 		p.LongestPrompt = max(p.LongestPrompt, n)
 		if i == 0 || n < p.ShortestPrompt {
 			p.ShortestPrompt = n
 		}
 		more := min(w.maxTokens, c.MaxPositionEmbeddings-n+1)
-		p.NewTokens += more
+		p.NewTokens += more * w.samples
 		totals = append(totals, n+more)
 	}
 	p.Steps = (p.NewTokens + p.Batch - 1) / p.Batch
 	slices.SortFunc(totals, func(a, b int) int { return b - a })
-	for _, n := range totals[:p.Batch] {
-		p.CacheBytes += int64(n) * int64(2*c.NumHiddenLayers*c.NumKeyValueHeads*c.HeadDim) * w.valueBytes()
+	free := p.Batch // places in the cache, of which the longest rows take all
+	for _, n := range totals {
+		rows := min(free, w.samples)
+		p.CacheBytes += int64(rows*n) * int64(2*c.NumHiddenLayers*c.NumKeyValueHeads*c.HeadDim) * w.valueBytes()
+		free -= rows
 	}
 	if w.jsonOutput {
 		return program.JSONLine(w.streams.out, p)

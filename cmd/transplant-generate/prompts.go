@@ -29,12 +29,18 @@ type work struct {
 	template *chat.Template // nil until a conversation asks for it
 	refused  error          // why that has no template
 	stop     []int32
-	jobs     []generate.Job // with samples
-	rows     *setup.Rows    // of --transplant
+	given    []prompt
+	rows     *setup.Rows // of --transplant
 	method   *transplant.Method
 }
 
-// readPrompts makes jobs of whatever the prompts are, but of a talk.
+// prompt is what is continued, once or for several samples.
+type prompt struct {
+	id     string
+	tokens []int32
+}
+
+// readPrompts reads whatever the prompts are, but those of a talk.
 func (w *work) readPrompts() (err error) {
 	switch {
 	case w.chat:
@@ -52,7 +58,7 @@ func (w *work) readPrompts() (err error) {
 			}
 		}
 	}
-	if err == nil && len(w.jobs) == 0 {
+	if err == nil && len(w.given) == 0 {
 		err = w.noPrompts()
 	}
 	return err
@@ -72,9 +78,9 @@ func (w *work) plain(text string) []int32 {
 }
 
 // full says that --limit wants no more prompts.
-func (w *work) full() bool { return w.limit > 0 && len(w.jobs) >= w.limit*w.samples }
+func (w *work) full() bool { return w.limit > 0 && len(w.given) >= w.limit }
 
-// add makes a job for each sample of a prompt.
+// add takes a prompt that can be continued.
 func (w *work) add(id string, tokens []int32) error {
 	if w.full() {
 		return nil
@@ -85,9 +91,7 @@ func (w *work) add(id string, tokens []int32) error {
 	if err := w.model.CheckIDs(tokens, w.base.Tokenizer); err != nil {
 		return fmt.Errorf("row %s: %w", id, err)
 	}
-	for sample := range w.samples {
-		w.jobs = append(w.jobs, generate.Job{ID: id, Sample: sample, Prompt: llama.Prompt{Tokens: tokens}})
-	}
+	w.given = append(w.given, prompt{id, tokens})
 	return nil
 }
 
@@ -229,7 +233,7 @@ func (w *work) converse(messages []chat.Message) ([]int32, error) {
 	return chat.Encode(w.base.Tokenizer, r), nil
 }
 
-// readRows makes jobs of the chooser's prompts; what is to be moved is added by load.
+// readRows takes the chooser's prompts; what is to be moved is added by jobs.
 func (w *work) readRows() (err error) {
 	if w.rows, err = w.base.Rows(); err != nil {
 		return err
@@ -242,19 +246,24 @@ func (w *work) readRows() (err error) {
 	return nil
 }
 
-// load puts the model on the device and, with --transplant, hands each prompt the arguer's states.
+// load puts the model on the device.
 func (w *work) load(backend compute.Backend) (err error) {
-	if !w.transplant {
+	if w.transplant {
+		w.method, err = w.base.Transplanter(backend, w.rows)
+	} else {
 		w.method, err = w.base.Reader(backend, w.adapter)
-		return err
 	}
-	if w.method, err = w.base.Transplanter(backend, w.rows); err != nil {
-		return err
-	}
-	for i := range w.jobs {
-		if w.jobs[i].Prompt, err = w.method.Prompt(w.rows.Cases[i/w.samples]); err != nil {
-			return err
+	return err
+}
+
+// jobs are all samples of the first prompt, then those of the next. With --transplant each is handed the arguer's states.
+func (w *work) jobs() generate.Jobs {
+	return generate.Jobs{Count: len(w.given) * w.samples, At: func(i int) (job generate.Job, err error) {
+		at := i / w.samples
+		job = generate.Job{ID: w.given[at].id, Sample: i % w.samples, Prompt: llama.Prompt{Tokens: w.given[at].tokens}}
+		if w.transplant {
+			job.Prompt, err = w.method.Prompt(w.rows.Cases[at])
 		}
-	}
-	return nil
+		return job, err
+	}}
 }

@@ -102,6 +102,6 @@ func (w *work) answer(ctx context.Context, turn int, messages []chat.Message) (a
 		}
 		return err
 	}
-	_, err = r.Run(ctx, []generate.Job{{ID: fmt.Sprint("turn ", turn), Prompt: llama.Prompt{Tokens: ids}}})
+	_, err = r.Run(ctx, generate.List(generate.Job{ID: fmt.Sprint("turn ", turn), Prompt: llama.Prompt{Tokens: ids}}))
 	return answer, err
 }

@@ -19,6 +19,17 @@ type Job struct {
 	Prompt llama.Prompt
 }
 
+// Jobs are what a run continues. Each is made when its turn comes, once: prompts times samples may be more than memory holds.
+type Jobs struct {
+	Count int
+	At    func(i int) (Job, error)
+}
+
+// List are jobs that are there already.
+func List(jobs ...Job) Jobs {
+	return Jobs{len(jobs), func(i int) (Job, error) { return jobs[i], nil }}
+}
+
 // Options say how rows go on and where they end.
 type Options struct {
 	MaxTokens   int // new tokens a row, at most
@@ -80,20 +91,21 @@ type row struct {
 }
 
 // Run continues all jobs, Options.Rows at a time: where a row ends, the next job begins.
-func (r *Runner) Run(ctx context.Context, jobs []Job) (Stats, error) {
-	stats := Stats{Rows: len(jobs)}
+func (r *Runner) Run(ctx context.Context, jobs Jobs) (Stats, error) {
+	stats := Stats{Rows: jobs.Count}
 	live := make(map[int]*row) // by the decoder's number
 	next, begun := 0, 0
-	for next < len(jobs) || len(live) > 0 {
+	for next < jobs.Count || len(live) > 0 {
 		if err := ctx.Err(); err != nil {
 			return stats, err
 		}
-		if n := min(r.Options.Rows-len(live), len(jobs)-next); n > 0 {
-			if err := r.begin(jobs[next:next+n], &stats); err != nil {
+		if n := min(r.Options.Rows-len(live), jobs.Count-next); n > 0 {
+			some := make([]Job, n)
+			if err := r.begin(some, jobs, next, &stats); err != nil {
 				return stats, err
 			}
-			for i := range n {
-				live[begun+i] = r.newRow(next+i, jobs[next+i])
+			for i, job := range some {
+				live[begun+i] = r.newRow(next+i, job)
 			}
 			if err := r.draw(live, begun, &stats); err != nil {
 				return stats, err
@@ -118,12 +130,16 @@ func (r *Runner) Run(ctx context.Context, jobs []Job) (Stats, error) {
 	return stats, nil
 }
 
-// begin computes prompts.
-func (r *Runner) begin(jobs []Job, stats *Stats) error {
+// begin makes jobs from the first on, and computes their prompts.
+func (r *Runner) begin(jobs []Job, all Jobs, first int, stats *Stats) error {
 	prompts := make([]llama.Prompt, len(jobs))
-	for i, job := range jobs {
-		prompts[i] = job.Prompt
-		stats.PromptTokens += len(job.Prompt.Tokens)
+	for i := range jobs {
+		var err error
+		if jobs[i], err = all.At(first + i); err != nil {
+			return err
+		}
+		prompts[i] = jobs[i].Prompt
+		stats.PromptTokens += len(prompts[i].Tokens)
 	}
 	start := time.Now()
 	if err := r.Decoder.PrefillEdited(prompts); err != nil {

@@ -95,7 +95,7 @@ func run(t *testing.T, o opened, options Options, jobs []Job) (map[string]Result
 			results[r.ID] = r
 			return nil
 		}}
-	stats, err := r.Run(context.Background(), jobs)
+	stats, err := r.Run(context.Background(), List(jobs...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -300,7 +300,7 @@ func TestCancelled(t *testing.T) {
 			}
 			return nil
 		}, Done: func(int, Result) error { return nil }}
-		if stats, err := r.Run(ctx, jobs(o.tok)[:1]); err != context.Canceled || stats.Tokens >= 50 {
+		if stats, err := r.Run(ctx, List(jobs(o.tok)[0])); err != context.Canceled || stats.Tokens >= 50 {
 			t.Errorf("got error %v after %d tokens, want a run that was cancelled", err, stats.Tokens)
 		}
 	})
