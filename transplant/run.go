@@ -138,22 +138,11 @@ func removeLeftovers(dir string) error {
 	for _, role := range []string{ArguerDir, ChooserDir} {
 		files = append(files, filepath.Join(role, "adapter_config.json"), filepath.Join(role, "adapter_model.safetensors"))
 	}
+	var errs []error
 	for _, file := range files {
-		parent, name := filepath.Split(filepath.Join(dir, file))
-		entries, err := os.ReadDir(parent) // no pattern: the path is the user's, and may hold a bracket
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		for _, e := range entries {
-			if !strings.HasPrefix(e.Name(), "."+name+".tmp-") {
-				continue
-			}
-			if err := os.Remove(filepath.Join(parent, e.Name())); err != nil {
-				return err
-			}
-		}
+		errs = append(errs, atomicfile.RemoveLeftovers(filepath.Join(dir, file)))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // cutLog leaves of a file of lines the header, if any, and the first keep lines after it; the next comes behind them.

@@ -19,7 +19,8 @@ import (
 )
 
 const head = `transplant-pretrain trains a small LLaMA from scratch on generated word problems and writes a checkpoint.
-Ctrl-C stops after the step under way and writes what there is; the same command then goes on from there.
+Ctrl-C stops after the step under way and writes what there is; the same command then goes on from there. After a kill it goes
+on from the last state of --save-every.
 
   transplant-datagen --out made
   transplant-pretrain --tokenizer made --out made/model --dry-run
@@ -77,7 +78,8 @@ func pretrain(ctx context.Context, o options, r wordproblem.Recipe, step int, to
 		}
 		progress.Line(strings.TrimSuffix(left(step, r.Steps()), "\n"))
 	}
-	stopped := p.Run(ctx, follow(p, o, to.json, progress))
+	f := &follower{p, o, to.json, progress, time.Now()}
+	stopped := p.Run(ctx, f.updated)
 	progress.Finish()
 	if stopped != nil && !errors.Is(stopped, context.Canceled) {
 		return stopped
@@ -92,31 +94,51 @@ func pretrain(ctx context.Context, o options, r wordproblem.Recipe, step int, to
 	return nil
 }
 
-// follow prints the loss every ten seconds, and the score of held-out documents when it is due.
-func follow(p *wordproblem.Pretrainer, o options, stdout io.Writer, progress *program.Progress) func(wordproblem.PretrainMetrics) error {
-	printed := time.Now()
-	return func(m wordproblem.PretrainMetrics) error {
-		total := p.Recipe.Steps()
-		progress.Update("pre-training", m.Step*p.Recipe.Batch, total*p.Recipe.Batch)
-		if time.Since(printed) >= 10*time.Second || m.Step == total {
-			printed = time.Now()
-			progress.Line(fmt.Sprintf("step %d of %d: loss %.4f, judged %.4f, gradient %.2f, lr %.2e, %.0f tokens/s, %.0f s",
-				m.Step, total, m.Loss, m.Judged, m.GradientNorm, m.LearningRate, m.TokensPerSec, m.Seconds))
-		}
-		if m.Step != total && (o.every == 0 || m.Step%o.every != 0) {
-			return nil
-		}
-		s, err := p.Evaluate(o.evaluated)
-		if err != nil {
+// follower does what is due after updates.
+type follower struct {
+	*wordproblem.Pretrainer
+	options  options
+	json     io.Writer
+	progress *program.Progress
+	printed  time.Time
+}
+
+// updated prints the loss every ten seconds, and the score of held-out documents and saves the state when it is due: the state
+// last, for what goes on from it does not score this update again.
+func (f *follower) updated(m wordproblem.PretrainMetrics) error {
+	total := f.Recipe.Steps()
+	f.progress.Update("pre-training", m.Step*f.Recipe.Batch, total*f.Recipe.Batch)
+	last := m.Step == total
+	if time.Since(f.printed) >= 10*time.Second || last {
+		f.printed = time.Now()
+		f.progress.Line(fmt.Sprintf("step %d of %d: loss %.4f, judged %.4f, gradient %.2f, lr %.2e, %.0f tokens/s, %.0f s",
+			m.Step, total, m.Loss, m.Judged, m.GradientNorm, m.LearningRate, m.TokensPerSec, m.Seconds))
+	}
+	if last || due(m.Step, f.options.every) {
+		if err := f.score(m, last); err != nil {
 			return err
 		}
-		progress.Line(fmt.Sprintf("after step %d: %s", m.Step, s))
-		switch {
-		case !o.JSON:
-			return nil
-		case m.Step == total:
-			return program.JSONLine(stdout, score{"summary", m, &s, o.out})
-		}
-		return program.JSONLine(stdout, score{"score", m, &s, ""})
 	}
+	if !last && due(m.Step, f.options.save) { // the model comes behind the last
+		return f.SaveState(f.options.out, f.options.decides)
+	}
+	return nil
+}
+
+func due(step, every int) bool { return every > 0 && step%every == 0 }
+
+// score tells how good the model is at held-out documents after an update.
+func (f *follower) score(m wordproblem.PretrainMetrics, last bool) error {
+	s, err := f.Evaluate(f.options.evaluated)
+	if err != nil {
+		return err
+	}
+	f.progress.Line(fmt.Sprintf("after step %d: %s", m.Step, s))
+	switch {
+	case !f.options.JSON:
+		return nil
+	case last:
+		return program.JSONLine(f.json, score{"summary", m, &s, f.options.out})
+	}
+	return program.JSONLine(f.json, score{"score", m, &s, ""})
 }

@@ -150,6 +150,87 @@ func TestInterruptedGoesOn(t *testing.T) {
 	try(context.Background(), 1, "model.safetensors is there already", small(tokenizer, out))
 }
 
+// asking does something whenever a run asks whether it is to stop, which it does before every step.
+type asking struct {
+	context.Context
+	answer func() error
+}
+
+func (a asking) Err() error { return a.answer() }
+
+// killed is asking that copies the files of a run, as a kill would leave them, before a step.
+func killed(step int, from, to string) context.Context {
+	return asking{context.Background(), func() error {
+		if step--; step != 0 {
+			return nil
+		}
+		return os.CopyFS(to, os.DirFS(from))
+	}}
+}
+
+// TestKilledGoesOn: the same command goes on from the last state of --save-every where it was killed, and ends with the files of
+// a run that was left alone. What the kill left half-written is gone then, and only that.
+func TestKilledGoesOn(t *testing.T) {
+	tokenizer := learned(t)
+	for _, tc := range []struct {
+		every string
+		step  int // killed before this one
+		want  string
+	}{{"2", 4, "left     steps 3 to 4"}, {"1", 4, "left     steps 4 to 4"}, {"1", 2, "left     steps 2 to 4"}} {
+		whole, out := filepath.Join(t.TempDir(), "whole"), filepath.Join(t.TempDir(), "lr[1*")
+		var stdout, stderr strings.Builder
+		if code := run(killed(tc.step, whole, out), small(tokenizer, whole, "--save-every", tc.every), &stdout, &stderr); code != 0 {
+			t.Fatalf("exit status %d; said %q", code, &stderr)
+		}
+		if got := slices.Collect(maps.Keys(contents(t, out))); len(got) != 1 || got[0] != wordproblem.StateFile {
+			t.Fatalf("--save-every %s, before step %d: there are %q, want %s alone", tc.every, tc.step, got, wordproblem.StateFile)
+		}
+		for _, name := range []string{".pretraining.state.tmp-1", ".model.safetensors.tmp-2", ".notes.txt.tmp-3"} {
+			if err := os.WriteFile(filepath.Join(out, name), []byte("half"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stderr.Reset()
+		if code := run(context.Background(), small(tokenizer, out), &stdout, &stderr); code != 0 || !strings.Contains(stderr.String(), tc.want) {
+			t.Errorf("--save-every %s: exit status %d, said %q; want 0 and %q", tc.every, code, &stderr, tc.want)
+		}
+		want := contents(t, whole)
+		want[".notes.txt.tmp-3"] = "half"
+		if got := contents(t, out); !maps.Equal(got, want) {
+			t.Errorf("--save-every %s, before step %d: files %q are not those of a run left alone, %q, in name or content", tc.every, tc.step,
+				slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
+		}
+	}
+}
+
+// TestStateIsNotSaved: with --save-every 0 a killed run leaves nothing; where a state that is due cannot be saved the run ends.
+func TestStateIsNotSaved(t *testing.T) {
+	tokenizer, parent, out := learned(t), t.TempDir(), filepath.Join(t.TempDir(), "out")
+	var stdout, stderr strings.Builder
+	code := run(killed(4, parent, out), small(tokenizer, filepath.Join(parent, "whole"), "--save-every", "0"), &stdout, &stderr)
+	if got := contents(t, out); code != 0 || len(got) > 0 {
+		t.Errorf("exit status %d, files %q before the last step; want 0 and none", code, slices.Sorted(maps.Keys(got)))
+	}
+	spoils := asking{context.Background(), func() error { return os.WriteFile(filepath.Join(parent, "file"), nil, 0o644) }}
+	stderr.Reset()
+	code = run(spoils, small(tokenizer, filepath.Join(parent, "file"), "--save-every", "2"), &stdout, &stderr)
+	if code != 1 || !strings.Contains(stderr.String(), "file: not a directory") || strings.Contains(stderr.String(), "after step 3") {
+		t.Errorf("exit status %d, said %q; want 1, why the state cannot be saved, and no third step", code, &stderr)
+	}
+}
+
+// TestScoreComesBeforeState: what goes on from a state does not score again, so that none is saved of a score that was not told.
+func TestScoreComesBeforeState(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "model")
+	reader, stdout := io.Pipe()
+	reader.Close()
+	var stderr strings.Builder
+	code := run(context.Background(), small(learned(t), out, "--save-every", "3", "--json"), stdout, &stderr)
+	if _, err := os.Stat(out); code != 1 || !strings.Contains(stderr.String(), io.ErrClosedPipe.Error()) || !os.IsNotExist(err) {
+		t.Errorf("exit status %d, said %q, %s: %v; want 1, %q and nothing saved", code, &stderr, out, err, io.ErrClosedPipe)
+	}
+}
+
 // TestDefaultsAreWhatTheyAre: a run that names a default is the run that leaves it out.
 func TestDefaultsAreWhatTheyAre(t *testing.T) {
 	var decides [2]map[string]string
@@ -197,21 +278,12 @@ func contents(t *testing.T, dir string) map[string]string {
 	return all
 }
 
-// spoiling is done from the start, and puts a file where the model is to be written as soon as it is asked.
-type spoiling struct {
-	context.Context
-	path string
-}
-
-func (s spoiling) Err() error {
-	return errors.Join(context.Canceled, os.WriteFile(s.path, nil, 0o644))
-}
-
 // Ensure that an interrupted run whose model cannot be written says that, and not that it was.
 func TestInterruptThatCannotSave(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "model")
 	var stdout, stderr strings.Builder
-	code := run(spoiling{context.Background(), out}, small(learned(t), out), &stdout, &stderr)
+	spoils := asking{context.Background(), func() error { return errors.Join(context.Canceled, os.WriteFile(out, nil, 0o644)) }}
+	code := run(spoils, small(learned(t), out), &stdout, &stderr)
 	if code != 1 || !strings.Contains(stderr.String(), out) || strings.Contains(stderr.String(), "was written") {
 		t.Errorf("exit status %d, said %q; want 1 and why %s cannot be written", code, &stderr, out)
 	}
@@ -229,6 +301,7 @@ func TestWrongFlags(t *testing.T) {
 		{"unknown type", small("x", "y", "--dtype", "F16"), "--dtype F16"},
 		{"no workers", small("x", "y", "--workers", "0"), "--workers 0: it must be at least 1"},
 		{"nothing to score", small("x", "y", "--eval-documents", "0"), "--eval-documents 0: it must be at least 1"},
+		{"saves below 0", small("x", "y", "--save-every", "-1"), "--save-every -1: it must be at least 0"},
 		{"scores below 0", small("x", "y", "--eval-every", "-2"), "--eval-every -2: it must be at least 0"},
 		{"lessons", []string{"--tokenizer", "x", "--out", "y", "--lesson-steps", "1,2,3"}, "--lesson-steps 1,2,3: there are 2 lessons"},
 		{"steps below 0", []string{"--tokenizer", "x", "--out", "y", "--lesson-steps", "5,-1"}, "--lesson-steps 5,-1: no lesson can have -1"},

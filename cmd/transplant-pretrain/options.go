@@ -20,7 +20,8 @@ import (
 type options struct {
 	program.Reporting
 	tokenizer, out, backend, dtype string
-	evaluated, every, workers      int
+	evaluated, every, save         int
+	workers                        int
 	steps                          []int
 	decides                        map[string]string // the result: flags of the model and the training
 }
@@ -47,6 +48,7 @@ func bind(o *options, r *wordproblem.Recipe) []program.Group {
 	f.IntVar(&o.workers, "workers", runtime.GOMAXPROCS(0), "`micro-batches` run at the same time, without effect on the result")
 	f.IntVar(&o.evaluated, "eval-documents", 500, "held-out `documents` to score")
 	f.IntVar(&o.every, "eval-every", 200, "`updates` between scores (0: last only)")
+	f.IntVar(&o.save, "save-every", 100, "`updates` between saves of the state that a killed run goes on from (0: when interrupted only)")
 	o.Bind(f, "print plan, scores and summary as JSON, one object a line, to standard output; text goes to standard error")
 	return []program.Group{files, shape, training, running}
 }
@@ -92,6 +94,8 @@ func parse(args []string, stdout io.Writer) (o options, r wordproblem.Recipe, er
 		err = fmt.Errorf("--eval-documents %d: it must be at least 1", o.evaluated)
 	case o.every < 0:
 		err = fmt.Errorf("--eval-every %d: it must be at least 0", o.every)
+	case o.save < 0:
+		err = fmt.Errorf("--save-every %d: it must be at least 0", o.save)
 	case o.workers < 1:
 		err = fmt.Errorf("--workers %d: it must be at least 1", o.workers)
 	case o.steps != nil && len(o.steps) != len(r.Lessons):

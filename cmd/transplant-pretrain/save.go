@@ -30,18 +30,21 @@ func (o options) prepare() (step int, err error) {
 	return step, program.CheckOut(o.out)
 }
 
-// files are those of the checkpoint that must not be there before. A tokenizer stays where it is.
-func (o options) files() []string {
-	files := []string{"model.safetensors", "config.json"}
-	if filepath.Clean(o.out) != filepath.Clean(o.tokenizer) {
-		files = append(files, tokenizerFile, "tokenizer_config.json")
-	}
-	return files
+// checkpointFiles are what save writes.
+func checkpointFiles() []string {
+	return []string{"model.safetensors", "config.json", tokenizerFile, tokenizerConfigFile}
 }
 
-// saveAll is save, and keeps what an interrupted run goes on from until it is done.
+// files are those of the checkpoint that must not be there before. A tokenizer stays where it is.
+func (o options) files() []string {
+	if filepath.Clean(o.out) == filepath.Clean(o.tokenizer) {
+		return checkpointFiles()[:2]
+	}
+	return checkpointFiles()
+}
+
+// saveAll is save, and keeps what a stopped run goes on from until all else is done.
 func saveAll(p *wordproblem.Pretrainer, o options, interrupted bool) error {
-	state := filepath.Join(o.out, wordproblem.StateFile)
 	if interrupted { // first: where the rest cannot be written, the run still goes on
 		if err := p.SaveState(o.out, o.decides); err != nil {
 			return err
@@ -51,6 +54,12 @@ func saveAll(p *wordproblem.Pretrainer, o options, interrupted bool) error {
 	if err := save(p, o); err != nil {
 		return err
 	}
+	for _, name := range append(checkpointFiles(), wordproblem.StateFile) {
+		if err := atomicfile.RemoveLeftovers(filepath.Join(o.out, name)); err != nil {
+			return err
+		}
+	}
+	state := filepath.Join(o.out, wordproblem.StateFile)
 	if err := os.Remove(state); !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -62,9 +71,9 @@ func save(p *wordproblem.Pretrainer, o options) error {
 	if err := p.Save(o.out, safetensors.DType(o.dtype)); err != nil {
 		return err
 	}
-	for _, name := range []string{tokenizerFile, "tokenizer_config.json"} {
+	for _, name := range []string{tokenizerFile, tokenizerConfigFile} {
 		content, err := os.ReadFile(filepath.Join(o.tokenizer, name))
-		if name == "tokenizer_config.json" && errors.Is(err, os.ErrNotExist) {
+		if name == tokenizerConfigFile && errors.Is(err, os.ErrNotExist) {
 			content, err = []byte(tokenizerConfig), nil
 		}
 		if err != nil {
@@ -77,8 +86,10 @@ func save(p *wordproblem.Pretrainer, o options) error {
 	return nil
 }
 
-// tokenizerFile is what transplant-datagen writes.
-const tokenizerFile = "tokenizer.json"
+const (
+	tokenizerFile       = "tokenizer.json" // what transplant-datagen writes
+	tokenizerConfigFile = "tokenizer_config.json"
+)
 
 // tokenizerConfig is what Hugging Face's AutoTokenizer needs beside a tokenizer.json of transplant-datagen.
 const tokenizerConfig = `{

@@ -14,7 +14,7 @@ import (
 	"gotransplant/model/safetensors"
 )
 
-// StateFile is what an interrupted pre-training goes on from. It is a safetensors file without that ending, for programs
+// StateFile is what a pre-training that was stopped goes on from. It is a safetensors file without that ending, for programs
 // that take every file with it for weights.
 const StateFile = "pretraining.state"
 

@@ -3,6 +3,7 @@ package atomicfile
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,5 +87,39 @@ func TestFailedWriteLeavesTheOldFileAndNothingElse(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(dir); len(left) != 1 {
 		t.Errorf("%d files left in the directory, want 1: %v", len(left), left)
+	}
+}
+
+// TestRemoveLeftovers: what a killed process was writing is removed, of this file alone, and only temporary files.
+func TestRemoveLeftovers(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "lr[1*")
+	path := filepath.Join(dir, "a")
+	if err := RemoveLeftovers(path); err != nil {
+		t.Errorf("in no directory: %v", err)
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	broken := errors.New("killed")
+	err := Write(path, func(io.Writer) error {
+		left, err := os.ReadDir(dir)
+		if err != nil || len(left) != 1 {
+			t.Fatalf("%d files while one is written (%v), want 1", len(left), err)
+		}
+		for _, name := range []string{"a", ".b.tmp-1", ".aa.tmp-2", "a.tmp-3"} {
+			if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := RemoveLeftovers(path); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, left[0].Name())); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is there: %v", left[0].Name(), err)
+		}
+		return broken
+	})
+	if left, _ := os.ReadDir(dir); len(left) != 4 || !errors.Is(err, broken) {
+		t.Errorf("%d files are left (%v), want the 4 others", len(left), err)
 	}
 }
