@@ -13,12 +13,13 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
-// Attention says how a stream computes attention. All ways give the same result, up to rounding.
+// Attention says how a stream computes attention. All ways give the same result, up to rounding. Its text is String's, which
+// ParseAttention reads.
 type Attention string
 
 const (
-	// AutoAttention is plain or blockwise, by the length of the sequences.
-	AutoAttention Attention = "auto"
+	// AutoAttention, the zero value, is plain or blockwise, by the length of the sequences. Its text is "auto".
+	AutoAttention Attention = ""
 	// PlainAttention makes all scores of a layer at once, with memory that grows with the square of the length.
 	PlainAttention Attention = "plain"
 	// BlockwiseAttention makes them tile by tile, with memory that grows with the length.
@@ -32,19 +33,29 @@ func Attentions() []Attention {
 	return []Attention{AutoAttention, PlainAttention, BlockwiseAttention, FusedAttention}
 }
 
-// ParseAttention reads one by its name; an empty one is AutoAttention.
-func ParseAttention(name string) (Attention, error) {
-	if name == "" {
-		return AutoAttention, nil
+func (a Attention) String() string {
+	if a == AutoAttention {
+		return "auto"
 	}
-	if !slices.Contains(Attentions(), Attention(name)) {
-		var names []string
-		for _, a := range Attentions() {
-			names = append(names, string(a))
+	return string(a)
+}
+
+// ParseAttention reads one by its text.
+func ParseAttention(text string) (Attention, error) {
+	for _, a := range Attentions() {
+		if text == a.String() {
+			return a, nil
 		}
-		return "", fmt.Errorf("attention %s", spelling.Unknown(name, names...))
 	}
-	return Attention(name), nil
+	return "", unknownAttention(text)
+}
+
+func unknownAttention(text string) error {
+	var texts []string
+	for _, a := range Attentions() {
+		texts = append(texts, a.String())
+	}
+	return fmt.Errorf("attention %s", spelling.Unknown(text, texts...))
 }
 
 // NotFused says why streams of this engine cannot use the fused kernel, or "" if they can. It is cuDNN's, through XLA:
@@ -115,9 +126,9 @@ type strategy struct {
 
 // choose resolves the stream's options: the strategy of its layers without insertion and of those with one.
 func (s *Stream) choose(seq Sequences) error {
-	attention, err := ParseAttention(string(s.options.Attention))
-	if err != nil {
-		return err
+	attention := s.options.Attention
+	if !slices.Contains(Attentions(), attention) {
+		return unknownAttention(string(attention))
 	}
 	keys, ins := seq.Length+s.options.Prefix.size(), s.options.Insertion
 	s.own = strategy{attention: attention, known: orderOf(seq, seq.Branch)}

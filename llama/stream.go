@@ -47,8 +47,8 @@ type StreamOptions struct {
 	Last      []int32    // Rows: index into Rows*Length of the only position read after the last layer; nil: all are
 	Keep      bool       // keep what Backward needs
 	Remat     bool       // with Keep: keep no more than each block's input and run the block again in Backward
-	Attention Attention  // zero: AutoAttention
-	Capture   *Capture   // nil: no states are read
+	Attention Attention
+	Capture   *Capture // nil: no states are read
 }
 
 // KV are keys, before rotation, and values of one layer: [B, I, G, D] in the compute dtype, on the device, or [B, S, G,
@@ -115,7 +115,7 @@ func (e *Engine) NewStream(seq Sequences, o StreamOptions) (*Stream, error) {
 	s := &Stream{engine: e, options: o, rows: seq.Rows, length: seq.Length,
 		layers: make([]layerState, e.Weights.Config.NumHiddenLayers)}
 	if e.panels != nil {
-		if ins := o.Insertion; o.Attention != "" && o.Attention != AutoAttention || ins != nil && ins.InPlace {
+		if ins := o.Insertion; o.Attention != AutoAttention || ins != nil && ins.InPlace {
 			return nil, fmt.Errorf("attention %s, or an insertion in place, is none of the panels' kernels", o.Attention)
 		}
 		if err := checkLowRank(o.Overlay); err != nil {

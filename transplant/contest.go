@@ -43,7 +43,7 @@ func (m *Method) bout(g group, train bool) bout { return bout{g.shape, g.rows, t
 
 // contested says that there is something to decide.
 func (m *Method) contested() bool {
-	return m.Contest != nil && (m.Attention == llama.AutoAttention || m.Attention == "")
+	return m.Contest != nil && m.Attention == llama.AutoAttention
 }
 
 // attention says how a group's attention is computed. What was not decided is packed.

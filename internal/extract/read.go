@@ -36,7 +36,7 @@ func (x *Extraction) capture(m *transplant.Method, it item, c *llama.Capture) er
 		return m.Capture(*it.moving, c)
 	}
 	return m.Engine.Capture(x.sequence(it.tokens.IDs), llama.StreamOptions{Name: "extract", Overlay: x.reading.Role.Overlay(),
-		Attention: llama.Attention(x.options.Attention), Capture: c})
+		Attention: m.Attention, Capture: c})
 }
 
 // sequence is a text by itself. Graphs are built for every length, so there it is padded to a step of an eighth at most;

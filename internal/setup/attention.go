@@ -8,9 +8,7 @@ import (
 )
 
 // forcesAttention says that one way to compute attention was asked for.
-func (s Settings) forcesAttention() bool {
-	return s.Attention != "" && s.Attention != string(llama.AutoAttention)
-}
+func (s Settings) forcesAttention() bool { return s.Attention != llama.AutoAttention.String() }
 
 // checkAttention refuses a way that the engine has not got.
 func (s Settings) checkAttention(m *transplant.Method) error {
@@ -43,7 +41,7 @@ func (o *Session) notFused() string {
 
 // MayFuse says that some micro-batches may have fused attention, as far as settings alone tell.
 func (s Settings) MayFuse() bool {
-	return s.DType == "bfloat16" && (!s.forcesAttention() || s.Attention == string(llama.FusedAttention))
+	return s.DType == "bfloat16" && (!s.forcesAttention() || s.Attention == llama.FusedAttention.String())
 }
 
 // LeaveOutFused has no micro-batch run with fused attention, for a reason that Describe gives, before memory is planned.

@@ -23,7 +23,7 @@ func TestAttentionFollowsSettings(t *testing.T) {
 	}
 	for _, c := range []struct{ attention, kernels, refusal, line string }{
 		{"auto", transplant.Graphs, "", "blockwise; not fused: "},
-		{"", transplant.Graphs, "", "blockwise; not fused: "},
+		{"", transplant.Graphs, "--attention \"\": there are auto, plain", ""},
 		{"plain", transplant.Graphs, "", "attention plain\n"},
 		{"blockwise", "auto", "", "attention blockwise\n"},
 		{"fused", transplant.Graphs, "--attention fused: ", ""},
@@ -42,7 +42,7 @@ func TestAttentionFollowsSettings(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := string(o.Method.Attention); got != c.attention {
+			if got := o.Method.Attention.String(); got != c.attention {
 				t.Errorf("got attention %q, want %q", got, c.attention)
 			}
 			if got := o.Describe(); !strings.Contains(got, c.line) {
@@ -63,7 +63,7 @@ func TestMayFuse(t *testing.T) {
 	for _, c := range []struct {
 		dtype, attention string
 		want             bool
-	}{{"bfloat16", "auto", true}, {"bfloat16", "", true}, {"bfloat16", "fused", true}, {"bfloat16", "plain", false}, {"float32", "auto", false}} {
+	}{{"bfloat16", "auto", true}, {"bfloat16", "fused", true}, {"bfloat16", "plain", false}, {"float32", "auto", false}} {
 		s := Settings{DType: c.dtype, Attention: c.attention}
 		if got := s.MayFuse(); got != c.want {
 			t.Errorf("--dtype %s --attention %q: may fuse %t, want %t", c.dtype, c.attention, got, c.want)

@@ -128,8 +128,10 @@ func (s Settings) method(weights *llama.Weights) (*transplant.Method, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--kernels %s: %w", s.Kernels, err)
 	}
-	m := &transplant.Method{Engine: engine, NoTransplant: s.NoTransplant, Attention: llama.Attention(s.Attention),
-		Limits: &transplant.Limits{}}
+	m := &transplant.Method{Engine: engine, NoTransplant: s.NoTransplant, Limits: &transplant.Limits{}}
+	if m.Attention, err = llama.ParseAttention(s.Attention); err != nil {
+		return nil, err
+	}
 	if err := s.checkAttention(m); err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ type Settings struct {
 	ArgueTemplate    string  `json:"argue-template"`
 	ChooseTemplate   string  `json:"choose-template"`
 	Backend          string  `json:"backend"`
-	Attention        string  `json:"attention"`          // "" is auto, as before there was a choice
+	Attention        string  `json:"attention"`
 	Kernels          string  `json:"kernels"`            // runs from before there were others have "", which is graphs
 	Products         string  `json:"products,omitempty"` // what multiplied bfloat16 on panels, which no flag says
 	DType            string  `json:"dtype"`
@@ -79,7 +79,7 @@ type Training struct {
 // the rows held out and scored after every step.
 func Defaults() Settings {
 	return Settings{
-		Backend: "go", Attention: string(llama.AutoAttention), Kernels: "auto", DType: "float32", Weights: llama.AsStored.String(), Residual: "float64", Seed: 1,
+		Backend: "go", Attention: llama.AutoAttention.String(), Kernels: "auto", DType: "float32", Weights: llama.AsStored.String(), Residual: "float64", Seed: 1,
 		TestFraction: 0.1, TransplantLayers: "all", SharePrefix: true,
 		Training: &Training{
 			Epochs: 3, BatchSize: 128, LR: 3e-4, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Schedule: "constant",

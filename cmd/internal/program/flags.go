@@ -198,7 +198,8 @@ func readConfig(dir string) (config Config, err error) {
 		return config, fmt.Errorf("--resume %s: %w: a run directory holds a %s; if the run died before writing it, start it again",
 			dir, err, transplant.ConfigFile)
 	}
-	config.Settings.Weights = setup.Defaults().Weights // runs from before there was a choice do not say
+	old := setup.Defaults() // runs from before there was a choice do not say
+	config.Settings.Weights, config.Settings.Attention = old.Weights, old.Attention
 	if err := json.Unmarshal(text, &config); err != nil {
 		return config, fmt.Errorf("%s: %w", path, err)
 	}

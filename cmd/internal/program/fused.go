@@ -21,7 +21,7 @@ func tryFused(s setup.Settings, backend compute.Backend, w io.Writer) (works boo
 		return true, nil
 	}
 	err = explainFused(s.Backend, err)
-	if s.Attention == string(llama.FusedAttention) {
+	if s.Attention == llama.FusedAttention.String() {
 		return false, fmt.Errorf("--attention %s: %w", s.Attention, err)
 	}
 	fmt.Fprintf(w, "note     fused attention does not work on this device, and packed attention is computed instead: %v\n", err)

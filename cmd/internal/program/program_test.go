@@ -158,7 +158,7 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// TestResumeOfARunWithoutAChoice: a config.json from before --weights stands for weights as stored.
+// TestResumeOfARunWithoutAChoice: a config.json from before --weights and --attention stands for their defaults.
 func TestResumeOfARunWithoutAChoice(t *testing.T) {
 	dir := t.TempDir()
 	text := `{"settings": {"dtype": "float32", "steps": 1}}`
@@ -166,8 +166,8 @@ func TestResumeOfARunWithoutAChoice(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, err := Resume(dir)
-	if want := setup.Defaults().Weights; err != nil || s.Weights != want {
-		t.Errorf("weights %q (%v), want %q", s.Weights, err, want)
+	if want := setup.Defaults(); err != nil || s.Weights != want.Weights || s.Attention != want.Attention {
+		t.Errorf("weights %q, attention %q (%v), want %q and %q", s.Weights, s.Attention, err, want.Weights, want.Attention)
 	}
 }
 
