@@ -122,6 +122,14 @@ func (s *RopeScaling) validate() []error {
 	return errs
 }
 
+// CheckTokenizer refuses a tokenizer of so many tokens if the model has fewer. One with fewer leaves rows of the embedding unused.
+func (c Config) CheckTokenizer(tokens int) error {
+	if tokens > c.VocabSize {
+		return fmt.Errorf("the tokenizer has %d tokens, the model's vocab_size is %d", tokens, c.VocabSize)
+	}
+	return nil
+}
+
 // positive reports whether x is a number above zero and below infinity.
 func positive(x float64) bool { return x > 0 && !math.IsInf(x, 1) }
 

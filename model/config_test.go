@@ -158,3 +158,17 @@ func TestSpecs(t *testing.T) {
 		}
 	}
 }
+
+// TestCheckTokenizer: a tokenizer may have as many tokens as the model, or fewer.
+func TestCheckTokenizer(t *testing.T) {
+	c := Config{VocabSize: 512}
+	for tokens, want := range map[int]string{511: "", 512: "", 513: "the tokenizer has 513 tokens, the model's vocab_size is 512"} {
+		got := ""
+		if err := c.CheckTokenizer(tokens); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%d tokens: got error %q, want %q", tokens, got, want)
+		}
+	}
+}

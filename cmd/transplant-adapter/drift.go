@@ -50,8 +50,8 @@ func sampleIDs(modelDir, file string, c model.Config) ([]int32, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the logits are compared on a text, which takes a tokenizer: %w; --no-check leaves the comparison out", err)
 	}
-	if tok.VocabSize() > c.VocabSize {
-		return nil, fmt.Errorf("%s: the tokenizer has %d tokens, the model's vocab_size is %d", modelName(modelDir), tok.VocabSize(), c.VocabSize)
+	if err := c.CheckTokenizer(tok.VocabSize()); err != nil {
+		return nil, fmt.Errorf("%s: %w", modelName(modelDir), err)
 	}
 	ids := tok.EncodeIDs(text)
 	if len(ids) == 0 || len(ids) > c.MaxPositionEmbeddings {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -142,6 +143,17 @@ func refusedLines(good, out, nowhere, long, latin string) []refusal {
 	}
 }
 
+// refusedTokenizer is a model beside the tokenizer of a larger one, whose ids the comparison cannot read.
+func refusedTokenizer(t *testing.T, out string) refusal {
+	dir := t.TempDir()
+	larger, err := os.ReadFile(filepath.Join("..", "..", "internal", "tiny", "model", "tokenizer.json"))
+	if err := errors.Join(err, os.CopyFS(dir, os.DirFS(golden("model"))), os.WriteFile(filepath.Join(dir, "tokenizer.json"), larger, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	return refusal{"tokenizer of a larger model", []string{"merge", "--model", dir, "--adapter", golden("adapters", "chooser"), "--out", out},
+		[]string{dir + ": the tokenizer has 711 tokens, the model's vocab_size is 512"}}
+}
+
 // refusedAdapters are those with something wrong in the adapter.
 func refusedAdapters(t *testing.T, good, out string) []refusal {
 	other := golden("adapters", "arguer")
@@ -179,7 +191,8 @@ func TestRefuses(t *testing.T) {
 	if err := os.WriteFile(latin, []byte("caf\xe9"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range append(refusedLines(good, out, nowhere, long, latin), refusedAdapters(t, good, out)...) {
+	lines := append(refusedLines(good, out, nowhere, long, latin), refusedTokenizer(t, out))
+	for _, c := range append(lines, refusedAdapters(t, good, out)...) {
 		t.Run(c.name, func(t *testing.T) {
 			code, _, errors := call(c.args...)
 			if code != 1 {

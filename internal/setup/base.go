@@ -1,8 +1,6 @@
 package setup
 
 import (
-	"fmt"
-
 	"gotransplant/llama"
 	"gotransplant/lora"
 	"gotransplant/model"
@@ -36,9 +34,9 @@ func OpenBase(s Settings, tokenizerFile string) (*Base, error) {
 		return nil, err
 	}
 	b.Config = b.checkpoint.Config
-	if n := b.Tokenizer.VocabSize(); n > b.Config.VocabSize {
+	if err := b.Config.CheckTokenizer(b.Tokenizer.VocabSize()); err != nil {
 		b.Close()
-		return nil, fmt.Errorf("the tokenizer has %d tokens, the model's vocab_size is %d", n, b.Config.VocabSize)
+		return nil, err
 	}
 	return b, nil
 }

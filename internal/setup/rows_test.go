@@ -81,6 +81,32 @@ func TestSplit(t *testing.T) {
 	}
 }
 
+// TestTokenizerOfALargerModel: what gives ids that the model has no embedding for is refused when it is opened.
+func TestTokenizerOfALargerModel(t *testing.T) {
+	larger := filepath.Join("..", "tiny", "model", "tokenizer.json")
+	const want = "the tokenizer has 711 tokens, the model's vocab_size is 512"
+	s := goldenSettings()
+	if base, err := OpenBase(s, larger); err == nil || err.Error() != want {
+		t.Errorf("named: got %v, error %v; want %q", base, err, want)
+	}
+	dir := t.TempDir()
+	content, err := os.ReadFile(larger)
+	if err := errors.Join(err, os.CopyFS(dir, os.DirFS(s.Model)), os.WriteFile(filepath.Join(dir, "tokenizer.json"), content, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	s.Model = dir
+	if base, err := OpenBase(s, ""); err == nil || err.Error() != want {
+		t.Errorf("beside the weights: got %v, error %v; want %q", base, err, want)
+	}
+	backend, err := compute.NewWithConfig("go:parallelism=-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if session, err := Open(s, backend); err == nil || err.Error() != want {
+		t.Errorf("of a session: got %v, error %v; want %q", session, err, want)
+	}
+}
+
 // TestSplitKeepsToTheFile: a row is on the same side however many rows are too long.
 func TestSplitKeepsToTheFile(t *testing.T) {
 	s := Embedded()

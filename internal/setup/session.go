@@ -53,8 +53,8 @@ func (s Settings) open(load func(*model.Checkpoint, llama.Storage) (*llama.Weigh
 	defer checkpoint.Close()
 	o := &Session{Settings: s, Config: checkpoint.Config, Pace: s.pace()}
 	o.MicroBatch = o.Pace.MicroBatch // resolved, since sums follow it; the number of workers changes no bit
-	if tok.VocabSize() > o.Config.VocabSize {
-		return nil, fmt.Errorf("the tokenizer has %d tokens, the model's vocab_size is %d", tok.VocabSize(), o.Config.VocabSize)
+	if err := o.Config.CheckTokenizer(tok.VocabSize()); err != nil {
+		return nil, err
 	}
 	if o.Rows, err = s.readRows(tok, o.Config.MaxPositionEmbeddings); err != nil {
 		return nil, err
