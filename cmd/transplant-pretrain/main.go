@@ -19,8 +19,8 @@ import (
 )
 
 const head = `transplant-pretrain trains a small LLaMA from scratch on generated word problems and writes a checkpoint.
-Ctrl-C stops after the step under way and writes what there is; the same command then goes on from there. After a kill it goes
-on from the last state of --save-every.
+Ctrl-C stops after the step under way and writes what there is; the same command then goes on from there. After a kill
+it goes on from the last state of --save-every.
 
   transplant-datagen --out made
   transplant-pretrain --tokenizer made --out made/model --dry-run
