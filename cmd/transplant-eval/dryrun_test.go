@@ -50,17 +50,20 @@ func TestDryRun(t *testing.T) {
 // TestDryRunRefusals: what an evaluation would refuse its plan refuses.
 func TestDryRunRefusals(t *testing.T) {
 	for name, c := range map[string]struct {
-		flags []string
-		want  string
+		flags   []string
+		want    string
+		planned bool // all is known but that it does not fit
 	}{
-		"long rows":    {[]string{"--max-tokens", "150"}, "more than 150 tokens"},
-		"memory":       {[]string{"--device-memory", "0.0001"}, "the run needs"},
-		"adapter":      {[]string{"--arguer-adapter", golden("model")}, "adapter_config.json"},
-		"one word off": {[]string{"--donor", "other_row"}, "did you mean other-row?"},
+		"long rows":          {[]string{"--max-tokens", "150"}, "more than 150 tokens", false},
+		"memory":             {[]string{"--device-memory", "0.0001"}, "the run needs", true},
+		"adapter":            {[]string{"--arguer-adapter", golden("model")}, "adapter_config.json", false},
+		"one word off":       {[]string{"--donor", "other_row"}, "did you mean other-row?", false},
+		"no row for a donor": {[]string{"--test-fraction", "0.2", "--controls"}, "--donor other-row needs at least two rows, there is 1", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if code, _, errors := call(goldenFlags(append(c.flags, "--dry-run")...)...); code != 1 || !strings.Contains(errors, c.want) {
-				t.Errorf("exit status %d, said %q; want 1 and %q", code, errors, c.want)
+			code, out, errors := call(goldenFlags(append(c.flags, "--dry-run", "--json")...)...)
+			if planned := strings.HasPrefix(out, `{"part":"plan"`); code != 1 || !strings.Contains(errors, c.want) || planned != c.planned || out != "" && !planned {
+				t.Errorf("exit status %d, printed %q, said %q; want 1, a plan: %t, and %q", code, out, errors, c.planned, c.want)
 			}
 		})
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -240,6 +241,41 @@ func TestOtherRowMovesOtherStates(t *testing.T) {
 		if own[i].Label != other[i].Label {
 			t.Errorf("row %d: label %d became %d", i+1, own[i].Label, other[i].Label)
 		}
+	}
+}
+
+// TestMicroBatch: the embedded model is scored in micro-batches as it is trained in; a model of one's own, and who asks for a
+// size, is not.
+func TestMicroBatch(t *testing.T) {
+	for _, c := range []struct {
+		flags []string
+		want  int
+	}{
+		{nil, setup.Embedded().MicroBatch},
+		{[]string{"--micro-batch", "3"}, 3},
+		{[]string{"--model", "x"}, 0},
+		{[]string{"--model", "x", "--micro-batch", "3"}, 3},
+	} {
+		if s, _, err := parse(c.flags, io.Discard); err != nil || s.MicroBatch != c.want {
+			t.Errorf("%q: got %d (%v), want %d", c.flags, s.MicroBatch, err, c.want)
+		}
+	}
+}
+
+// TestTable: without --json the output is lines for people, the table last, and without --out nothing is left behind, nor is
+// anything in the way.
+func TestTable(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile(setup.SummaryFile, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	code, out, errors := call("--test-fraction", "0.01")
+	if code != 0 || !strings.HasPrefix(out, "model    embedded: ") || !strings.Contains(out, "\nfraction correct f_c ") ||
+		strings.Contains(out, "{") || !strings.HasSuffix(out, "\n") {
+		t.Errorf("exit status %d, printed %q, said %q; want 0, the model and the table", code, out, errors)
+	}
+	if left, err := os.ReadDir("."); err != nil || len(left) != 1 {
+		t.Errorf("left %v (%v), want what there was", left, err)
 	}
 }
 
