@@ -3,6 +3,7 @@ package setup
 import (
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -186,6 +187,45 @@ func TestPlanAsJSON(t *testing.T) {
 		"held out 256 rows", "a prompt may have 256"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("text lacks %q:\n%s", want, text)
+		}
+	}
+}
+
+// TestRunFiles: the files of a run by the roles that take part. A state has the values and two moments of each that is trained.
+func TestRunFiles(t *testing.T) {
+	const one = 4 * 24576 // bytes of an adapter's values
+	common := "predictions.jsonl metrics.jsonl curve.csv curve.png config.json"
+	for name, c := range map[string]struct {
+		change func(s *Settings)
+		want   string
+		state  int64
+	}{
+		"both":          {func(*Settings) {}, "arguer chooser state.safetensors " + common, 3 * 2 * one},
+		"shared":        {func(s *Settings) { s.ShareAdapter = true }, "arguer chooser state.safetensors " + common, 3 * one},
+		"no transplant": {func(s *Settings) { s.NoTransplant = true }, "chooser state.safetensors " + common, 3 * one},
+		"stop gradient": {func(s *Settings) { s.StopGradient = true }, "arguer chooser state.safetensors " + common, 3 * one},
+	} {
+		s := Embedded()
+		c.change(&s)
+		o, err := Outline(s, site(t, "go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, _, err := o.PlanTraining(Capacity{}, "out", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, w := range p.Writes {
+			name := filepath.Base(w.Path)
+			names = append(names, name)
+			least := map[string]int64{"arguer": one, "chooser": one, "state.safetensors": c.state}[name]
+			if w.Bytes <= least || least > 0 && w.Bytes > least*5/4 {
+				t.Errorf("%s: %s has %d bytes, want little more than %d", name, w.Path, w.Bytes, least)
+			}
+		}
+		if got := strings.Join(names, " "); got != c.want {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
 		}
 	}
 }

@@ -33,6 +33,7 @@ func embeddedSession(t *testing.T, train bool) *Session {
 // TestPlanMemory: what --remat becomes, what is said, and what is refused, between the needs of its two ways.
 func TestPlanMemory(t *testing.T) {
 	o := embeddedSession(t, true)
+	o.Pace.Workers = 2
 	need := func(remat bool) int64 {
 		o.Method.Remat = remat
 		plan, err := o.plan(Controls{})
@@ -57,6 +58,7 @@ func TestPlanMemory(t *testing.T) {
 		{"auto, hopeless", RematAuto, full - 1, "", "--micro-batch less than 8"},
 		{"none with room", RematNone, none, RematNone, "= " + gigabytes(none) + " of " + gigabytes(none) + ": fits\n"},
 		{"none without", RematNone, none - 1, "", "--remat full"},
+		{"none with fewer workers", RematNone, none - 1, "", "--workers less than 2"},
 		{"full with room for none", RematFull, none, RematFull, "(--remat full)\n"},
 		{"full without", RematFull, full - 1, "", "kept activations"},
 		{"auto, unknown", RematAuto, 0, RematNone, "of an unknown amount: ask someone"},
@@ -78,8 +80,13 @@ func TestPlanMemory(t *testing.T) {
 			if o.Remat != c.want || o.Method.Remat != (c.want == RematFull) {
 				t.Errorf("--remat became %s (%t), want %s", o.Remat, o.Method.Remat, c.want)
 			}
-			if !strings.HasPrefix(line, "memory   ") || !strings.Contains(line, c.says) || !strings.Contains(line, "weights") {
+			if !strings.HasPrefix(line, "memory   ") || !strings.Contains(line, c.says) {
 				t.Errorf("got %q, want it to say %q", line, c.says)
+			}
+			for _, item := range []string{"weights", "moved states", "workspace", "adapters", "optimizer and gradients"} {
+				if !strings.Contains(line, " "+item+" ") {
+					t.Errorf("got %q, want %s among its items", line, item)
+				}
 			}
 		})
 	}
@@ -97,6 +104,9 @@ func TestPlanMemoryOfEvaluation(t *testing.T) {
 	control, err := reads.Memory(o.Cases, o.Pace, false)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if _, err := o.PlanMemory(Capacity{o.total(plan), "a test"}, Controls{}); err != nil || o.total(plan) >= o.total(control) {
+		t.Errorf("without the control, which has %d bytes: %v, want a plan of %d", o.total(control), err, o.total(plan))
 	}
 	larger := max(o.total(plan), o.total(control))
 	if _, err := o.PlanMemory(Capacity{larger, "a test"}, Controls{NoTransplant: true}); err != nil {

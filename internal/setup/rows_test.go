@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"gotransplant/data"
 	"gotransplant/llama"
 	"gotransplant/model"
 	"gotransplant/model/tokenizer"
@@ -322,6 +323,37 @@ func TestBadRowsAreNamedOnce(t *testing.T) {
 	}
 }
 
+// TestBuiltInTemplates: the embedded rows have short prompts of their own, rows of a file those that package data documents.
+func TestBuiltInTemplates(t *testing.T) {
+	published := func(text string, err error) string {
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, _, _ := strings.Cut(text, "{{")
+		return strings.SplitN(first, "\n", 2)[0]
+	}
+	argue, choose := published(data.DefaultArgue()), published(data.DefaultChoose())
+	for file, want := range map[string]bool{"": false, goldenSettings().Data: true} {
+		s := Settings{Data: file}
+		r, err := s.reader(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows := goldenRows(t, goldenSettings()).Rows
+		arguer, err := r.Argue.Argue(rows[0], 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		chooser, err := r.Choose.Choose(rows[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := [2]bool{strings.HasPrefix(arguer[0].Text, argue), strings.HasPrefix(chooser[0].Text, choose)}; got != [2]bool{want, want} {
+			t.Errorf("rows of %q: prompts begin with %q and %q; as those of package data: want %t", file, arguer[0].Text, chooser[0].Text, want)
+		}
+	}
+}
+
 // TestSpecialsInData: a special token's text in a data field is counted and told.
 func TestSpecialsInData(t *testing.T) {
 	s := goldenSettings()
@@ -390,8 +422,14 @@ func TestMethodFollowsSettings(t *testing.T) {
 		t.Errorf("stop gradient %t, no transplant %t, layers %v; want true, false, the middle one",
 			m.StopGradient, m.NoTransplant, m.Layers)
 	}
-	s.NoTransplant = true
-	if m = session(t, s).Method; !m.NoTransplant || m.Arguer != nil {
+	if m.Prefix.Tokens() == 0 {
+		t.Error("no tokens are shared by all prompts")
+	}
+	s.NoTransplant, s.SharePrefix = true, false
+	if m = session(t, s).Method; m.Prefix.Tokens() > 0 {
+		t.Errorf("%d tokens are shared, want none with --share-prefix=false", m.Prefix.Tokens())
+	}
+	if !m.NoTransplant || m.Arguer != nil {
 		t.Errorf("no transplant %t, arguer %v; want true and none", m.NoTransplant, m.Arguer)
 	}
 }
@@ -421,7 +459,11 @@ func TestOpen(t *testing.T) {
 	if o = session(t, s); o.Method.Arguer == nil || o.Method.Arguer != o.Method.Chooser {
 		t.Error("with --share-adapter both roles must be one")
 	}
-	s.ArguerAdapter, s.ShareAdapter = "", false
+	s.ArguerAdapter, s.ChooserAdapter = "", goldenSettings().ChooserAdapter
+	if o = session(t, s); o.Method.Chooser == nil || o.Method.Arguer != o.Method.Chooser {
+		t.Error("with --share-adapter and --chooser-adapter both roles must be the chooser's")
+	}
+	s.ChooserAdapter, s.ShareAdapter = "", false
 	if o = session(t, s); o.Method.Arguer != nil || o.Method.Chooser != nil {
 		t.Error("an evaluation without adapters must use the bare base")
 	}
