@@ -92,6 +92,16 @@ func TestPlanMemory(t *testing.T) {
 	}
 }
 
+// TestAdviceCanBeFollowed: nothing less than one row at a time is advised.
+func TestAdviceCanBeFollowed(t *testing.T) {
+	o := embeddedSession(t, true)
+	o.Pace = transplant.Pace{Workers: 1, MicroBatch: 1}
+	if _, err := o.PlanMemory(Capacity{1, "a test"}, Controls{}); err == nil || strings.Contains(err.Error(), "less than") ||
+		strings.Contains(err.Error(), "--remat") {
+		t.Errorf("got error %v, want one that advises neither a smaller --micro-batch nor fewer --workers, nor the --remat there is", err)
+	}
+}
+
 // TestPlanMemoryOfEvaluation: there is no --remat, and a control whose chooser reads more is planned as well.
 func TestPlanMemoryOfEvaluation(t *testing.T) {
 	o := embeddedSession(t, false)

@@ -422,12 +422,13 @@ func TestMethodFollowsSettings(t *testing.T) {
 		t.Errorf("stop gradient %t, no transplant %t, layers %v; want true, false, the middle one",
 			m.StopGradient, m.NoTransplant, m.Layers)
 	}
-	if m.Prefix.Tokens() == 0 {
-		t.Error("no tokens are shared by all prompts")
+	if o := session(t, s); m.Prefix.Tokens() == 0 || !strings.Contains(o.Describe(), "\nprefix ") {
+		t.Errorf("%d tokens are shared by all prompts, want some and a line of them:\n%s", m.Prefix.Tokens(), o.Describe())
 	}
 	s.NoTransplant, s.SharePrefix = true, false
-	if m = session(t, s).Method; m.Prefix.Tokens() > 0 {
-		t.Errorf("%d tokens are shared, want none with --share-prefix=false", m.Prefix.Tokens())
+	o := session(t, s)
+	if m = o.Method; m.Prefix.Tokens() > 0 || strings.Contains(o.Describe(), "prefix ") {
+		t.Errorf("%d tokens are shared, want none with --share-prefix=false and no line of them:\n%s", m.Prefix.Tokens(), o.Describe())
 	}
 	if !m.NoTransplant || m.Arguer != nil {
 		t.Errorf("no transplant %t, arguer %v; want true and none", m.NoTransplant, m.Arguer)
@@ -512,16 +513,37 @@ func TestEvaluateComparesOrders(t *testing.T) {
 		if as[i].Choice() != flipped[i].Choice() {
 			followed++
 		}
+		if as[i].Row != flipped[i].Row || as[i].Label == flipped[i].Label {
+			t.Errorf("row %d: candidate %d is right in both orders", as[i].Row, as[i].Label)
+		}
 	}
 	f := report.Flip
 	if f.SameArgument.Count != followed || f.SamePosition.Count != 6-followed || f.SameArgument.Total != 6 {
 		t.Errorf("same argument %v, same position %v; want %d and %d of 6",
 			f.SameArgument, f.SamePosition, followed, 6-followed)
 	}
-	for _, part := range []string{"fraction correct f_c", "third writer wrong", "the same argument chosen"} {
-		if table := report.Table(); !strings.Contains(table, part) {
-			t.Errorf("table lacks %q:\n%s", part, table)
-		}
+}
+
+// TestTable: a line a figure, a column a condition, and below it what concerns some rows only.
+func TestTable(t *testing.T) {
+	report := &Report{Conditions: []Condition{{Name: "transplant"}, {Name: flipOrder, TooLong: []int{4, 7}}}, Flip: &FlipSummary{}}
+	var names []string
+	for line := range strings.Lines(report.Table()) {
+		names = append(names, strings.TrimSpace(line[:min(34, len(line))]))
+	}
+	want := []string{"", "rows", "fraction correct f_c", "f_c | third writer right", "f_c | third writer wrong", "mean |P(1)-P(2)| when correct",
+		"mean |P(1)-P(2)| when incorrect", "loss", "third writer right", "candidate 1 right", "candidate 1 chosen", "flip order: 2 rows left out, too lo",
+		"in both orders: the same argument"}
+	want[11] = want[11][:34]
+	if !slices.Equal(names, want) {
+		t.Errorf("lines begin with\n%q, want\n%q", names, want)
+	}
+	head, _, _ := strings.Cut(report.Table(), "\n")
+	if got := strings.Fields(head); !slices.Equal(got, []string{"transplant", "flip", "order"}) {
+		t.Errorf("columns %q, want transplant and flip order", got)
+	}
+	if table := report.Table(); !strings.Contains(table, "too long under it: 4, 7\n") {
+		t.Errorf("rows 4 and 7 are not named:\n%s", table)
 	}
 }
 

@@ -41,6 +41,18 @@ func tree(t *testing.T, files ...string) places {
 	return places{home: filepath.Join(root, "home"), root: root, getenv: func(string) string { return "" }}
 }
 
+// TestNoHome: without a home directory nothing is looked for below the working directory.
+func TestNoHome(t *testing.T) {
+	p := tree(t, "home/.local/lib/python3.12/site-packages/file")
+	t.Chdir(p.home)
+	p.home = ""
+	for _, dir := range append(p.pluginDirs(), p.pythonDirs()...) {
+		if !filepath.IsAbs(dir) {
+			t.Errorf("%s is looked through", dir)
+		}
+	}
+}
+
 // TestFind: go-xla's directories come before JAX's wheels, the newest CUDA first, and PJRT_PLUGIN_LIBRARY_PATH before both.
 func TestFind(t *testing.T) {
 	const (
