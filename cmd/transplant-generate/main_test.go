@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -369,6 +370,32 @@ func TestDryRun(t *testing.T) {
 	}
 }
 
+// TestCacheByType: graphs keep keys and values in the type they compute in, panels in float32, and where both may compute the
+// larger is planned for.
+func TestCacheByType(t *testing.T) {
+	for _, c := range []struct {
+		flags []string
+		want  int64 // bytes a number
+	}{
+		{nil, 4},
+		{[]string{"--kernels", "graphs"}, 4},
+		{[]string{"--dtype", "bfloat16"}, 4},
+		{[]string{"--dtype", "bfloat16", "--backend", "go:parallelism=-1"}, 4},
+		{[]string{"--dtype", "bfloat16", "--kernels", "panels"}, 4},
+		{[]string{"--dtype", "bfloat16", "--kernels", "graphs"}, 2},
+		{[]string{"--dtype", "bfloat16", "--backend", "xla:cuda"}, 2},
+	} {
+		var p plan
+		flags := append(c.flags, "--prompt", "Ben", "--max-tokens", "10", "--dry-run", "--json")
+		if err := json.Unmarshal([]byte(must(t, flags...)), &p); err != nil {
+			t.Fatal(err)
+		}
+		if got := p.CacheBytes / (2 * 4 * 4 * 24 * 12); got != c.want { // as in TestDryRun, 12 tokens
+			t.Errorf("%q: got %d bytes a number, want %d", c.flags, got, c.want)
+		}
+	}
+}
+
 // counted cancels a run when it has printed so many lines.
 type counted struct {
 	lines  []string
@@ -397,6 +424,9 @@ func TestManySamples(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	out := &counted{enough: 3, cancel: cancel}
+	if text := must(t, append(flags, "--samples", "2")...); strings.Count(text, "== 1, sample 1 (") != 1 || strings.Count(text, "== 2, sample 2 (") != 1 {
+		t.Errorf("printed %q, want samples by number", text)
+	}
 	code := run(ctx, append(flags, "--samples", "1000000000", "--json"), strings.NewReader(""), out, io.Discard)
 	want := slices.Collect(strings.Lines(must(t, append(flags, "--samples", "3", "--json")...)))[:3]
 	if code != 130 || len(out.lines) < 3 || !slices.Equal(out.lines[:3], want) {
@@ -531,6 +561,30 @@ func TestTalkInUTF8(t *testing.T) {
 	code, out, errors := callWith("Hello\n\nKim\xff\n", "--chat", "--chat-template", "llama2", "--max-tokens", "2")
 	if want := "standard input, line 3: it is not UTF-8"; code != 1 || strings.Count(out, "\n") != 1 || !strings.Contains(errors, want) {
 		t.Errorf("exit status %d, printed %q, said %q; want 1, one answer and %q", code, out, errors, want)
+	}
+}
+
+// TestStopBeyondTheVocabulary: an end that the model cannot write is told, and no reason not to run.
+func TestStopBeyondTheVocabulary(t *testing.T) {
+	dir := t.TempDir()
+	for id, want := range map[string]bool{"511": false, "512": true, "-1": true} {
+		if err := errors.Join(os.CopyFS(filepath.Join(dir, id), os.DirFS(golden("model"))),
+			os.WriteFile(filepath.Join(dir, id, "generation_config.json"), []byte(`{"eos_token_id": `+id+`}`), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		code, _, said := call("--model", filepath.Join(dir, id), "--prompt", "a", "--max-tokens", "1")
+		note := "eos_token_id " + id + " ends no row, the model has the tokens 0 to 511"
+		if code != 0 || strings.Contains(said, note) != want {
+			t.Errorf("eos_token_id %s: exit status %d, said %q; want 0 and %q: %t", id, code, said, note, want)
+		}
+	}
+}
+
+// TestLongTalk: a conversation beyond the context ends with what to do.
+func TestLongTalk(t *testing.T) {
+	code, out, said := callWith(strings.Repeat("Kim has 19 nuts. ", 60)+"\n", "--chat", "--chat-template", "llama2")
+	if want := "tokens, the model's context is 256: begin anew"; code != 1 || out != "" || !strings.Contains(said, want) {
+		t.Errorf("exit status %d, printed %q, said %q; want 1, nothing and %q", code, out, said, want)
 	}
 }
 

@@ -3,9 +3,11 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"gotransplant/cmd/internal/program"
 	"gotransplant/internal/spelling"
+	"gotransplant/transplant"
 )
 
 // plan is what --dry-run tells.
@@ -62,9 +64,9 @@ func (w *work) plan() error {
 	return p.print(w)
 }
 
-// valueBytes is the size of a number in the cache: panels keep float32, graphs the compute type.
+// valueBytes is the size of a number in the cache, at most: panels keep float32, graphs the compute type.
 func (w *work) valueBytes() int64 {
-	if w.base.DType == "bfloat16" && w.base.Kernels != "panels" && w.base.Backend != "go" {
+	if onGraphs := w.base.Kernels == transplant.Graphs || !strings.HasPrefix(w.base.Backend, "go"); onGraphs && w.base.DType == "bfloat16" {
 		return 2
 	}
 	return 4
