@@ -155,6 +155,46 @@ func TestPretrainResumes(t *testing.T) {
 	}
 }
 
+// TestDamagedState: values that a state lacks, or has in another number, are refused by name.
+func TestDamagedState(t *testing.T) {
+	tok := learned(t)
+	p := newPretrainer(t, tok, tinyRecipe())
+	dir, name := t.TempDir(), "value."+p.all()[0].Name
+	if err := p.SaveState(dir, nil); err != nil {
+		t.Fatal(err)
+	}
+	f, err := safetensors.Open(filepath.Join(dir, StateFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for want, damage := range map[string]func(safetensors.Tensor) []safetensors.Tensor{
+		"no tensor " + name: func(safetensors.Tensor) []safetensors.Tensor { return nil },
+		name + " has shape [1]": func(t safetensors.Tensor) []safetensors.Tensor {
+			t.Shape, t.Data = []int{1}, t.Data[:4]
+			return []safetensors.Tensor{t}
+		},
+	} {
+		var all []safetensors.Tensor
+		for _, each := range f.Names() {
+			tensor, _ := f.Tensor(each)
+			if each == name {
+				all = append(all, damage(tensor)...)
+			} else {
+				all = append(all, tensor)
+			}
+		}
+		damaged := t.TempDir()
+		if err := safetensors.Write(filepath.Join(damaged, StateFile), all, f.Metadata()); err != nil {
+			t.Fatal(err)
+		}
+		err := newPretrainer(t, tok, tinyRecipe()).Resume(damaged, nil)
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), StateFile) {
+			t.Errorf("got error %v, want one of %s with %q", err, StateFile, want)
+		}
+	}
+}
+
 // resumed is a fresh Pretrainer, set to the state in dir if there is one.
 func resumed(t *testing.T, tok Tokenizer, dir string, run map[string]string) *Pretrainer {
 	t.Helper()
