@@ -317,7 +317,7 @@ func TestNothingSaid(t *testing.T) {
 		job := jobs(o.tok)[1]
 		var got Result
 		r := Runner{Decoder: d, Context: 100, Tokenizer: o.tok, Options: greedy(5), Done: func(_ int, r Result) error { got = r; return nil }}
-		if _, err := r.Run(context.Background(), []Job{job}); err != nil {
+		if _, err := r.Run(context.Background(), List(job)); err != nil {
 			t.Fatal(err)
 		}
 		if want := mustRun(t, o, greedy(5), job); got.Text != want.Text || got.Text == "" {
@@ -359,7 +359,7 @@ func TestRunStopsAtErrors(t *testing.T) {
 				r := Runner{Decoder: d, Context: 100, Tokenizer: o.tok, Options: greedy(c.tokens),
 					Said: func(job int, text string) error { return c.said },
 					Done: func(int, Result) error { results++; return c.done }}
-				_, err = r.Run(context.Background(), all)
+				_, err = r.Run(context.Background(), List(all...))
 				if err == nil || !strings.Contains(err.Error(), c.want) || results != c.results {
 					t.Errorf("got %v after %d results, want %q after %d", err, results, c.want, c.results)
 				}
