@@ -27,7 +27,7 @@ func (m *panelMemory) borrowScratch() *panel.Scratch {
 // shelf are the slices of one type that nobody uses.
 type shelf[T any] struct {
 	pools      sync.Map    // by capacity, of *sync.Pool of *[]T
-	lent, back func(s []T) // see what is lent and what comes back, at its whole length; nil but in tests
+	lent, back func(s []T) // see what is lent and what comes back, as long as was asked for; nil but in tests
 }
 
 // capacity rounds n up to one of eight sizes in every octave, so that slices for lengths that differ a little are the same.
@@ -43,10 +43,11 @@ func (b *shelf[T]) borrow(n int) []T {
 		b.pools.LoadOrStore(len(fresh), &sync.Pool{})
 		s = &fresh
 	}
+	lent := (*s)[:n]
 	if b.lent != nil {
-		b.lent(*s)
+		b.lent(lent)
 	}
-	return (*s)[:n]
+	return lent
 }
 
 // idle is a slice of n elements or up to twice as many, the smallest there is, or nil. Rows of every length leave slices of their
@@ -64,10 +65,10 @@ func (b *shelf[T]) idle(n int) *[]T {
 
 func (b *shelf[T]) giveBack(s []T) {
 	if pool, ok := b.pools.Load(cap(s)); ok {
-		s = s[:cap(s)]
 		if b.back != nil {
 			b.back(s)
 		}
+		s = s[:cap(s)]
 		pool.(*sync.Pool).Put(&s)
 	}
 }

@@ -10,12 +10,12 @@ import (
 	"github.com/gomlx/compute/dtypes"
 )
 
-// poison has an engine's lent memory hold NaN: when it is lent, so that what must begin as zeros shows, and when it comes
-// back, so that what is read later shows.
+// poison has an engine's lent memory hold NaN, to its last element: when it is lent, so that what must begin as zeros shows, and
+// when it comes back, so that what is read later shows.
 func poison(m *panelMemory) {
-	m.wide.lent = func(s []float64) { fillWith(s, math.NaN()) }
-	m.narrow.lent = func(s []float32) { fillWith(s, float32(math.NaN())) }
-	m.rounded.lent = func(s []uint16) { fillWith(s, 0x7fc0) } // NaN in bfloat16
+	m.wide.lent = func(s []float64) { fillWith(s[:cap(s)], math.NaN()) }
+	m.narrow.lent = func(s []float32) { fillWith(s[:cap(s)], float32(math.NaN())) }
+	m.rounded.lent = func(s []uint16) { fillWith(s[:cap(s)], 0x7fc0) } // NaN in bfloat16
 	m.wide.back, m.narrow.back, m.rounded.back = m.wide.lent, m.narrow.lent, m.rounded.lent
 }
 

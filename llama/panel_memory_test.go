@@ -52,7 +52,8 @@ func TestBackwardBorrowsWhatIsPlanned(t *testing.T) {
 	}
 }
 
-// borrowedAndPlanned are the bytes that a layer gives back at the end of its way, and those that are planned.
+// borrowedAndPlanned are the bytes that a layer gives back at the end of its way, in slices of their own sizes, and those that are
+// planned.
 func borrowedAndPlanned(t *testing.T, e *Engine, overlay Overlay, remat bool) (borrowed, planned int64) {
 	t.Helper()
 	seq := Sequences{Rows: 2, Length: 160}
@@ -72,9 +73,9 @@ func borrowedAndPlanned(t *testing.T, e *Engine, overlay Overlay, remat bool) (b
 	if _, err := s.Score(targets, true); err != nil {
 		t.Fatal(err)
 	}
-	e.memory.wide.back = func(s []float64) { borrowed += 8 * int64(len(s)) }
-	e.memory.narrow.back = func(s []float32) { borrowed += 4 * int64(len(s)) }
-	e.memory.rounded.back = func(s []uint16) { borrowed += 2 * int64(len(s)) }
+	e.memory.wide.back = func(s []float64) { borrowed += 8 * int64(capacity(len(s))) }
+	e.memory.narrow.back = func(s []float32) { borrowed += 4 * int64(capacity(len(s))) }
+	e.memory.rounded.back = func(s []uint16) { borrowed += 2 * int64(capacity(len(s))) }
 	_, _, err = s.Backward(len(overlay)-1, nil, KV{}, true)
 	e.memory.wide.back, e.memory.narrow.back, e.memory.rounded.back = nil, nil, nil
 	if err != nil {
