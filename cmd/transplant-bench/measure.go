@@ -79,6 +79,7 @@ func open(s setup.Settings, o options, c model.Config, stderr io.Writer) (*bench
 	if b.plan, err = b.session.PlanMemory(program.Capacity(s), setup.Controls{}); err != nil {
 		return nil, err
 	}
+	b.facts.Workers = b.session.Pace.Workers
 	b.watch(stderr)
 	if b.session.Method.Engine.Panels() {
 		b.ceiling = panelCeiling(s.DType)

@@ -47,6 +47,7 @@ func dryRun(s setup.Settings, o options, out *report, stderr io.Writer) error {
 		return err
 	}
 	line, refusal := b.session.PlanMemory(program.Capacity(s), setup.Controls{})
+	b.facts.Workers = b.session.Pace.Workers
 	tokens := b.session.Method.Count(b.session.Cases[:1])
 	_, _, flop := b.work()
 	b.facts.Device = "not opened"

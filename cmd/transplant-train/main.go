@@ -42,11 +42,11 @@ func train(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	trainer, err := session.Trainer()
+	plan, err := session.PlanMemory(program.Capacity(s), setup.Controls{}) // before the trainer, which takes the pace it settles
 	if err != nil {
 		return err
 	}
-	plan, err := session.PlanMemory(program.Capacity(s), setup.Controls{})
+	trainer, err := session.Trainer()
 	if err != nil {
 		return err
 	}

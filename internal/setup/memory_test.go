@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"gotransplant/internal/panel"
 	"gotransplant/llama"
 	"gotransplant/transplant"
 
@@ -11,15 +12,21 @@ import (
 	_ "github.com/gomlx/compute/gobackend"
 )
 
-// embeddedSession is a training session on the embedded model, or an evaluation of it.
+// embeddedSession is a training session on the embedded model, or an evaluation of it, on graphs.
 func embeddedSession(t *testing.T, train bool) *Session {
+	t.Helper()
+	return sessionOn(t, transplant.Graphs, train)
+}
+
+// sessionOn is embeddedSession on graphs or panels.
+func sessionOn(t *testing.T, kernels string, train bool) *Session {
 	t.Helper()
 	backend, err := compute.NewWithConfig("go:parallelism=-1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := Embedded()
-	s.Kernels = transplant.Graphs
+	s.Kernels = kernels
 	if !train {
 		s.Training = nil
 	}
@@ -33,7 +40,7 @@ func embeddedSession(t *testing.T, train bool) *Session {
 // TestPlanMemory: what --remat becomes, what is said, and what is refused, between the needs of its two ways.
 func TestPlanMemory(t *testing.T) {
 	o := embeddedSession(t, true)
-	o.Pace.Workers = 2
+	o.Workers, o.Pace.Workers = 2, 2
 	need := func(remat bool) int64 {
 		o.Method.Remat = remat
 		plan, err := o.plan(Controls{})
@@ -122,12 +129,77 @@ func TestPlanMemoryOfEvaluation(t *testing.T) {
 	if _, err := o.PlanMemory(Capacity{larger, "a test"}, Controls{NoTransplant: true}); err != nil {
 		t.Error(err)
 	}
+	o.Workers = o.Pace.Workers
 	if _, err := o.PlanMemory(Capacity{larger - 1, "a test"}, Controls{NoTransplant: true}); err == nil ||
 		strings.Contains(err.Error(), "--remat") {
 		t.Errorf("got error %v, want one that does not speak of --remat", err)
 	}
 	if got := plan.Host; got != 0 {
 		t.Errorf("%d bytes for an optimizer, want none", got)
+	}
+}
+
+// TestFewerWorkers: where their number was not asked for, as many micro-batches run at a time as fit. On panels that comes before
+// blocks are computed again, up to eight cores for one; on graphs behind it.
+func TestFewerWorkers(t *testing.T) {
+	const most = 16
+	for _, kernels := range []string{transplant.Graphs, transplant.Panels} {
+		if kernels == transplant.Panels && !panel.Available() {
+			continue // no kernels for this processor, or built without GOEXPERIMENT=simd
+		}
+		o := sessionOn(t, kernels, true)
+		o.BatchSize = most * o.Pace.MicroBatch
+		need := func(workers int, remat bool) int64 {
+			o.Pace.Workers, o.Method.Remat = workers, remat
+			plan, err := o.plan(Controls{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return o.total(plan)
+		}
+		panels := kernels == transplant.Panels
+		cases := []struct {
+			name, remat string
+			asked       int // --workers
+			capacity    int64
+			full        bool
+			says        string // "" for an error
+		}{
+			{"room for all", RematAuto, 0, need(most, false), false, ": fits\n"},
+			{"room for all but one", RematAuto, 0, need(most-1, false), !panels, ": fits, with "},
+			{"room for two", RematAuto, 0, need(2, false), !panels, " and not 16 micro-batches at a time (--workers)\n"},
+			{"room for less than two", RematAuto, 0, need(2, false) - 1, true, "computed again (--remat full), keeping everything would take"},
+			{"room for one whose blocks are computed again", RematAuto, 0, need(1, true), true, ", with 1 and not 16 micro-batches at a time"},
+			{"room for none", RematAuto, 0, need(1, true) - 1, false, ""},
+			{"all is to be kept", RematNone, 0, need(1, false), false, ", with 1 and not 16 micro-batches at a time"},
+			{"nothing is to be kept", RematFull, 0, need(5, true), true, ", with 5 and not 16 micro-batches at a time"},
+			{"all are asked for", RematNone, most, need(most, false) - 1, false, ""},
+		}
+		for _, c := range cases {
+			t.Run(kernels+", "+c.name, func(t *testing.T) {
+				o.Workers, o.Remat, o.Pace.Workers = c.asked, c.remat, most
+				line, err := o.PlanMemory(Capacity{c.capacity, "a test"}, Controls{})
+				if c.says == "" {
+					if err == nil || strings.Contains(err.Error(), "--workers") != (c.asked > 0) {
+						t.Errorf("got %q and error %v, want one that advises fewer --workers only where they were asked for", line, err)
+					}
+					return
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if o.Method.Remat != c.full || !strings.Contains(line, c.says) {
+					t.Errorf("--remat full %t, said %q, want %t and %q", o.Method.Remat, line, c.full, c.says)
+				}
+				n := o.Pace.Workers
+				if needs := o.total(o.Needs); needs > c.capacity || needs != need(n, c.full) {
+					t.Errorf("%d at a time, which need %d bytes, are planned with %d, want at most %d", n, need(n, c.full), needs, c.capacity)
+				}
+				if n < most && need(n+1, c.full) <= c.capacity {
+					t.Errorf("%d at a time, want the most that fit", n)
+				}
+			})
+		}
 	}
 }
 

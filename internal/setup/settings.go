@@ -42,7 +42,7 @@ type Settings struct {
 	MaxTokens        int     `json:"max-tokens"` // 0: the model's context
 	SkipLong         bool    `json:"skip-long"`
 	MicroBatch       int     `json:"micro-batch"`  // 0: chosen for the backend
-	Workers          int     `json:"workers"`      // 0: chosen for the backend
+	Workers          int     `json:"workers"`      // 0: chosen by backend and memory
 	Buckets          int     `json:"buckets"`      // 0: chosen for the backend
 	SharePrefix      bool    `json:"share-prefix"` // runs from before there was a choice have false
 	InstallPlugin    bool    `json:"install-plugin"`

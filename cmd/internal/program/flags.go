@@ -67,7 +67,7 @@ func Running(s *setup.Settings) Group {
 		"how matrices are kept on the device: `type` checkpoint (as stored), bfloat16, float32, or of the blocks int8, nf4")
 	f.StringVar(&s.Residual, "residual", s.Residual, "`type` of the residual stream: float64, float32")
 	f.IntVar(&s.MicroBatch, "micro-batch", s.MicroBatch, "`rows` that go through the layers together (0: chosen for the backend)")
-	f.IntVar(&s.Workers, "workers", s.Workers, "`micro-batches` run at the same time (0: chosen for the backend)")
+	f.IntVar(&s.Workers, "workers", s.Workers, "`micro-batches` run at the same time, without effect on the result (0: by backend and memory)")
 	f.Float64Var(&s.DeviceMemory, "device-memory", s.DeviceMemory, "what a run may take of the device's memory, in `GB` of 10^9 bytes (0: on go the "+
 		"process's limit, on CUDA what nvidia-smi says)")
 	f.BoolVar(&s.SharePrefix, "share-prefix", s.SharePrefix, "compute the tokens with which all prompts begin, the template's head, once an "+
