@@ -27,6 +27,17 @@ type opened struct {
 	tok    *tokenizer.Tokenizer
 }
 
+// decoder is one that is closed when the test ends.
+func (o opened) decoder(t *testing.T) *llama.Decoder {
+	t.Helper()
+	d, err := o.engine.NewDecoder(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Close)
+	return d
+}
+
 // onBoth runs a test on graphs and, where they can, on panels.
 func onBoth(t *testing.T, run func(t *testing.T, o opened)) {
 	for _, panels := range []bool{false, true} {
@@ -74,11 +85,7 @@ func jobs(tok *tokenizer.Tokenizer) []Job {
 // run continues jobs and returns their results by id, with what was said while they ran.
 func run(t *testing.T, o opened, options Options, jobs []Job) (map[string]Result, map[string]string, Stats) {
 	t.Helper()
-	d, err := o.engine.NewDecoder(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
+	d := o.decoder(t)
 	results, said := make(map[string]Result), make(map[string]string)
 	r := Runner{Decoder: d, Context: o.engine.Weights.Config.MaxPositionEmbeddings, Tokenizer: o.tok, Options: options,
 		Said: func(job int, text string) error {
@@ -146,11 +153,7 @@ func TestGreedyIsTheDecoders(t *testing.T) {
 		options := greedy(6)
 		options.LogProbs = true
 		results, _, stats := run(t, o, options, []Job{job})
-		d, err := o.engine.NewDecoder(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer d.Close()
+		d := o.decoder(t)
 		if err := d.Prefill([][]int32{job.Prompt.Tokens}); err != nil {
 			t.Fatal(err)
 		}
@@ -287,11 +290,7 @@ func mustRun(t *testing.T, o opened, options Options, job Job) Result {
 // TestCancelled: a run stops between steps.
 func TestCancelled(t *testing.T) {
 	onBoth(t, func(t *testing.T, o opened) {
-		d, err := o.engine.NewDecoder(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer d.Close()
+		d := o.decoder(t)
 		ctx, cancel := context.WithCancel(context.Background())
 		said := 0
 		r := Runner{Decoder: d, Context: 100, Tokenizer: o.tok, Options: sampled(50), Said: func(int, string) error {
@@ -309,11 +308,7 @@ func TestCancelled(t *testing.T) {
 // TestNothingSaid: a run need not be told the texts as they come.
 func TestNothingSaid(t *testing.T) {
 	onBoth(t, func(t *testing.T, o opened) {
-		d, err := o.engine.NewDecoder(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer d.Close()
+		d := o.decoder(t)
 		job := jobs(o.tok)[1]
 		var got Result
 		r := Runner{Decoder: d, Context: 100, Tokenizer: o.tok, Options: greedy(5), Done: func(_ int, r Result) error { got = r; return nil }}
@@ -346,11 +341,7 @@ func TestRunStopsAtErrors(t *testing.T) {
 		}
 		for _, c := range cases {
 			t.Run(c.name, func(t *testing.T) {
-				d, err := o.engine.NewDecoder(nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer d.Close()
+				d := o.decoder(t)
 				all := jobs(o.tok)[:3]
 				if c.prompt != nil {
 					all[1].Prompt.Tokens = c.prompt
@@ -359,7 +350,7 @@ func TestRunStopsAtErrors(t *testing.T) {
 				r := Runner{Decoder: d, Context: 100, Tokenizer: o.tok, Options: greedy(c.tokens),
 					Said: func(job int, text string) error { return c.said },
 					Done: func(int, Result) error { results++; return c.done }}
-				_, err = r.Run(context.Background(), List(all...))
+				_, err := r.Run(context.Background(), List(all...))
 				if err == nil || !strings.Contains(err.Error(), c.want) || results != c.results {
 					t.Errorf("got %v after %d results, want %q after %d", err, results, c.want, c.results)
 				}

@@ -86,8 +86,11 @@ func (o *Session) withWorkers(most, least int, controls Controls) (plan transpla
 		}
 		return o.fits(plan, o.Capacity)
 	}
-	fewer := sort.Search(most-least, func(i int) bool { return with(most - i) })
-	with(most - fewer)
+	if with(most) || most == least {
+		return plan, err
+	}
+	fewer := sort.Search(most-1-least, func(i int) bool { return with(most - 1 - i) })
+	with(most - 1 - fewer) // not the last that was tried
 	return plan, err
 }
 
