@@ -9,6 +9,7 @@ import (
 
 // Memory is what an extraction holds at its worst moment, in bytes.
 type Memory struct {
+	Workers int   `json:"workers"` // texts at a time
 	Weights int64 `json:"weights"` // with the adapter
 	Sweeps  int64 `json:"sweeps"`  // of the longest text, as many at a time as there are workers
 	Rows    int64 `json:"rows"`    // states of texts that wait for their turn, of the largest
@@ -24,26 +25,54 @@ func (m Memory) String() string {
 		megabytes(m.Rows), megabytes(m.Shard), megabytes(m.Total()))
 }
 
-// PlanMemory adds the memory to a plan, after Load, and refuses what does not fit.
+// PlanMemory adds the memory to a plan, after Load. Where it does not suffice for as many texts at a time as there are cores, fewer
+// are read, unless their number was asked for; what does not fit then is refused.
 func (x *Extraction) PlanMemory(p *Plan, c setup.Capacity) error {
 	sweep, err := x.sweep(p)
 	if err != nil {
 		return fmt.Errorf("memory plan: %w", err)
 	}
-	row := p.Layout.RowBytes(p.most)
-	shard := min(p.Bytes, max(row, min(x.options.ShardBytes, row*int64(x.options.ShardRows))))
-	workers := int64(min(x.workers(), p.Rows))
-	p.Memory = &Memory{Weights: x.reading.Engine.WeightBytes() + x.reading.Role.DeviceBytes(), Sweeps: workers * sweep,
-		Rows: min(3*workers+1, int64(p.Rows)) * row, Shard: 2 * shard}
-	needs := p.Memory.Weights + p.Memory.Sweeps
-	if x.reading.OnHost() {
-		needs = p.Memory.Total()
+	most := max(1, min(x.workers(), p.Rows))
+	least := 1
+	if x.options.Workers > 0 {
+		least = most
 	}
-	if c.Bytes > 0 && needs > c.Bytes {
-		return fmt.Errorf("the extraction needs %s of %s (%s): %s; try --workers less than %d, a smaller --shard-bytes, fewer --sites or "+
-			"--positions, or --max-tokens with --skip-long", megabytes(needs), megabytes(c.Bytes), c.Source, p.Memory, workers)
+	p.Memory = x.memory(p, sweep, most)
+	for c.Bytes > 0 && x.needs(p.Memory) > c.Bytes && p.Memory.Workers > least {
+		p.Memory = x.memory(p, sweep, p.Memory.Workers-1)
+	}
+	if n := p.Memory.Workers; n < most {
+		x.options.Workers, p.fewer = n, fmt.Sprintf(", with %d and not %d texts at a time (--workers)", n, most)
+	}
+	if needs := x.needs(p.Memory); c.Bytes > 0 && needs > c.Bytes {
+		return fmt.Errorf("the extraction needs %s of %s (%s): %s; try %sa smaller --shard-bytes, fewer --sites or --positions, or "+
+			"--max-tokens with --skip-long", megabytes(needs), megabytes(c.Bytes), c.Source, p.Memory, lessThan(p.Memory.Workers))
 	}
 	return nil
+}
+
+// lessThan advises to read fewer texts at a time where more than one was asked for.
+func lessThan(workers int) string {
+	if workers == 1 {
+		return ""
+	}
+	return fmt.Sprintf("--workers less than %d, ", workers)
+}
+
+// memory is what so many texts at a time take, of which the longest takes sweep bytes.
+func (x *Extraction) memory(p *Plan, sweep int64, workers int) *Memory {
+	row := p.Layout.RowBytes(p.most)
+	shard := min(p.Bytes, max(row, min(x.options.ShardBytes, row*int64(x.options.ShardRows))))
+	return &Memory{Workers: workers, Weights: x.reading.Engine.WeightBytes() + x.reading.Role.DeviceBytes(),
+		Sweeps: int64(workers) * sweep, Rows: int64(min(3*workers+1, p.Rows)) * row, Shard: 2 * shard}
+}
+
+// needs is what is asked of the backend's memory.
+func (x *Extraction) needs(m *Memory) int64 {
+	if x.reading.OnHost() {
+		return m.Total()
+	}
+	return m.Weights + m.Sweeps
 }
 
 // sweep is what reading the longest text holds.

@@ -36,6 +36,7 @@ type Plan struct {
 
 	most    int // vectors of a row
 	longest item
+	fewer   string // why not as many texts at a time as there are cores, if so
 }
 
 // TensorPlan is what will be written of one tensor.
@@ -199,7 +200,7 @@ func (p *Plan) String() string {
 	text += p.sites()
 	text += fmt.Sprintf("files    %d bytes of states, in shards of at most %d rows and %d bytes\n", p.Bytes, p.Layout.ShardRows, p.Layout.ShardBytes)
 	if p.Memory != nil {
-		text += fmt.Sprintf("memory   %s\n", p.Memory)
+		text += fmt.Sprintf("memory   %s%s\n", p.Memory, p.fewer)
 	}
 	return text
 }

@@ -479,6 +479,42 @@ func TestPlanEdges(t *testing.T) {
 	}
 }
 
+// TestFewerTextsAtATime: as many as fit are read, but a number that was asked for is kept.
+func TestFewerTextsAtATime(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
+	file := write(t, strings.Repeat("Kim has 19 nuts.\n", 20))
+	needs := func(workers int) int64 {
+		_, p := loaded(t, small(func(o *Options) { o.Text, o.Workers = file, workers }))
+		return p.Memory.Total()
+	}
+	for _, c := range []struct {
+		name    string
+		asked   int
+		room    int64
+		workers int // 0: refused
+		says    string
+	}{
+		{"all fit", 0, needs(4), 4, ""},
+		{"a byte too few for four", 0, needs(4) - 1, 3, ", with 3 and not 4 texts at a time (--workers)"},
+		{"room for two", 0, needs(2), 2, ", with 2 and not 4 texts at a time (--workers)"},
+		{"not even one", 0, needs(1) - 1, 0, "; try a smaller --shard-bytes"},
+		{"three asked for", 3, needs(3) - 1, 0, "; try --workers less than 3, a smaller"},
+	} {
+		x, p := loaded(t, small(func(o *Options) { o.Text, o.Workers = file, c.asked }))
+		err := x.PlanMemory(p, setup.Capacity{Bytes: c.room, Source: "memory"})
+		got := p.String()
+		if err != nil {
+			got = err.Error()
+		}
+		if (err != nil) != (c.workers == 0) || !strings.Contains(got, c.says) || c.says == "" && strings.Contains(got, "--workers") {
+			t.Errorf("%s: got %q, want %q and %d workers", c.name, got, c.says, c.workers)
+		}
+		if err == nil && x.workers() != c.workers {
+			t.Errorf("%s: %d texts at a time, want %d", c.name, x.workers(), c.workers)
+		}
+	}
+}
+
 // TestVectorsRefuse: positions that a text has not.
 func TestVectorsRefuse(t *testing.T) {
 	segments := map[string]data.Span{"first": {Start: 0, End: 2}, "second": {Start: 2, End: 4}}
