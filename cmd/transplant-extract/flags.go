@@ -67,7 +67,9 @@ func bind(o *options) []program.Group {
 		"bfloat16, float16")
 	run := program.NewGroup("Running")
 	take(run.Flags, common, "backend", "install-plugin", "attention", "kernels", "dtype", "weights", "residual", "workers", "device-memory")
-	run.Flags.Lookup("workers").Usage = "`texts` read at the same time (0: chosen for the backend and its memory)"
+	run.Flags.IntVar(&o.BatchTokens, "batch-tokens", o.BatchTokens, "`tokens`, padding included, of texts that go through the layers together, "+
+		"unless one has more (0: chosen for the backend)")
+	run.Flags.Lookup("workers").Usage = "`batches` of texts computed at the same time (0: chosen for the backend and its memory)"
 	f = out.Flags
 	f.StringVar(&o.out, "out", "", "`directory` to make (none: states/ and the time)")
 	f.StringVar(&o.resume, "resume", "", "`directory` to continue; its config.json gives all other flags")

@@ -31,7 +31,7 @@ func BenchmarkExtraction(b *testing.B) {
 		engine := x.reading.Engine
 		b.Run("forward only, for "+c.name, func(b *testing.B) {
 			for i := range b.N {
-				s, err := engine.NewStream(x.sequence(items[i%len(items)].tokens.IDs), llama.StreamOptions{})
+				s, err := engine.NewStream(x.sequences(items[i%len(items):][:1]), llama.StreamOptions{})
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -44,10 +44,10 @@ func BenchmarkExtraction(b *testing.B) {
 			}
 		})
 		b.Run("states, "+c.name, func(b *testing.B) {
-			out := make([][]byte, len(p.Layout.Tensors))
+			j := &job{out: make([][]byte, len(p.Layout.Tensors))}
 			for i := range b.N {
-				var err error
-				if out, err = x.read(items[i%len(items)], p.Layout, out); err != nil {
+				j.item = items[i%len(items)]
+				if err := x.read([]*job{j}, p.Layout); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -145,16 +145,20 @@ func goldenDirs() []string {
 		filepath.Join(shared, "golden", "mha"), filepath.Join(shared, "golden", "gqa")}
 }
 
-// onBoth runs a test on every reference run, computed by graphs and on panels.
+// onBoth runs a test on every reference run, computed by graphs, a text at a time and several, and on panels.
 func onBoth(t *testing.T, run func(t *testing.T, dir string, o Options)) {
 	for _, dir := range goldenDirs() {
-		for _, kernels := range []string{"graphs", "panels"} {
-			t.Run(filepath.Base(dir)+" "+kernels, func(t *testing.T) {
+		for _, c := range []struct {
+			kernels string
+			tokens  int // that go together; 0: what is chosen
+		}{{"graphs", 0}, {"graphs", 256}, {"panels", 0}} {
+			t.Run(fmt.Sprintf("%s %s %d", filepath.Base(dir), c.kernels, c.tokens), func(t *testing.T) {
 				if _, err := os.Stat(dir); err != nil {
 					t.Skipf("shared inputs not found at %s: set TRANSPLANT_SHARED", dir)
 				}
 				run(t, dir, small(func(o *Options) {
-					o.Model, o.Data, o.Kernels = filepath.Join(dir, "model"), filepath.Join(dir, "rows.csv"), kernels
+					o.Model, o.Data, o.Kernels = filepath.Join(dir, "model"), filepath.Join(dir, "rows.csv"), c.kernels
+					o.BatchTokens = c.tokens
 					o.ArgueTemplate, o.ChooseTemplate = filepath.Join(dir, "templates", "argue.tmpl"), filepath.Join(dir, "templates", "choose.tmpl")
 					o.Prompt = ArguerCorrect
 				}))

@@ -47,6 +47,9 @@ type Options struct {
 	Format     string
 	ShardRows  int
 	ShardBytes int64
+	// BatchTokens are the tokens, padding included, that go through the layers together, unless one text has more; 0: chosen for the
+	// backend.
+	BatchTokens int
 }
 
 // Defaults are the residual stream after every layer at the last token, as computed.
@@ -86,6 +89,8 @@ func (o Options) Validate() error {
 		return errors.New("--store bfloat16: numpy has no such type; use --format safetensors, or another --store")
 	case o.ShardRows < 1:
 		return fmt.Errorf("--shard-rows %d: it must be at least 1", o.ShardRows)
+	case o.BatchTokens < 0:
+		return fmt.Errorf("--batch-tokens %d: it must be at least 1, or 0 to have it chosen", o.BatchTokens)
 	case o.ShardBytes < 1:
 		return fmt.Errorf("--shard-bytes %d: it must be at least 1", o.ShardBytes)
 	}

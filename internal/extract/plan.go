@@ -36,7 +36,17 @@ type Plan struct {
 
 	most    int // vectors of a row
 	longest item
-	fewer   string // why not as many texts at a time as there are cores, if so
+	lengths map[int]tally // by tokens of a text, where texts go through the layers together
+	fewer   string        // why not as many texts at a time as there are cores, if so
+}
+
+// tally are texts that count as one.
+type tally struct {
+	texts, states int // states are the most that are read of one
+}
+
+func (t tally) plus(other tally) tally {
+	return tally{t.texts + other.texts, max(t.states, other.states)}
 }
 
 // TensorPlan is what will be written of one tensor.
@@ -61,7 +71,7 @@ const manyErrors = 1000
 
 // Plan goes through the input, checks every line and counts. It reports all bad lines at once.
 func (x *Extraction) Plan(ctx context.Context) (*Plan, error) {
-	p := &Plan{TooLong: Skipped{Limit: x.input.limit, IDs: []string{}}, Layout: x.layout}
+	p := &Plan{TooLong: Skipped{Limit: x.input.limit, IDs: []string{}}, Layout: x.layout, lengths: make(map[int]tally)}
 	hash := sha256.New()
 	var errs []error
 	more := 0
@@ -120,6 +130,10 @@ func (p *Plan) count(it item) {
 	n := it.length()
 	p.Tokens += int64(len(it.tokens.IDs))
 	p.most = max(p.most, len(it.vectors))
+	if it.moving == nil {
+		own, _ := sources(it.vectors)
+		p.lengths[n] = p.lengths[n].plus(tally{1, len(own)})
+	}
 	if n > p.Longest || n == p.Longest && len(it.vectors) > len(p.longest.vectors) {
 		p.Longest, p.longest = n, it
 	}

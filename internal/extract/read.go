@@ -9,16 +9,70 @@ import (
 	"gotransplant/transplant"
 )
 
-// read runs a text through the model and writes its states to buffers, one a tensor of the layout, whose memory is used
-// again. A text is a stream of its own, so that its states do not depend on what else there is.
-func (x *Extraction) read(it item, l states.Layout, buffers [][]byte) ([][]byte, error) {
-	source, ranges := sources(it.vectors)
-	g := &gathering{extraction: x, layout: l, ranges: ranges, out: make([][]byte, len(l.Tensors))}
-	for i, t := range l.Tensors {
-		one := states.Layout{Tensors: []states.Tensor{t}}
-		g.out[i] = slices.Grow(buffers[i][:0], int(one.RowBytes(len(ranges))))[:one.RowBytes(len(ranges))]
+// part is what a text has of the states of all that go through the layers together.
+type part struct {
+	first, count int
+	ranges       []data.Span // of its states, by vector
+	to           *gathering  // nil in a plan
+}
+
+// parts are those of texts of one padded length, and the tokens whose states are read. On graphs, which are others for another number
+// of tokens, the first stands in for those of texts that are missing.
+func (x *Extraction) parts(items []item) (source []int32, parts []part) {
+	length, most := x.padded(items[0]), 0
+	for i, it := range items {
+		own, ranges := sources(it.vectors)
+		most = max(most, len(own))
+		parts = append(parts, part{first: len(source), count: len(own), ranges: ranges})
+		for _, at := range own {
+			source = append(source, int32(i*length)+at)
+		}
 	}
-	return g.out, x.capture(x.reading.Method, it, x.chosen(source, g.take))
+	for !x.reading.Engine.Panels() && len(source) < most*x.together(length) {
+		source = append(source, source[0])
+	}
+	return source, parts
+}
+
+// read runs texts of one padded length through the model and writes their states to the jobs' buffers, one a tensor of the layout.
+func (x *Extraction) read(jobs []*job, l states.Layout) error {
+	items := make([]item, len(jobs))
+	for i, j := range jobs {
+		items[i] = j.item
+	}
+	source, parts := x.parts(items)
+	for i, j := range jobs {
+		p := &parts[i]
+		for t, tensor := range l.Tensors {
+			one := states.Layout{Tensors: []states.Tensor{tensor}}
+			size := int(one.RowBytes(len(p.ranges)))
+			j.out[t] = slices.Grow(j.out[t][:0], size)[:size]
+		}
+		p.to = &gathering{extraction: x, layout: l, ranges: p.ranges, out: j.out}
+	}
+	return x.capture(x.reading.Method, items, x.chosen(source, func(s llama.State) error { return handOut(s, parts) }))
+}
+
+// handOut gives every text its own of the states.
+func handOut(s llama.State, parts []part) error {
+	for _, p := range parts {
+		from, to := max(s.First, p.first), min(s.First+s.Count, p.first+p.count)
+		if from >= to {
+			continue
+		}
+		own := s
+		own.First, own.Count = from-p.first, to-from
+		at, end := (from-s.First)*s.Width, (to-s.First)*s.Width
+		if s.Wide != nil {
+			own.Wide = s.Wide[at:end]
+		} else {
+			own.Narrow = s.Narrow[at:end]
+		}
+		if err := p.to.take(own); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // chosen are the states to read.
@@ -30,32 +84,37 @@ func (x *Extraction) chosen(source []int32, take func(llama.State) error) *llama
 	return c
 }
 
-// capture reads them, with m's engine: of a text alone, or of the chooser with the arguer's states moved in.
-func (x *Extraction) capture(m *transplant.Method, it item, c *llama.Capture) error {
-	if it.moving != nil {
-		return m.Capture(*it.moving, c)
+// capture reads them, with m's engine: of texts of one padded length, or of the chooser with the arguer's states moved in.
+func (x *Extraction) capture(m *transplant.Method, items []item, c *llama.Capture) error {
+	if moving := items[0].moving; moving != nil {
+		return m.Capture(*moving, c)
 	}
-	return m.Engine.Capture(x.sequence(it.tokens.IDs), llama.StreamOptions{Name: "extract", Overlay: x.reading.Role.Overlay(),
+	return m.Engine.Capture(x.sequences(items), llama.StreamOptions{Name: "extract", Overlay: x.reading.Role.Overlay(),
 		Attention: m.Attention, Capture: c})
 }
 
-// sequence is a text by itself. Graphs are built for every length, so there it is padded to a step of an eighth at most;
-// by how much depends on the text alone.
-func (x *Extraction) sequence(ids []int32) llama.Sequences {
-	n := len(ids)
+// sequences are texts of one padded length. On graphs there are as many as go together, the first standing in for those that are
+// missing.
+func (x *Extraction) sequences(items []item) llama.Sequences {
+	n := x.padded(items[0])
+	rows := len(items)
 	if !x.reading.Engine.Panels() {
-		step := 8
-		for step*16 <= n {
-			step *= 2
-		}
-		n = (n + step - 1) / step * step
+		rows = x.together(n)
 	}
-	seq := llama.Sequences{Rows: 1, Length: n, Token: make([]int32, n), Position: make([]int32, n), Branch: make([]int32, n)}
-	copy(seq.Token, ids)
-	for i := range n {
-		seq.Position[i] = int32(i)
-		if i >= len(ids) {
-			seq.Branch[i] = -1
+	seq := llama.Sequences{Rows: rows, Length: n}
+	for r := range rows {
+		it := items[0]
+		if r < len(items) {
+			it = items[r]
+		}
+		ids := it.tokens.IDs
+		seq.Token = append(append(seq.Token, ids...), make([]int32, n-len(ids))...)
+		for i := range n {
+			branch := int32(0)
+			if i >= len(ids) {
+				branch = -1
+			}
+			seq.Position, seq.Branch = append(seq.Position, int32(i)), append(seq.Branch, branch)
 		}
 	}
 	return seq

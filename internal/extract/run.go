@@ -3,7 +3,6 @@ package extract
 import (
 	"context"
 	"fmt"
-	"io"
 	"sync"
 
 	"gotransplant/internal/states"
@@ -12,10 +11,11 @@ import (
 
 // job is a text on its way through a worker.
 type job struct {
-	item item
-	out  [][]byte // by tensor; its memory serves again
-	err  error
-	done chan struct{}
+	window *window
+	item   item
+	out    [][]byte // by tensor; its memory serves again
+	err    error
+	done   chan struct{}
 }
 
 // Run computes the rows of the plan that w has not got yet and adds them in order. progress is told how many rows there
@@ -23,28 +23,30 @@ type job struct {
 func (x *Extraction) Run(ctx context.Context, p *Plan, w *states.Writer, progress func(done int)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	workers := x.workers()
-	waiting := make(chan *job, 2*workers) // in the order of the input
-	work := make(chan *job)
-	free := make(chan *job, 3*workers+1)
+	texts := p.Memory.Window
+	waiting := make(chan *job, 2*texts) // in the order of the input
+	work := make(chan []*job)
+	free := make(chan *window, 2) // one is filled while the other is worked on
+	for range cap(free) {
+		free <- newWindow(texts, len(p.Layout.Tensors))
+	}
 	var group sync.WaitGroup
 	defer group.Wait()
 	defer cancel()
-	for range cap(free) {
-		free <- &job{out: make([][]byte, len(p.Layout.Tensors))}
-	}
 	var input error // read when waiting is closed
 	group.Go(func() {
 		defer close(work)
 		defer close(waiting)
-		input = x.feed(ctx, w.Rows(), free, func(j *job) bool {
-			return send(ctx, waiting, j) && send(ctx, work, j)
-		})
+		input = x.feed(ctx, w.Rows(), free, waiting, work)
 	})
 	for range workers {
 		group.Go(func() {
-			for j := range work {
-				j.out, j.err = x.read(j.item, p.Layout, j.out)
-				close(j.done)
+			for jobs := range work {
+				err := x.read(jobs, p.Layout)
+				for _, j := range jobs {
+					j.err = err
+					close(j.done)
+				}
 			}
 		})
 	}
@@ -55,7 +57,10 @@ func (x *Extraction) Run(ctx context.Context, p *Plan, w *states.Writer, progres
 		}
 		done++
 		progress(done)
-		free <- j // has room for all jobs
+		if j.window.left--; j.window.left == 0 {
+			j.window.left = texts
+			free <- j.window // has room for both
+		}
 		return nil
 	})
 	if err != nil {
@@ -69,42 +74,6 @@ func (x *Extraction) Run(ctx context.Context, p *Plan, w *states.Writer, progres
 	}
 	if w.Rows() != p.Rows {
 		return fmt.Errorf("%s changed while it was read: %d texts at first, then %d", p.Input, p.Rows, w.Rows())
-	}
-	return nil
-}
-
-// send gives up when ctx is done.
-func send(ctx context.Context, to chan<- *job, j *job) bool {
-	select {
-	case to <- j:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// feed reads the input and hands on every text that is to be computed, but for the first skip.
-func (x *Extraction) feed(ctx context.Context, skip int, free <-chan *job, hand func(*job) bool) error {
-	for it, err := range x.input.items(io.Discard) {
-		if err != nil {
-			return err
-		}
-		if it.vectors == nil {
-			continue
-		}
-		if skip > 0 {
-			skip--
-			continue
-		}
-		select {
-		case j := <-free:
-			j.item, j.err, j.done = it, nil, make(chan struct{})
-			if !hand(j) {
-				return nil
-			}
-		case <-ctx.Done():
-			return nil
-		}
 	}
 	return nil
 }

@@ -108,12 +108,17 @@ func TestResumeAfterCancel(t *testing.T) {
 	}
 }
 
-// TestTextsDoNotMeet: a text's states have the same bits alone and among others.
+// TestTextsDoNotMeet: a text's states have the same bits alone and among others, with which it may go through the layers.
 func TestTextsDoNotMeet(t *testing.T) {
-	for _, kernels := range []string{"graphs", "panels"} {
-		t.Run(kernels, func(t *testing.T) {
+	for _, c := range []struct {
+		kernels string
+		tokens  int // that go together; 0: what is chosen
+	}{{"graphs", 0}, {"graphs", 64}, {"panels", 1}, {"panels", 0}} {
+		t.Run(fmt.Sprintf("%s, %d tokens", c.kernels, c.tokens), func(t *testing.T) {
 			choose := func(text string) Options {
-				return small(func(o *Options) { o.Text, o.Kernels, o.Sites = write(t, text), kernels, "resid_post,k_rot,logits" })
+				return small(func(o *Options) {
+					o.Text, o.Kernels, o.BatchTokens, o.Sites, o.Positions = write(t, text), c.kernels, c.tokens, "resid_post,k_rot,logits", "last,1"
+				})
 			}
 			lines := questions(9)
 			o := choose(lines)
@@ -128,6 +133,34 @@ func TestTextsDoNotMeet(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestBatchesOnPanels: however many texts go together on panels, the files are the same.
+func TestBatchesOnPanels(t *testing.T) {
+	file := write(t, questions(40))
+	var want map[string]string
+	for _, tokens := range []int{1, 64, 300} {
+		o := small(func(o *Options) {
+			o.Text, o.Kernels, o.BatchTokens, o.Sites, o.Positions = file, "panels", tokens, "resid_pre,k,z,logits", "all"
+		})
+		skipUnlessPanels(t, o)
+		x, p := loaded(t, o)
+		dir := filepath.Join(t.TempDir(), "states")
+		w, _ := begin(t, x, p, dir)
+		if err := x.Run(context.Background(), p, w, func(int) {}); err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		got := content(t, dir)
+		if want == nil {
+			want = got
+		}
+		for name := range want {
+			if got[name] != want[name] {
+				t.Errorf("%d tokens together: %s differs from that of texts by themselves", tokens, name)
+			}
+		}
 	}
 }
 
@@ -479,26 +512,31 @@ func TestPlanEdges(t *testing.T) {
 	}
 }
 
-// TestFewerTextsAtATime: as many as fit are read, but a number that was asked for is kept.
-func TestFewerTextsAtATime(t *testing.T) {
+// TestLittleMemory: what does not fit waits with fewer texts, and is then computed in fewer batches at a time, unless their number was
+// asked for.
+func TestLittleMemory(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
-	file := write(t, strings.Repeat("Kim has 19 nuts.\n", 20))
-	needs := func(workers int) int64 {
-		_, p := loaded(t, small(func(o *Options) { o.Text, o.Workers = file, workers }))
-		return p.Memory.Total()
+	file := write(t, strings.Repeat("Kim has 19 nuts.\n", 200))
+	x, p := loaded(t, small(func(o *Options) { o.Text, o.Workers = file, 4 }))
+	sweep, window := p.Memory.Sweeps/4, p.Memory.Window
+	if window <= 8 {
+		t.Fatalf("a window of %d texts, want more than the least of 4 workers", window)
 	}
+	needs := func(workers, window int) int64 { return x.memory(p, sweep, workers, window).Total() }
 	for _, c := range []struct {
-		name    string
-		asked   int
-		room    int64
-		workers int // 0: refused
-		says    string
+		name            string
+		asked           int
+		room            int64
+		workers, window int // 0: refused
+		says            string
 	}{
-		{"all fit", 0, needs(4), 4, ""},
-		{"a byte too few for four", 0, needs(4) - 1, 3, ", with 3 and not 4 texts at a time (--workers)"},
-		{"room for two", 0, needs(2), 2, ", with 2 and not 4 texts at a time (--workers)"},
-		{"not even one", 0, needs(1) - 1, 0, "; try a smaller --shard-bytes"},
-		{"three asked for", 3, needs(3) - 1, 0, "; try --workers less than 3, a smaller"},
+		{"all fit", 0, needs(4, window), 4, window, ""},
+		{"a byte too few", 0, needs(4, window) - 1, 4, 8, ""},
+		{"a byte too few for four", 0, needs(4, 8) - 1, 3, 6, ", with 3 and not 4 batches at a time (--workers)"},
+		{"room for two", 0, needs(2, 4), 2, 4, ", with 2 and not 4 batches at a time (--workers)"},
+		{"not even one", 0, needs(1, 2) - 1, 0, 0, "; try a smaller --shard-bytes"},
+		{"three asked for", 3, needs(3, 6), 3, 6, ""},
+		{"three asked for and a byte too few", 3, needs(3, 6) - 1, 0, 0, "; try --workers less than 3, a smaller"},
 	} {
 		x, p := loaded(t, small(func(o *Options) { o.Text, o.Workers = file, c.asked }))
 		err := x.PlanMemory(p, setup.Capacity{Bytes: c.room, Source: "memory"})
@@ -509,8 +547,8 @@ func TestFewerTextsAtATime(t *testing.T) {
 		if (err != nil) != (c.workers == 0) || !strings.Contains(got, c.says) || c.says == "" && strings.Contains(got, "--workers") {
 			t.Errorf("%s: got %q, want %q and %d workers", c.name, got, c.says, c.workers)
 		}
-		if err == nil && x.workers() != c.workers {
-			t.Errorf("%s: %d texts at a time, want %d", c.name, x.workers(), c.workers)
+		if err == nil && (x.workers() != c.workers || p.Memory.Window != c.window) {
+			t.Errorf("%s: %d batches at a time and a window of %d, want %d and %d", c.name, x.workers(), p.Memory.Window, c.workers, c.window)
 		}
 	}
 }
@@ -624,7 +662,8 @@ func TestOptionsRefuse(t *testing.T) {
 	}
 }
 
-// TestMemoryDoesNotGrow: ten thousand texts need no more memory than a hundred, whatever is garbage not counted.
+// TestMemoryDoesNotGrow: ten thousand texts need no more memory than five hundred, which fill both windows, whatever is garbage not
+// counted.
 func TestMemoryDoesNotGrow(t *testing.T) {
 	if testing.Short() {
 		t.Skip("skipped: reads ten thousand texts")
@@ -649,12 +688,12 @@ func TestMemoryDoesNotGrow(t *testing.T) {
 		return most
 	}
 	var few, many uint64 // one after the other, so that the first leaves nothing behind
-	t.Run("100", func(t *testing.T) { few = peak(t, 100) })
+	t.Run("500", func(t *testing.T) { few = peak(t, 500) })
 	t.Run("10000", func(t *testing.T) { many = peak(t, 10000) })
-	t.Logf("most in use: %.2f MB with 100 texts, %.2f MB with 10,000", float64(few)/1e6, float64(many)/1e6)
+	t.Logf("most in use: %.2f MB with 500 texts, %.2f MB with 10,000", float64(few)/1e6, float64(many)/1e6)
 	const margin = 600_000 // 60 bytes a text
 	if many > few+margin {
-		t.Errorf("%d bytes in use with 10,000 texts, want at most %d more than the %d with 100", many, margin, few)
+		t.Errorf("%d bytes in use with 10,000 texts, want at most %d more than the %d with 500", many, margin, few)
 	}
 }
 

@@ -1,0 +1,101 @@
+package extract
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// texts are of so many words each, in as many tokens and one in front.
+func texts(words ...int) string {
+	var text strings.Builder
+	for i, n := range words {
+		fmt.Fprintln(&text, []string{"Kim", "Ben", "Olga"}[i%3]+strings.Repeat(" nuts", n-1))
+	}
+	return text.String()
+}
+
+// TestFeed: texts of a padded length go to work together as soon as there are all that belong together, and what is left when a
+// window is full or the input ends goes as it is. They wait in the order of the input.
+func TestFeed(t *testing.T) {
+	for _, c := range []struct {
+		name, kernels string
+		words         []int
+		skip, window  int
+		want          string // rows that go to work together, from 0
+	}{
+		{"one length", "graphs", []int{2, 3, 4, 5, 6}, 0, 20, "[0 1 2 3] [4]"},
+		{"two lengths", "graphs", []int{2, 9, 3, 10, 4, 5}, 0, 20, "[1 3] [0 2 4 5]"},
+		{"longer than a batch", "graphs", []int{40, 2, 40, 3}, 0, 20, "[0] [2] [1 3]"},
+		{"a window of two", "graphs", []int{2, 9, 3, 4, 5}, 0, 2, "[0] [1] [2 3] [4]"},
+		{"two lengths, a panel both", "panels", []int{2, 9, 3, 10, 4, 5}, 0, 20, "[0 1] [2 3] [4 5]"},
+		{"skipped", "graphs", []int{2, 3, 4, 5, 6}, 2, 20, "[0 1 2]"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := small(func(o *Options) { o.Text, o.Kernels, o.BatchTokens = write(t, texts(c.words...)), c.kernels, 32 })
+			skipUnlessPanels(t, o)
+			x, p := loaded(t, o)
+			waiting, work := make(chan *job, len(c.words)), make(chan []*job, len(c.words))
+			free := make(chan *window, len(c.words))
+			for range cap(free) {
+				free <- newWindow(c.window, len(p.Layout.Tensors))
+			}
+			if err := x.feed(context.Background(), c.skip, free, waiting, work); err != nil {
+				t.Fatal(err)
+			}
+			close(work)
+			close(waiting)
+			row := make(map[*job]int)
+			for j := range waiting {
+				row[j] = len(row)
+				if want := c.skip + len(row); j.item.Line != want {
+					t.Errorf("line %d waits, want %d", j.item.Line, want)
+				}
+			}
+			var got []string
+			for jobs := range work {
+				var rows []int
+				for _, j := range jobs {
+					rows = append(rows, row[j])
+				}
+				got = append(got, fmt.Sprint(rows))
+			}
+			if got := strings.Join(got, " "); got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+// TestPlanOfBatches: the plan is for as many texts as go together, or as there are of a length, and for all states that are read of
+// them.
+func TestPlanOfBatches(t *testing.T) {
+	sweep := func(positions string, words ...int) int64 {
+		o := small(func(o *Options) {
+			o.Text, o.Kernels, o.BatchTokens, o.Workers, o.Positions = write(t, texts(words...)), "panels", 64, 1, positions
+		})
+		skipUnlessPanels(t, o)
+		_, p := loaded(t, o)
+		return p.Memory.Sweeps
+	}
+	const state = 8 * 96 // bytes of the embedded model's residual stream
+	one, two, four := sweep("last", 2), sweep("last", 2, 3), sweep("last", 2, 3, 2, 3)
+	if two != 2*one || four != 4*one {
+		t.Errorf("texts of one length: %d bytes for one, %d for two, %d for four; want in proportion", one, two, four)
+	}
+	if got := sweep("last", 2, 3, 2, 3, 2, 3); got != four {
+		t.Errorf("six texts, of which four go together: %d bytes, want %d", got, four)
+	}
+	if got := sweep("last", 2, 3, 40); got <= two {
+		t.Errorf("two short texts and a long one: %d bytes, want more than the %d of the short ones", got, two)
+	}
+	x, p := loaded(t, small(func(o *Options) { o.Text = write(t, texts(5)) }))
+	more := int64(p.Longest-1) * state
+	if got := sweep("all", 5, 2); got != sweep("last", 5, 2)+2*more {
+		t.Errorf("all states of two texts: %d bytes, want those of the last and %d for the others, as many as the longer has", got, 2*more)
+	}
+	if x.workers() != 2 || p.Memory.Workers != 1 {
+		t.Errorf("one text: a plan for %d batches at a time, want 1 of the %d asked for", p.Memory.Workers, x.workers())
+	}
+}
