@@ -48,10 +48,10 @@ func evaluate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if err != nil {
 		return err
 	}
-	if !o.JSON {
-		if _, err := fmt.Fprint(stdout, session.Describe(), plan); err != nil {
-			return err
-		}
+	if o.JSON {
+		note(session, stderr)
+	} else if _, err := fmt.Fprint(stdout, session.Describe(), plan); err != nil {
+		return err
 	}
 	progress := program.NewProgress(stderr)
 	session.Compete(progress.Line)
@@ -65,6 +65,13 @@ func evaluate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		return err
 	}
 	return write(report, o, stdout)
+}
+
+// note tells, where the standard output is for JSON, what is to be known of the adapters.
+func note(session *setup.Session, stderr io.Writer) {
+	for _, n := range session.Origins() {
+		fmt.Fprintf(stderr, "note     %s\n", n)
+	}
 }
 
 // write prints the report and, if asked, leaves it in a directory with the predictions. Where one of them fails the other is
@@ -109,6 +116,7 @@ func dryRun(s setup.Settings, o options, stdout, stderr io.Writer) error {
 		return refusal
 	}
 	if o.JSON {
+		note(session, stderr)
 		err = program.JSONLine(stdout, plan)
 	} else {
 		_, err = fmt.Fprint(stdout, text, setup.DryRun)

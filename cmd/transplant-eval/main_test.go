@@ -3,12 +3,14 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -520,5 +522,35 @@ func TestDoRAPredictions(t *testing.T) {
 		row := fmt.Sprintf("row %d ", i+1)
 		within(t, row+"logprob_1", p.LogProb1, expected.Rows[i].LogProb1, 1e-4)
 		within(t, row+"logprob_2", p.LogProb2, expected.Rows[i].LogProb2, 1e-4)
+	}
+}
+
+// TestAdaptersOfARun: that rows were trained on is said with and without --json, where it is not among the JSON.
+func TestAdaptersOfARun(t *testing.T) {
+	rows, err := os.ReadFile(golden("rows.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for _, role := range []string{transplant.ArguerDir, transplant.ChooserDir} {
+		if err := os.CopyFS(filepath.Join(dir, role), os.DirFS(golden("adapters", role))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config := fmt.Sprintf(`{"settings": {"seed": 1, "test-fraction": 0.5, "steps": 1}, "data_sha256": "%x"}`, sha256.Sum256(rows))
+	if err := os.WriteFile(filepath.Join(dir, transplant.ConfigFile), []byte(config), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	const want = "trains on 3 of the 6 rows to be scored"
+	for _, more := range [][]string{nil, {"--dry-run"}, {"--json"}, {"--json", "--dry-run"}} {
+		code, out, errors := call(goldenFlags(append(more, "--arguer-adapter", filepath.Join(dir, transplant.ArguerDir),
+			"--chooser-adapter", filepath.Join(dir, transplant.ChooserDir))...)...)
+		text := out
+		if slices.Contains(more, "--json") {
+			text = errors
+		}
+		if code != 0 || strings.Count(text, want) != 1 {
+			t.Errorf("%q: exit status %d, output %q, errors %q, want once %q", more, code, out, errors, want)
+		}
 	}
 }

@@ -316,6 +316,9 @@ func (o *Session) Describe() string {
 	if flags := o.idle(); len(flags) > 0 {
 		text += fmt.Sprintf("note     --no-transplant runs no arguer, and of no effect is %s\n", strings.Join(flags, ", "))
 	}
+	for _, note := range o.Origins() {
+		text += fmt.Sprintf("note     %s\n", note)
+	}
 	if o.SpecialsInData > 0 {
 		text += fmt.Sprintf("note     %d special tokens' texts stand in data fields; they are ordinary text there\n", o.SpecialsInData)
 	}

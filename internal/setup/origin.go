@@ -1,0 +1,115 @@
+package setup
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"gotransplant/data"
+	"gotransplant/internal/spelling"
+	"gotransplant/transplant"
+)
+
+// origin is what a run directory tells of the run that trained the adapters in it.
+type origin struct {
+	dir      string
+	Settings Settings `json:"settings"`
+	DataHash string   `json:"data_sha256"`
+}
+
+// originOf is the run in whose directory an adapter lies, or nil. It is asked for notes only, so that a config that cannot
+// be read is none.
+func originOf(adapter string) *origin {
+	if adapter == "" {
+		return nil
+	}
+	run := &origin{dir: filepath.Dir(filepath.Clean(adapter))}
+	content, err := os.ReadFile(filepath.Join(run.dir, transplant.ConfigFile))
+	if err != nil || json.Unmarshal(content, run) != nil || run.Settings.Training == nil {
+		return nil
+	}
+	return run
+}
+
+// Origins are notes on adapters that runs have trained: where scores would be of rows that were trained on, where an option of
+// the run was left out, and where the roles were mistaken. None of it is refused, since each may be meant.
+func (o *Session) Origins() (notes []string) {
+	var seen []string
+	for _, a := range []struct{ flag, dir, role, other string }{
+		{"arguer-adapter", o.ArguerAdapter, transplant.ArguerDir, transplant.ChooserDir},
+		{"chooser-adapter", o.ChooserAdapter, transplant.ChooserDir, transplant.ArguerDir},
+	} {
+		run := originOf(a.dir)
+		if run == nil || a.role == transplant.ArguerDir && o.NoTransplant && !o.ShareAdapter {
+			continue
+		}
+		if filepath.Base(a.dir) == a.other && !run.Settings.ShareAdapter && !o.ShareAdapter {
+			notes = append(notes, fmt.Sprintf("--%s %s is what the run trained as %s", a.flag, a.dir, a.other))
+		}
+		if slices.Contains(seen, run.dir) {
+			continue
+		}
+		seen = append(seen, run.dir)
+		if flags := o.leftOut(run.Settings); len(flags) > 0 {
+			notes = append(notes, fmt.Sprintf("%s was trained with %s, and this is without", run.dir, strings.Join(flags, " ")))
+		}
+		if note := o.trainedOn(run); note != "" {
+			notes = append(notes, note)
+		}
+	}
+	return notes
+}
+
+// leftOut are the options of a run that say what its rows are and what is moved, where they are not given here. A value that is
+// given, and another, is meant to be.
+func (o *Session) leftOut(run Settings) (flags []string) {
+	add := func(flag, here, there, none string) {
+		if here == none && there != none {
+			flags = append(flags, "--"+flag+" "+there)
+		}
+	}
+	if !run.NoTransplant && !o.NoTransplant {
+		add("transplant-layers", o.TransplantLayers, run.TransplantLayers, Defaults().TransplantLayers)
+		add("argue-template", o.ArgueTemplate, run.ArgueTemplate, "")
+	}
+	add("choose-template", o.ChooseTemplate, run.ChooseTemplate, "")
+	if run.MaskChoice && !o.MaskChoice {
+		flags = append(flags, "--mask-choice")
+	}
+	if run.NoTransplant && !o.NoTransplant {
+		flags = append(flags, "--no-transplant")
+	}
+	return flags
+}
+
+// trainedOn says how many of the rows to be scored are a run's training rows, and what scores those that it held out.
+func (o *Session) trainedOn(run *origin) string {
+	if run.DataHash != o.Hash || o.Training != nil && o.TestFraction == 0 {
+		return ""
+	}
+	scored, err := o.Scored()
+	if err != nil {
+		return ""
+	}
+	train, _, err := data.Split(len(o.Rows.Rows), run.Settings.TestFraction, run.Settings.Seed)
+	if err != nil {
+		return ""
+	}
+	both := 0
+	for _, c := range scored {
+		if _, found := slices.BinarySearch(train, c.Row-1); found {
+			both++
+		}
+	}
+	if both == 0 {
+		return ""
+	}
+	advice := "it held out none"
+	if run.Settings.TestFraction > 0 {
+		advice = fmt.Sprintf("those it held out are scored with --seed %d --test-fraction %v", run.Settings.Seed, run.Settings.TestFraction)
+	}
+	return fmt.Sprintf("%s trains on %d of the %s to be scored: %s", run.dir, both, spelling.Count(len(scored), "row"), advice)
+}
