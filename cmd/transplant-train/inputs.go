@@ -3,7 +3,6 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -15,7 +14,6 @@ import (
 	"gotransplant/internal/extract"
 	"gotransplant/internal/setup"
 	"gotransplant/internal/tiny"
-	"gotransplant/transplant"
 )
 
 // config is the config.json of a run: what every program writes, and what the run's other inputs were.
@@ -91,18 +89,14 @@ func same(dir string, session *setup.Session) error {
 
 // sameInputs is same for the files besides the data set. A run from before they were recorded has none.
 func sameInputs(dir string, s setup.Settings) error {
-	path := filepath.Join(dir, transplant.ConfigFile)
-	text, err := os.ReadFile(path)
+	old, err := readConfig(dir)
 	if err != nil {
 		return err
-	}
-	var old config
-	if err := json.Unmarshal(text, &old); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
 	}
 	if old.Inputs == nil {
 		return nil
 	}
+	old.moved(s)
 	now, err := inputs(s)
 	if err != nil {
 		return err

@@ -96,8 +96,14 @@ func open(o options, session *setup.Session, trainer *transplant.Trainer) (dir s
 		if err := same(o.resume, session); err != nil {
 			return "", nil, err
 		}
-		record, err = transplant.OpenRun(o.resume, trainer)
-		return o.resume, record, err
+		if record, err = transplant.OpenRun(o.resume, trainer); err != nil {
+			return "", nil, err
+		}
+		if err := recordMoved(o.resume, session.Settings); err != nil {
+			record.Close()
+			return "", nil, err
+		}
+		return o.resume, record, nil
 	}
 	c := config{Config: program.NewConfig("transplant-train", session)}
 	if c.Inputs, err = inputs(session.Settings); err != nil {

@@ -24,7 +24,8 @@ func bind(defaults setup.Settings, args []string, stdout io.Writer) (s setup.Set
 	s = defaults
 	where := program.NewGroup("Run directory and output")
 	where.Flags.StringVar(&o.out, "out", "", "run `directory` to make (none: runs/ and the time)")
-	where.Flags.StringVar(&o.resume, "resume", "", "run `directory` to continue; its config.json gives all other flags")
+	where.Flags.StringVar(&o.resume, "resume", "", "run `directory` to continue; its config.json gives all other flags, "+
+		"and those of files that were moved say where they are now")
 	o.Bind(where.Flags, "print the plan and, in the end, the summary as JSON, one object a line; text goes to standard error")
 	groups := append(program.Common(&s), program.Training(s.Training), where)
 	flags, err := program.Parse(args, groups...)
@@ -37,8 +38,9 @@ func bind(defaults setup.Settings, args []string, stdout io.Writer) (s setup.Set
 	}
 	if err == nil && o.resume != "" {
 		flags.Visit(func(f *pflag.Flag) {
-			if f.Name != "resume" && f.Name != "dry-run" && f.Name != "json" {
-				err = fmt.Errorf("--resume takes every option from the run's config.json: leave the other flags out, such as --%s", f.Name)
+			if f.Name != "resume" && f.Name != "dry-run" && f.Name != "json" && !isPlace(f.Name) {
+				err = fmt.Errorf("--resume takes every option from the run's config.json: leave the other flags out, such as --%s, "+
+					"but for those of files that were moved", f.Name)
 			}
 		})
 	}
@@ -55,7 +57,7 @@ func parse(args []string, stdout io.Writer) (setup.Settings, options, error) {
 		return s, o, err
 	}
 	if o.resume != "" {
-		s, err = program.Resume(o.resume)
+		s, err = resume(o.resume, s)
 		return s, o, err
 	}
 	if o.out == "" {

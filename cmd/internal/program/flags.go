@@ -174,7 +174,7 @@ func Differences(groups, others []Group) string {
 
 // Resume reads the settings of a run directory.
 func Resume(dir string) (setup.Settings, error) {
-	config, err := readConfig(dir)
+	config, err := ReadConfig(dir)
 	if err == nil && strings.HasPrefix(config.Settings.Backend, "go") {
 		config.Settings.Remat = setup.RematAuto // changes no bit there, and this machine may have other memory
 	}
@@ -183,7 +183,7 @@ func Resume(dir string) (setup.Settings, error) {
 
 // SameData refuses to resume a run on another data set than the one it was begun on.
 func SameData(dir string, o *setup.Session) error {
-	config, err := readConfig(dir)
+	config, err := ReadConfig(dir)
 	if err == nil && config.DataHash != o.Hash {
 		err = fmt.Errorf("--resume %s: the data set has changed since the run began (sha256 %s, now %s): restore it, or start "+
 			"a new run", dir, config.DataHash, o.Hash)
@@ -191,7 +191,8 @@ func SameData(dir string, o *setup.Session) error {
 	return err
 }
 
-func readConfig(dir string) (config Config, err error) {
+// ReadConfig reads the config.json of a run directory.
+func ReadConfig(dir string) (config Config, err error) {
 	path := filepath.Join(dir, transplant.ConfigFile)
 	text, err := os.ReadFile(path)
 	if err != nil {
