@@ -2,6 +2,7 @@ package data
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -42,6 +43,10 @@ func ReadCSV(r io.Reader, name string) ([]Row, error) {
 func ScanCSV(r io.Reader, name string) iter.Seq2[Row, error] {
 	return func(yield func(Row, error) bool) {
 		buffered := bufio.NewReader(r)
+		if err := checkForm(buffered); err != nil {
+			yield(Row{}, fmt.Errorf("%s:1: %w", name, err))
+			return
+		}
 		skipMark(buffered)
 		records := csv.NewReader(buffered)
 		records.FieldsPerRecord = -1 // checked row by row, to go on after a bad one
@@ -96,6 +101,22 @@ func scanRows(records *csv.Reader, name string, t table, yield func(Row, error) 
 			return
 		}
 	}
+}
+
+// checkForm refuses files that spreadsheets write under the name of CSV, and says how to have them write it.
+func checkForm(r *bufio.Reader) error {
+	head, _ := r.Peek(1024)
+	if bytes.HasPrefix(head, []byte("\xff\xfe")) || bytes.HasPrefix(head, []byte("\xfe\xff")) {
+		return errors.New("this is UTF-16: save the file as UTF-8")
+	}
+	line, _, _ := bytes.Cut(head, []byte("\n"))
+	commas := bytes.Count(line, []byte(","))
+	for _, other := range []string{";", "\t"} {
+		if commas < len(Columns())-1 && bytes.Count(line, []byte(other)) > commas {
+			return fmt.Errorf("the header has %q between its columns: save the file with commas there", other)
+		}
+	}
+	return nil
 }
 
 // skipMark passes over a byte order mark.

@@ -38,6 +38,14 @@ func TestReadCSVColumnOrder(t *testing.T) {
 	}
 }
 
+// TestReadCSVOfNotes: a column's name may have other separators in it, as many as it likes.
+func TestReadCSVOfNotes(t *testing.T) {
+	text := "a;b;c;d;e;f;g;h;i;j," + header + "n,q,1,r,2,w,candidate_1,c,False\n"
+	if got, err := ReadCSV(strings.NewReader(text), "f.csv"); err != nil || len(got) != 1 {
+		t.Errorf("got %+v, %v, want one row", got, err)
+	}
+}
+
 func TestReadCSVRefuses(t *testing.T) {
 	good := "q,1,r,2,w,candidate_1,c,False\n"
 	for _, c := range []struct {
@@ -50,6 +58,11 @@ func TestReadCSVRefuses(t *testing.T) {
 		{"missing columns", "Question,Correct Answer\n",
 			[]string{"f.csv:1:", `"Correct Argument"`, `"Choice Answers Swapped"`},
 			`lacks the columns ["Question`},
+		{"semicolons", "\ufeff" + strings.ReplaceAll(header, ",", ";") + good, []string{`f.csv:1: the header has ";" between`, "with commas"}, "lacks"},
+		{"quoted, with tabs", `"` + strings.ReplaceAll(strings.TrimSpace(header), ",", "\"\t\"") + "\"\n" + good,
+			[]string{`f.csv:1: the header has "\t" between`}, "quote"},
+		{"UTF-16, low byte first", "\xff\xfeQ\x00", []string{"f.csv:1:", "save the file as UTF-8"}, "lacks"},
+		{"UTF-16, high byte first", "\xfe\xff\x00Q", []string{"f.csv:1:", "save the file as UTF-8"}, "lacks"},
 		{"a column twice", "Question," + header + good, []string{"f.csv:1:", `"Question" stands twice`}, ""},
 		{"every bad row", header + good +
 			` ,1,r,2,w,candidate_1,c,False` + "\n" +

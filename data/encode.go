@@ -74,6 +74,15 @@ func encode(p Prompt, e Encoder, segment func(string, []Span, bool) ([]int32, []
 	return t, bytes
 }
 
+// lastCommon is the place of the last id, of those with which both begin, or 0: from there on they are short enough to be shown.
+func lastCommon(a, b []int32) int {
+	same := 0
+	for same < min(len(a), len(b)) && a[same] == b[same] {
+		same++
+	}
+	return max(0, same-1)
+}
+
 // LabelIDs returns the ids of the labels 1 and 2 as the token that follows the chooser's prompt. It is an error,
 // showing the ids, if a label does not add exactly one token and leave the others alone, or if both add the same.
 func LabelIDs(p Prompt, e Encoder) ([2]int32, error) {
@@ -87,8 +96,10 @@ func LabelIDs(p Prompt, e Encoder) ([2]int32, error) {
 	for i, label := range []string{"1", "2"} {
 		with := e.Encode(last.Text+label, last.Ordinary, first)
 		if len(with) != len(alone)+1 || !slices.Equal(with[:len(alone)], alone) {
+			from := lastCommon(alone, with)
 			return labels, fmt.Errorf("the label %q does not add one token to the prompt's end: without it %v, with it "+
-				"%v; let the template end so that the label is a token of its own", label, alone, with)
+				"%v (from token %d on); let the template end so that the label is a token of its own, as behind \"candidate_\"",
+				label, alone[from:], with[from:], from)
 		}
 		labels[i] = with[len(alone)]
 	}

@@ -265,7 +265,9 @@ func TestLabelIDs(t *testing.T) {
 	_, err := LabelIDs(end, merging{long: true})
 	wantError(t, err, `"1"`, "does not add one token")
 	_, err = LabelIDs(Prompt{{Text: "a_"}}, merging{})
-	wantError(t, err, `"1"`, "[97 95]", "[97 3049]")
+	wantError(t, err, `"1"`, "[97 95]", "[97 3049]", "(from token 0 on)")
+	_, err = LabelIDs(Prompt{{Text: "a long text a_"}}, merging{}) // of which only the end is shown
+	wantError(t, err, "without it [97 95], with it [97 3049] (from token 12 on)")
 	_, err = LabelIDs(end, merging{same: true})
 	wantError(t, err, "same token 48")
 }
