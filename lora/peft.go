@@ -55,7 +55,7 @@ func openDirectory(dir string) (d directory, err error) {
 	d.configPath = filepath.Join(dir, configFile)
 	content, err := os.ReadFile(d.configPath)
 	if err != nil {
-		return d, fmt.Errorf("adapter: %w", err)
+		return d, fmt.Errorf("adapter: %w%s", err, below(dir))
 	}
 	if d.config, err = ParseConfig(d.configPath, content); err != nil {
 		return d, err
@@ -68,6 +68,18 @@ func openDirectory(dir string) (d directory, err error) {
 		d.tensors = append(d.tensors, t)
 	}
 	return d, nil
+}
+
+// below names the adapters in a directory of them, such as a run's, which was named in place of one.
+func below(dir string) string {
+	found, _ := filepath.Glob(filepath.Join(dir, "*", configFile))
+	if len(found) == 0 {
+		return ""
+	}
+	for i := range found {
+		found[i] = filepath.Dir(found[i])
+	}
+	return fmt.Sprintf(": name one of the adapters below it, %s", strings.Join(found, " or "))
 }
 
 // tensorFile is what the readers of both kinds of tensor file have in common.

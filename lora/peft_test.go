@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"gotransplant/model"
@@ -228,6 +229,28 @@ func TestOpenNamesTheFile(t *testing.T) {
 	}
 	_, err = Open(dir, smallConfig())
 	wantError(t, err, dir, weightsFile, pickleFile)
+}
+
+// TestOpenOfADirectoryOfAdapters: a run's directory, named in place of an adapter's, is answered with those that it has.
+func TestOpenOfADirectoryOfAdapters(t *testing.T) {
+	dir := t.TempDir()
+	_, err := Open(dir, model.Config{})
+	if err == nil || strings.Contains(err.Error(), "below it") {
+		t.Errorf("none below: got %v, want an error without advice", err)
+	}
+	for _, role := range []string{"arguer", "chooser"} {
+		if err := os.Mkdir(filepath.Join(dir, role), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, role, configFile), []byte("{}"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = Open(dir, model.Config{})
+	want := "name one of the adapters below it, " + filepath.Join(dir, "arguer") + " or " + filepath.Join(dir, "chooser")
+	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %q", err, want)
+	}
 }
 
 // testdata/bin is written by testdata/adapter_bin.py, which states the values.

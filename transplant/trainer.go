@@ -184,7 +184,7 @@ func (t *Trainer) Run(ctx context.Context, r Recorder) error {
 		}
 		if last || due(t.step, t.Options.SaveEvery) {
 			if err := t.keep(r); err != nil {
-				return err
+				return t.unwritten(err)
 			}
 		}
 		if last {
@@ -195,7 +195,7 @@ func (t *Trainer) Run(ctx context.Context, r Recorder) error {
 			return t.givenUp(r, t.stop(ctx, r, err))
 		}
 		if err := r.Step(m); err != nil {
-			return err
+			return t.unwritten(err)
 		}
 	}
 }
@@ -250,6 +250,14 @@ func (t *Trainer) unsaved(why, lost error) error {
 		from = fmt.Sprintf("on disk is the state after step %d, from which --resume goes on", t.saved)
 	}
 	return fmt.Errorf("%w; %w: %w; %s", why, errUnsaved, lost, from)
+}
+
+// unwritten is unsaved where nothing else was wrong than what could not be written.
+func (t *Trainer) unwritten(err error) error {
+	if err == nil {
+		return nil
+	}
+	return t.unsaved(fmt.Errorf("stopped after step %d", t.step), err)
 }
 
 // NotFiniteError says at which update, or at the score after which one, and over which rows, training broke down.
@@ -429,12 +437,12 @@ func (t *Trainer) score(ctx context.Context, r Recorder) error {
 		return t.broke(err)
 	}
 	if err := r.Predicted(predictions); err != nil || len(t.Test) == 0 {
-		return err
+		return t.unwritten(err)
 	}
 	// The first score comes before any training and is number 0.
 	err = r.Scored(CurvePoint{t.points, t.Seconds(), t.samples, Summarize(predictions)})
 	t.points++
-	return err
+	return t.unwritten(err)
 }
 
 // broke says of rows that scored as no numbers after which step they did, and what of the run is on disk.

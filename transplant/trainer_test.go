@@ -310,3 +310,38 @@ func (f *fullDisk) Save(*Trainer) error {
 	}
 	return nil
 }
+
+// TestNotWritten: whatever of a run cannot be written, its end says which step is on disk.
+func TestNotWritten(t *testing.T) {
+	g := small(t)
+	for _, what := range []string{"step", "predictions", "score", "state"} {
+		full := &fullLater{what: what, err: errors.New("no space left on device")}
+		o := goldenOptions(g, 2)
+		o.SaveEvery, o.EvalEvery = 1, 1
+		err := newTrainer(t, g.method(t, dtypes.Float32), o, g.cases[:1], g.cases[1:2]).Run(context.Background(), full)
+		if !errors.Is(err, full.err) || !strings.Contains(err.Error(), "stopped after step 1") ||
+			!strings.Contains(err.Error(), "on disk is the state after step 0, from which --resume goes on") {
+			t.Errorf("%s: got %v, want that it stopped after step 1 for want of space, and that step 0 is on disk", what, err)
+		}
+	}
+}
+
+// fullLater is a disk that has no room for one thing once a step was made.
+type fullLater struct {
+	memory
+	what string
+	err  error
+	made bool
+}
+
+func (f *fullLater) write(what string) error {
+	if f.made && what == f.what {
+		return f.err
+	}
+	return nil
+}
+
+func (f *fullLater) Step(StepMetrics) error       { f.made = true; return f.write("step") }
+func (f *fullLater) Predicted([]Prediction) error { return f.write("predictions") }
+func (f *fullLater) Scored(CurvePoint) error      { return f.write("score") }
+func (f *fullLater) Save(*Trainer) error          { return f.write("state") }
