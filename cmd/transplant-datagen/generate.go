@@ -60,9 +60,15 @@ func generate(ctx context.Context, o options, stdout io.Writer) error {
 	return err
 }
 
+// The templates with which the embedded model reads rows: those of the published study are longer than its context.
+const (
+	argueFile  = "argue.tmpl"
+	chooseFile = "choose.tmpl"
+)
+
 // files are the names of what is written.
 func (o options) files() []string {
-	files := []string{"dataset.csv", "tokenizer.json"}
+	files := []string{"dataset.csv", "tokenizer.json", argueFile, chooseFile}
 	if o.documents {
 		files = append(files, "documents.jsonl")
 	}
@@ -92,6 +98,8 @@ func put(ctx context.Context, o options, rows []wordproblem.Row) (files []setup.
 	fills := map[string]func(io.Writer) error{
 		"dataset.csv":     func(w io.Writer) error { return wordproblem.WriteCSV(w, rows) },
 		"tokenizer.json":  writeTokenizer,
+		argueFile:         func(w io.Writer) error { return copyEmbedded(w, tiny.ArgueTemplate) },
+		chooseFile:        func(w io.Writer) error { return copyEmbedded(w, tiny.ChooseTemplate) },
 		"documents.jsonl": func(w io.Writer) error { return writeDocuments(w, o) },
 	}
 	for _, name := range o.files() {
@@ -139,6 +147,14 @@ func writeTokenizer(w io.Writer) error {
 		return err
 	}
 	_, err = w.Write(content)
+	return err
+}
+
+func copyEmbedded(w io.Writer, name string) error {
+	content, err := tiny.Files.ReadFile(name)
+	if err == nil {
+		_, err = w.Write(content)
+	}
 	return err
 }
 

@@ -1,5 +1,5 @@
-// Transplant-datagen writes what the built-in study is made of: the data set, the tokenizer of its language and the
-// documents that the embedded model is pre-trained on. The same flags give the same bytes.
+// Transplant-datagen writes what the built-in study is made of: the data set with its templates, the tokenizer of its language
+// and the documents that the embedded model is pre-trained on. The same flags give the same bytes.
 package main
 
 import (
@@ -15,9 +15,9 @@ import (
 	"github.com/spf13/pflag"
 )
 
-const head = `transplant-datagen draws the word problems of the built-in study and writes them as dataset.csv, the tokenizer of
-their language as tokenizer.json, and with --documents what the embedded model is pre-trained on as documents.jsonl.
-The defaults give the embedded files, byte for byte.
+const head = `transplant-datagen draws the word problems of the built-in study and writes them as dataset.csv, the templates of
+their prompts as argue.tmpl and choose.tmpl, the tokenizer of their language as tokenizer.json, and with --documents
+what the embedded model is pre-trained on as documents.jsonl. The defaults give the embedded files, byte for byte.
 
   transplant-datagen --out made
   transplant-datagen --out more --rows 5000 --seed 2 --documents
@@ -45,7 +45,7 @@ func (o *options) groups() []program.Group {
 	f.BoolVar(&o.documents, "documents", false, "also write the pre-training documents to documents.jsonl")
 	f.IntVar(&o.batch, "batch-size", 64, "`documents` of one pre-training step")
 	f.Uint64Var(&o.seed, "seed", 1, "seed of everything that is drawn, a whole `number`")
-	output.Flags.StringVar(&o.out, "out", "", "`directory` to write dataset.csv, tokenizer.json and documents.jsonl into")
+	output.Flags.StringVar(&o.out, "out", "", "`directory` to write dataset.csv and the other files into")
 	o.Bind(output.Flags, "print the summary (or the plan) as a JSON object instead of text")
 	return []program.Group{what, output}
 }

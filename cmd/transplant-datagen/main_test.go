@@ -110,6 +110,7 @@ func TestRunWritesTheEmbeddedFiles(t *testing.T) {
 	}
 	for file, embedded := range map[string]string{
 		"dataset.csv": tiny.DataSet, "tokenizer.json": tiny.Model + "/tokenizer.json",
+		"argue.tmpl": tiny.ArgueTemplate, "choose.tmpl": tiny.ChooseTemplate,
 	} {
 		got, err := os.ReadFile(filepath.Join(dir, file))
 		if err != nil {

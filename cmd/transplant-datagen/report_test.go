@@ -38,7 +38,7 @@ func TestDryRun(t *testing.T) {
 		t.Errorf("parts %s and %s, want plan and summary", plan.Part, done.Part)
 	}
 	plan.Part = done.Part
-	if fmt.Sprint(plan) != fmt.Sprint(done) || len(done.Files) != 3 {
+	if fmt.Sprint(plan) != fmt.Sprint(done) || len(done.Files) != 5 {
 		t.Errorf("planned %+v, done %+v", plan, done)
 	}
 	for _, f := range done.Files {
