@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -72,7 +74,8 @@ func bind(o *options) []program.Group {
 	run.Flags.Lookup("workers").Usage = "`batches` of texts computed at the same time (0: chosen for the backend and its memory)"
 	f = out.Flags
 	f.StringVar(&o.out, "out", "", "`directory` to make (none: states/ and the time)")
-	f.StringVar(&o.resume, "resume", "", "`directory` to continue; its config.json gives all other flags")
+	f.StringVar(&o.resume, "resume", "", "`directory` to continue; its config.json gives all other flags, and those of files that "+
+		"were moved say where they are now")
 	f.StringVar(&o.Format, "format", o.Format, "`kind` of the files: safetensors, npy")
 	f.IntVar(&o.ShardRows, "shard-rows", o.ShardRows, "most `rows` in a shard")
 	f.Int64Var(&o.ShardBytes, "shard-bytes", o.ShardBytes, "most `bytes` of states in a shard, unless one row has more")
@@ -174,6 +177,11 @@ func absolute(o *options) error {
 	return program.Absolute(&o.Settings)
 }
 
+// places are the flags that say where something is read. Another place is no other content.
+func places() []string {
+	return []string{"model", "adapter", "text", "jsonl", "data", "argue-template", "choose-template", "arguer-adapter"}
+}
+
 // continued takes the options from the directory to resume and refuses flags that say something else.
 func (o *options) continued(flags *pflag.FlagSet) (err error) {
 	if o.out != "" {
@@ -186,6 +194,7 @@ func (o *options) continued(flags *pflag.FlagSet) (err error) {
 		old, ok := o.begun.Options[f.Name]
 		switch {
 		case !ok || err != nil:
+		case f.Changed && old != "" && slices.Contains(places(), f.Name): // Resume compares what is in it
 		case f.Changed && f.Value.String() != old:
 			err = fmt.Errorf("--resume %s: it was begun with --%s %s, not %s: leave the flag out, or extract to another directory",
 				o.resume, f.Name, old, f.Value)
@@ -193,5 +202,23 @@ func (o *options) continued(flags *pflag.FlagSet) (err error) {
 			err = f.Value.Set(old)
 		}
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return o.missing(flags)
+}
+
+// missing names all that a directory to resume was begun with and is not there.
+func (o *options) missing(flags *pflag.FlagSet) error {
+	var errs []error
+	for _, flag := range places() {
+		path := flags.Lookup(flag).Value.String()
+		if path == "" || path == extract.Stdin {
+			continue
+		}
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("--resume %s: there is no %s: say with --%s where it is now", o.resume, path, flag))
+		}
+	}
+	return errors.Join(errs...)
 }

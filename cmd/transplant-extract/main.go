@@ -98,7 +98,29 @@ func open(o options, x *extract.Extraction, plan *extract.Plan) (*states.Writer,
 		return nil, err
 	}
 	if o.resume != "" {
-		return x.Resume(o.resume, o.begun, c)
+		w, err := x.Resume(o.resume, o.begun, c)
+		if err != nil {
+			return nil, err
+		}
+		if err := o.recordMoved(); err != nil {
+			w.Close()
+			return nil, err
+		}
+		return w, nil
 	}
 	return x.Create(o.out, c)
+}
+
+// recordMoved has a directory's next resumption find its files where this one did.
+func (o options) recordMoved() error {
+	moved := false
+	for _, flag := range places() {
+		if old := o.begun.Options[flag]; old != o.content[flag] {
+			o.begun.Options[flag], moved = o.content[flag], true
+		}
+	}
+	if !moved {
+		return nil
+	}
+	return states.Rewrite(o.resume, o.begun)
 }

@@ -430,6 +430,63 @@ func TestResumeOfAllIsDone(t *testing.T) {
 	}
 }
 
+// TestResumeOfMovedFiles: an extraction goes on where its input and model lie elsewhere, and finds them there the next time; what
+// was not read cannot have moved, and other content is refused.
+func TestResumeOfMovedFiles(t *testing.T) {
+	from := t.TempDir()
+	texts, model := filepath.Join(from, "a.txt"), filepath.Join(from, "m")
+	if err := os.CopyFS(model, os.DirFS(golden("model"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(texts, []byte("Kim has 19 nuts.\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "states")
+	if code, _, errors := call("", "--model", model, "--text", texts, "--out", dir); code != 0 {
+		t.Fatal(errors)
+	}
+	before := content(t, dir)
+	for old, now := range map[string]string{texts: filepath.Join(from, "b.txt"), model: filepath.Join(from, "n")} {
+		if err := os.Rename(old, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	others := filepath.Join(from, "others.txt")
+	if err := os.WriteFile(others, []byte("Ben has 2 nuts.\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	moved := []string{"--resume", dir, "--model", filepath.Join(from, "n"), "--text", filepath.Join(from, "b.txt")}
+	for _, c := range []struct {
+		flags []string
+		want  string
+	}{
+		{moved[:2], "say with --model where it is now"},
+		{moved[:2], "say with --text where it is now"},
+		{append(moved[:4:4], "--text", others), "the input changed"},
+		{append(moved[:6:6], "--adapter", from), "it was begun with --adapter"},
+	} {
+		if code, _, errors := call("", c.flags...); code != 1 || !strings.Contains(errors, c.want) {
+			t.Errorf("%q: exit status %d and %q, want 1 and %q", c.flags, code, errors, c.want)
+		}
+	}
+	for _, flags := range [][]string{append(moved, "--dry-run"), moved, moved[:2]} {
+		if code, _, errors := call("", flags...); code != 0 {
+			t.Errorf("%q: exit status %d and %q, want 0", flags, code, errors)
+		}
+		after := content(t, dir)
+		if flags[len(flags)-1] != "--dry-run" {
+			config := strings.NewReplacer(texts, moved[5], `"`+model+`"`, `"`+moved[3]+`"`).Replace(before[states.ConfigFile])
+			if after[states.ConfigFile] != config {
+				t.Errorf("%q: got %s, want the same with the files' places: %s", flags, after[states.ConfigFile], config)
+			}
+			after[states.ConfigFile] = before[states.ConfigFile]
+		}
+		if fmt.Sprint(after) != fmt.Sprint(before) {
+			t.Errorf("%q: the directory changed", flags)
+		}
+	}
+}
+
 // TestHelp: the help fits two screens and lists every flag of the page.
 func TestHelp(t *testing.T) {
 	code, out, _ := call("", "--help")

@@ -82,9 +82,9 @@ func Create(dir string, config any, l Layout) (*Writer, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	text, err := json.MarshalIndent(config, "", "  ")
+	text, err := configText(config)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", ConfigFile, err)
+		return nil, err
 	}
 	w := &Writer{dir: dir, layout: l, data: make([][]byte, len(l.Tensors))}
 	if err := w.own(); err != nil {
@@ -92,7 +92,7 @@ func Create(dir string, config any, l Layout) (*Writer, error) {
 	}
 	err = CheckUnused(dir) // with the lock: another process may have been here a moment ago
 	if err == nil {
-		err = atomicfile.WriteBytes(filepath.Join(dir, ConfigFile), append(text, '\n'))
+		err = atomicfile.WriteBytes(filepath.Join(dir, ConfigFile), text)
 	}
 	if err == nil {
 		err = removeLeftovers(dir)
@@ -102,6 +102,23 @@ func Create(dir string, config any, l Layout) (*Writer, error) {
 		return nil, err
 	}
 	return w, nil
+}
+
+// Rewrite replaces config.json in a directory that a Writer of this process has open.
+func Rewrite(dir string, config any) error {
+	text, err := configText(config)
+	if err != nil {
+		return err
+	}
+	return atomicfile.WriteBytes(filepath.Join(dir, ConfigFile), text)
+}
+
+func configText(config any) ([]byte, error) {
+	text, err := json.MarshalIndent(config, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", ConfigFile, err)
+	}
+	return append(text, '\n'), nil
 }
 
 // own opens the index and keeps other processes from writing to the directory.
