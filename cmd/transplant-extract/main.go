@@ -61,6 +61,9 @@ func extractStates(ctx context.Context, args []string, std streams) error {
 	if err := x.PlanMemory(plan, program.Capacity(o.Settings)); err != nil {
 		return err
 	}
+	for _, note := range x.Notes() {
+		fmt.Fprintf(std.err, "note     %s\n", note)
+	}
 	report := report{Plan: plan}
 	if !o.json {
 		fmt.Fprint(std.out, x.Describe(), plan)

@@ -487,6 +487,41 @@ func TestResumeOfMovedFiles(t *testing.T) {
 	}
 }
 
+// TestAdaptersOfARun: of a run's options those that make the prompt are missed, once, and none with texts.
+func TestAdaptersOfARun(t *testing.T) {
+	dir := t.TempDir()
+	for _, role := range []string{"arguer", "chooser"} {
+		if err := os.CopyFS(filepath.Join(dir, role), os.DirFS(golden("adapters", role))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config := `{"settings": {"steps": 1, "argue-template": "a.tmpl", "choose-template": "c.tmpl", "mask-choice": true, "transplant-layers": "0"}}`
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	arguer, chooser := filepath.Join(dir, "arguer"), filepath.Join(dir, "chooser")
+	rows := []string{"--model", golden("model"), "--data", golden("rows.csv"), "--dry-run"}
+	for name, c := range map[string]struct {
+		flags []string
+		want  string
+	}{
+		"arguer":  {append(rows[:5:5], "--prompt", "arguer-correct", "--adapter", arguer), "--argue-template a.tmpl"},
+		"chooser": {append(rows[:5:5], "--adapter", chooser), "--choose-template c.tmpl --mask-choice"},
+		"transplant": {append(rows[:5:5], "--transplant", "--adapter", chooser, "--arguer-adapter", arguer),
+			"--transplant-layers 0 --argue-template a.tmpl --choose-template c.tmpl --mask-choice"},
+		"texts": {[]string{"--model", golden("model"), "--text", "-", "--adapter", chooser, "--dry-run"}, ""},
+	} {
+		want := "note     " + dir + " was trained with " + c.want + ", and this is without\n"
+		if c.want == "" {
+			want = ""
+		}
+		code, _, errors := call("Kim has 19 nuts.\n", c.flags...)
+		if code != 0 || errors != want {
+			t.Errorf("%s: exit status %d and %q, want 0 and %q", name, code, errors, want)
+		}
+	}
+}
+
 // TestHelp: the help fits two screens and lists every flag of the page.
 func TestHelp(t *testing.T) {
 	code, out, _ := call("", "--help")

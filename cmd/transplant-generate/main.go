@@ -60,6 +60,11 @@ func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 	if err := w.checkStops(); err != nil {
 		return err
 	}
+	if o.transplant {
+		for _, note := range base.Origins() {
+			fmt.Fprintf(stderr, "note     %s\n", note)
+		}
+	}
 	if err := w.readPrompts(); err != nil {
 		return err
 	}

@@ -666,3 +666,27 @@ func TestOutputFails(t *testing.T) {
 		}
 	}
 }
+
+// TestAdaptersOfARun: what a run was trained with and is left out here is said, during a transplant.
+func TestAdaptersOfARun(t *testing.T) {
+	dir := t.TempDir()
+	for _, role := range []string{"arguer", "chooser"} {
+		if err := os.CopyFS(filepath.Join(dir, role), os.DirFS(golden("adapters", role))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config := `{"settings": {"steps": 1, "argue-template": "a.tmpl", "choose-template": "c.tmpl", "mask-choice": true, "transplant-layers": "0"}}`
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	arguer, chooser := filepath.Join(dir, "arguer"), filepath.Join(dir, "chooser")
+	code, _, errors := call("--model", golden("model"), "--data", golden("rows.csv"), "--transplant", "--dry-run",
+		"--choose-template", golden("templates", "choose.tmpl"), "--arguer-adapter", arguer, "--chooser-adapter", chooser)
+	want := "note     " + dir + " was trained with --transplant-layers 0 --argue-template a.tmpl --mask-choice, and this is without\n"
+	if code != 0 || strings.Count(errors, want) != 1 {
+		t.Errorf("exit status %d and %q, want 0 and once %q", code, errors, want)
+	}
+	if _, _, errors := call("--model", golden("model"), "--prompt", "Kim", "--adapter", chooser, "--dry-run"); strings.Contains(errors, "trained with") {
+		t.Errorf("a plain prompt: got %q, want no note", errors)
+	}
+}

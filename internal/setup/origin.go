@@ -36,53 +36,71 @@ func originOf(adapter string) *origin {
 
 // Origins are notes on adapters that runs have trained: where scores would be of rows that were trained on, where an option of
 // the run was left out, and where the roles were mistaken. None of it is refused, since each may be meant.
-func (o *Session) Origins() (notes []string) {
+func (o *Session) Origins() []string { return o.origins(o.trainedOn) }
+
+// Origins are the notes where nothing is scored.
+func (b *Base) Origins() []string { return b.origins(func(*origin) string { return "" }) }
+
+// origins are the notes on both adapters, with what else there is to be said of each run.
+func (s Settings) origins(also func(*origin) string) (notes []string) {
 	var seen []string
 	for _, a := range []struct{ flag, dir, role, other string }{
-		{"arguer-adapter", o.ArguerAdapter, transplant.ArguerDir, transplant.ChooserDir},
-		{"chooser-adapter", o.ChooserAdapter, transplant.ChooserDir, transplant.ArguerDir},
+		{"arguer-adapter", s.ArguerAdapter, transplant.ArguerDir, transplant.ChooserDir},
+		{"chooser-adapter", s.ChooserAdapter, transplant.ChooserDir, transplant.ArguerDir},
 	} {
 		run := originOf(a.dir)
-		if run == nil || a.role == transplant.ArguerDir && o.NoTransplant && !o.ShareAdapter {
+		if run == nil || a.role == transplant.ArguerDir && s.NoTransplant && !s.ShareAdapter {
 			continue
 		}
-		if filepath.Base(a.dir) == a.other && !run.Settings.ShareAdapter && !o.ShareAdapter {
+		if filepath.Base(a.dir) == a.other && !run.Settings.ShareAdapter && !s.ShareAdapter {
 			notes = append(notes, fmt.Sprintf("--%s %s is what the run trained as %s", a.flag, a.dir, a.other))
 		}
 		if slices.Contains(seen, run.dir) {
 			continue
 		}
 		seen = append(seen, run.dir)
-		if flags := o.leftOut(run.Settings); len(flags) > 0 {
-			notes = append(notes, fmt.Sprintf("%s was trained with %s, and this is without", run.dir, strings.Join(flags, " ")))
-		}
-		if note := o.trainedOn(run); note != "" {
-			notes = append(notes, note)
+		for _, note := range []string{s.LeftOut(a.dir, !s.NoTransplant, true), also(run)} {
+			if note != "" {
+				notes = append(notes, note)
+			}
 		}
 	}
 	return notes
 }
 
-// leftOut are the options of a run that say what its rows are and what is moved, where they are not given here. A value that is
-// given, and another, is meant to be.
-func (o *Session) leftOut(run Settings) (flags []string) {
+// LeftOut is a note on the options of the run that trained an adapter which say what the arguer's or the chooser's prompts are and,
+// of both, what is moved, where they are not given here; "" where none is. A value that is given, and another, is meant to be.
+func (s Settings) LeftOut(adapter string, arguer, chooser bool) string {
+	run := originOf(adapter)
+	if run == nil {
+		return ""
+	}
+	var flags []string
 	add := func(flag, here, there, none string) {
 		if here == none && there != none {
 			flags = append(flags, "--"+flag+" "+there)
 		}
 	}
-	if !run.NoTransplant && !o.NoTransplant {
-		add("transplant-layers", o.TransplantLayers, run.TransplantLayers, Defaults().TransplantLayers)
-		add("argue-template", o.ArgueTemplate, run.ArgueTemplate, "")
+	r := run.Settings
+	if arguer && chooser && !r.NoTransplant {
+		add("transplant-layers", s.TransplantLayers, r.TransplantLayers, Defaults().TransplantLayers)
 	}
-	add("choose-template", o.ChooseTemplate, run.ChooseTemplate, "")
-	if run.MaskChoice && !o.MaskChoice {
+	if arguer && !r.NoTransplant {
+		add("argue-template", s.ArgueTemplate, r.ArgueTemplate, "")
+	}
+	if chooser {
+		add("choose-template", s.ChooseTemplate, r.ChooseTemplate, "")
+	}
+	if chooser && r.MaskChoice && !s.MaskChoice {
 		flags = append(flags, "--mask-choice")
 	}
-	if run.NoTransplant && !o.NoTransplant {
+	if arguer && chooser && r.NoTransplant {
 		flags = append(flags, "--no-transplant")
 	}
-	return flags
+	if len(flags) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s was trained with %s, and this is without", run.dir, strings.Join(flags, " "))
 }
 
 // trainedOn says how many of the rows to be scored are a run's training rows, and what scores those that it held out.

@@ -106,6 +106,31 @@ func TestOriginsOfTraining(t *testing.T) {
 	}
 }
 
+// TestLeftOut: only options of the prompts that are read are missed.
+func TestLeftOut(t *testing.T) {
+	run := goldenSettings()
+	run.ArgueTemplate, run.ChooseTemplate, run.TransplantLayers, run.MaskChoice = "a.tmpl", "c.tmpl", "0", true
+	dir := runOf(t, run, "")
+	for name, c := range map[string]struct {
+		arguer, chooser bool
+		want            string
+	}{
+		"arguer":  {true, false, "--argue-template a.tmpl"},
+		"chooser": {false, true, "--choose-template c.tmpl --mask-choice"},
+		"both":    {true, true, "--transplant-layers 0 --argue-template a.tmpl --choose-template c.tmpl --mask-choice"},
+	} {
+		want := dir + " was trained with " + c.want + ", and this is without"
+		if got := Defaults().LeftOut(filepath.Join(dir, "arguer"), c.arguer, c.chooser); got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+	b := Base{Settings: Defaults()}
+	b.ChooserAdapter = filepath.Join(dir, "chooser")
+	if got := b.Origins(); len(got) != 1 || !strings.Contains(got[0], "--transplant-layers 0 --argue-template") {
+		t.Errorf("of a model without rows: got %q, want what is left out", got)
+	}
+}
+
 // TestNoOrigin: adapters from elsewhere have no run to be asked.
 func TestNoOrigin(t *testing.T) {
 	dir := t.TempDir()
