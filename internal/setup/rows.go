@@ -142,6 +142,20 @@ func (r *Rows) Split(s Settings) (train, test []transplant.Case, err error) {
 	return train, test, nil
 }
 
+// alike is how many of the rows held out ask what a row trained on asks, as where a file has several arguments for a question.
+func (r *Rows) alike(train, test []transplant.Case) (n int) {
+	asked := map[string]bool{}
+	for _, c := range train {
+		asked[r.Rows[c.Row-1].Question] = true
+	}
+	for _, c := range test {
+		if asked[r.Rows[c.Row-1].Question] {
+			n++
+		}
+	}
+	return n
+}
+
 // Arrangement is how rows are changed for a control.
 type Arrangement struct {
 	Flip     bool // the candidates stand in the other order

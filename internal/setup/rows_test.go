@@ -616,3 +616,30 @@ func TestCompareOrders(t *testing.T) {
 		t.Errorf("got %+v, want 2 with the same argument, 1 with the same position, 1 right both times, of 3", *f)
 	}
 }
+
+// TestQuestionsOnBothSides: it is said how many rows held out ask what a row trained on asks, and nothing where none does or
+// none is held out.
+func TestQuestionsOnBothSides(t *testing.T) {
+	s := goldenSettings()
+	content, err := os.ReadFile(s.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	header, body, _ := strings.Cut(string(content), "\n")
+	s.Data = filepath.Join(t.TempDir(), "twice.csv")
+	if err := os.WriteFile(s.Data, []byte(header+"\n"+body+body), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for fraction, want := range map[float64]string{0: "", 0.17: "note     of 2 rows held out, 2 ask what a row that is not asks too\n"} {
+		s.TestFraction = fraction
+		text := session(t, s).Describe()
+		if want == "" && strings.Contains(text, "held out") || !strings.Contains(text, want) {
+			t.Errorf("fraction %v: described as %q, want %q", fraction, text, want)
+		}
+	}
+	s = goldenSettings()
+	s.TestFraction = 0.5
+	if text := session(t, s).Describe(); strings.Contains(text, "held out") {
+		t.Errorf("questions that differ: described as %q, want nothing of those held out", text)
+	}
+}

@@ -310,8 +310,19 @@ func (o *Session) Describe() string {
 		text += fmt.Sprintf("skipped  %s of more than %d tokens: %s\n", spelling.Count(len(o.TooLong), "row"), o.limit,
 			transplant.ListRows(o.TooLong))
 	}
-	if _, test, err := o.Rows.Split(o.Settings); err == nil && len(test) == 0 && o.TestFraction > 0 {
-		text += fmt.Sprintf("note     %s: nothing is scored until the end, when the rows trained on are\n", o.noneHeldOut())
+	return text + o.describeNotes()
+}
+
+// describeNotes are lines on what a reader of the scores should know.
+func (o *Session) describeNotes() (text string) {
+	if train, test, err := o.Rows.Split(o.Settings); err == nil && o.TestFraction > 0 {
+		if len(test) == 0 {
+			text += fmt.Sprintf("note     %s: nothing is scored until the end, when the rows trained on are\n", o.noneHeldOut())
+		}
+		if n := o.alike(train, test); n > 0 {
+			text += fmt.Sprintf("note     of %s held out, %d ask what a row that is not asks too\n",
+				spelling.Count(len(test), "row"), n)
+		}
 	}
 	if flags := o.idle(); len(flags) > 0 {
 		text += fmt.Sprintf("note     --no-transplant runs no arguer, and of no effect is %s\n", strings.Join(flags, ", "))
