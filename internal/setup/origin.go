@@ -59,13 +59,25 @@ func (s Settings) origins(also func(*origin) string) (notes []string) {
 			continue
 		}
 		seen = append(seen, run.dir)
-		for _, note := range []string{s.LeftOut(a.dir, !s.NoTransplant, true), also(run)} {
+		for _, note := range []string{s.single(run), s.LeftOut(a.dir, !s.NoTransplant, true), also(run)} {
 			if note != "" {
 				notes = append(notes, note)
 			}
 		}
 	}
 	return notes
+}
+
+// single is a note where a run trained two adapters and one is named, though both roles read.
+func (s Settings) single(run *origin) string {
+	if s.NoTransplant || s.ShareAdapter || run.Settings.NoTransplant || s.ArguerAdapter != "" && s.ChooserAdapter != "" {
+		return ""
+	}
+	role := transplant.ArguerDir
+	if s.ArguerAdapter != "" {
+		role = transplant.ChooserDir
+	}
+	return fmt.Sprintf("%s has an adapter of the %s too, and --%s-adapter is left out", run.dir, role, role)
 }
 
 // LeftOut is a note on the options of the run that trained an adapter which say what the arguer's or the chooser's prompts are and,

@@ -97,11 +97,36 @@ func TestOriginsOfTraining(t *testing.T) {
 	run.TestFraction, run.Seed = 0.5, 4
 	dir := runOf(t, run, rows.Hash)
 	here := goldenSettings()
-	here.Training, here.ArguerAdapter, here.ChooserAdapter = Defaults().Training, "", filepath.Join(dir, "chooser")
+	here.Training, here.ArguerAdapter, here.ChooserAdapter = Defaults().Training, filepath.Join(dir, "arguer"), filepath.Join(dir, "chooser")
 	for fraction, want := range map[float64]int{0.5: 1, 0: 0} {
 		here.TestFraction = fraction
 		if got := (&Session{Settings: here, Rows: rows}).Origins(); len(got) != want {
 			t.Errorf("--test-fraction %v: got %q, want %d notes", fraction, got, want)
+		}
+	}
+}
+
+// TestOneOfTwoAdapters: the one that is left out is named, where it would be read.
+func TestOneOfTwoAdapters(t *testing.T) {
+	dir, alone := runOf(t, goldenSettings(), ""), goldenSettings()
+	alone.NoTransplant = true
+	aloneDir := runOf(t, alone, "")
+	for name, c := range map[string]struct {
+		change func(s *Settings)
+		want   string
+	}{
+		"no chooser":           {func(s *Settings) { s.ArguerAdapter = filepath.Join(dir, "arguer") }, dir + " has an adapter of the chooser too, and --chooser-adapter is left out"},
+		"no arguer":            {func(s *Settings) { s.ChooserAdapter = filepath.Join(dir, "chooser") }, dir + " has an adapter of the arguer too, and --arguer-adapter is left out"},
+		"no arguer is read":    {func(s *Settings) { s.ChooserAdapter, s.NoTransplant = filepath.Join(dir, "chooser"), true }, ""},
+		"one adapter for both": {func(s *Settings) { s.ChooserAdapter, s.ShareAdapter = filepath.Join(dir, "chooser"), true }, ""},
+		"the run had no arguer": {func(s *Settings) { s.ChooserAdapter = filepath.Join(aloneDir, "chooser") },
+			aloneDir + " was trained with --no-transplant, and this is without"},
+	} {
+		here := goldenSettings()
+		here.ArguerAdapter, here.ChooserAdapter = "", ""
+		c.change(&here)
+		if got := strings.Join((&Base{Settings: here}).Origins(), "\n"); got != c.want {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
 		}
 	}
 }
@@ -125,7 +150,7 @@ func TestLeftOut(t *testing.T) {
 		}
 	}
 	b := Base{Settings: Defaults()}
-	b.ChooserAdapter = filepath.Join(dir, "chooser")
+	b.ArguerAdapter, b.ChooserAdapter = filepath.Join(dir, "arguer"), filepath.Join(dir, "chooser")
 	if got := b.Origins(); len(got) != 1 || !strings.Contains(got[0], "--transplant-layers 0 --argue-template") {
 		t.Errorf("of a model without rows: got %q, want what is left out", got)
 	}
