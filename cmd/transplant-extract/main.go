@@ -42,6 +42,9 @@ func extractStates(ctx context.Context, args []string, std streams) error {
 	if err != nil {
 		return err
 	}
+	for _, note := range o.Notes() {
+		fmt.Fprintf(std.err, "note     %s\n", note)
+	}
 	x, err := extract.Open(ctx, o.Options, std.in)
 	if err != nil {
 		return err
@@ -60,9 +63,6 @@ func extractStates(ctx context.Context, args []string, std streams) error {
 	}
 	if err := x.PlanMemory(plan, program.Capacity(o.Settings)); err != nil {
 		return err
-	}
-	for _, note := range x.Notes() {
-		fmt.Fprintf(std.err, "note     %s\n", note)
 	}
 	report := report{Plan: plan}
 	if !o.json {

@@ -520,6 +520,10 @@ func TestAdaptersOfARun(t *testing.T) {
 			t.Errorf("%s: exit status %d and %q, want 0 and %q", name, code, errors, want)
 		}
 	}
+	code, _, errors := call("", append(rows, "--adapter", chooser, "--max-tokens", "10")...)
+	if code != 1 || !strings.HasPrefix(errors, "note     "+dir+" was trained with ") {
+		t.Errorf("prompts that are too long: exit status %d and %q, want 1 and what is left out first", code, errors)
+	}
 }
 
 // TestHelp: the help fits two screens and lists every flag of the page.

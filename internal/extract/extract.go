@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"slices"
 
 	"gotransplant/internal/setup"
 	"gotransplant/internal/spelling"
@@ -77,21 +76,6 @@ func (x *Extraction) workers() int {
 		return runtime.GOMAXPROCS(0)
 	}
 	return 1
-}
-
-// Notes say which options of the runs that trained the adapters are left out, without which they read other prompts.
-func (x *Extraction) Notes() (notes []string) {
-	o := x.options
-	if o.Text != "" || o.JSONL != "" {
-		return nil
-	}
-	for _, adapter := range []string{o.ArguerAdapter, o.Adapter} {
-		note := o.LeftOut(adapter, o.Transplant || o.Prompt != Chooser, o.Prompt == Chooser)
-		if note != "" && !slices.Contains(notes, note) {
-			notes = append(notes, note)
-		}
-	}
-	return notes
 }
 
 // Describe tells in a line what reads.

@@ -97,6 +97,20 @@ func (o Options) Validate() error {
 	return errors.Join(errSites, errPositions, errStore, o.Settings.Validate())
 }
 
+// Notes say which options of the runs that trained the adapters are left out, without which they read other prompts.
+func (o Options) Notes() (notes []string) {
+	if o.Text != "" || o.JSONL != "" {
+		return nil
+	}
+	for _, adapter := range []string{o.ArguerAdapter, o.Adapter} {
+		note := o.LeftOut(adapter, o.Transplant || o.Prompt != Chooser, o.Prompt == Chooser)
+		if note != "" && !slices.Contains(notes, note) {
+			notes = append(notes, note)
+		}
+	}
+	return notes
+}
+
 // dtype is what a site's states are stored as.
 func (o Options) dtype(residual bool) (safetensors.DType, error) {
 	switch o.Store {

@@ -39,7 +39,17 @@ func originOf(adapter string) *origin {
 func (o *Session) Origins() []string { return o.origins(o.trainedOn) }
 
 // Origins are the notes where nothing is scored.
-func (b *Base) Origins() []string { return b.origins(func(*origin) string { return "" }) }
+func (b *Base) Origins() []string { return b.origins(nothing) }
+
+func nothing(*origin) string { return "" }
+
+// withOrigins is an error with the notes on the adapters in lines of their own.
+func (s Settings) withOrigins(err error) error {
+	for _, note := range s.origins(nothing) {
+		err = fmt.Errorf("%w\nnote     %s", err, note)
+	}
+	return err
+}
 
 // origins are the notes on both adapters, with what else there is to be said of each run.
 func (s Settings) origins(also func(*origin) string) (notes []string) {

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"gotransplant/transplant"
+
+	"github.com/gomlx/compute"
 )
 
 // runOf writes the config.json of a run with these settings and returns its directory, which holds no adapters: notes need none.
@@ -128,6 +130,24 @@ func TestOneOfTwoAdapters(t *testing.T) {
 		if got := strings.Join((&Base{Settings: here}).Origins(), "\n"); got != c.want {
 			t.Errorf("%s: got %q, want %q", name, got, c.want)
 		}
+	}
+}
+
+// TestOriginsOfAnError: rows that cannot be read for want of a run's templates are refused with their names.
+func TestOriginsOfAnError(t *testing.T) {
+	run, here := goldenSettings(), goldenSettings()
+	run.ChooseTemplate = "c.tmpl"
+	dir := runOf(t, run, "")
+	here.ChooseTemplate, here.MaxTokens = "", 100
+	here.ArguerAdapter, here.ChooserAdapter = filepath.Join(dir, "arguer"), filepath.Join(dir, "chooser")
+	backend, err := compute.NewWithConfig("go:parallelism=-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(here, backend)
+	if want := "\nnote     " + dir + " was trained with --choose-template c.tmpl, and this is without"; err == nil ||
+		!strings.Contains(err.Error(), "more than 100 tokens") || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("got %v, want rows that are too long and %q", err, want)
 	}
 }
 

@@ -57,7 +57,7 @@ func (s Settings) open(load func(*model.Checkpoint, llama.Storage) (*llama.Weigh
 		return nil, err
 	}
 	if o.Rows, err = s.readRows(tok, o.Config.MaxPositionEmbeddings); err != nil {
-		return nil, err
+		return nil, s.withOrigins(err) // templates that were left out may be why
 	}
 	if s.Training == nil {
 		if _, err := o.Scored(); err != nil {
