@@ -3,6 +3,7 @@ package transplant
 import (
 	"bytes"
 	"context"
+	"errors"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -339,7 +340,7 @@ func TestDoRAResumeIsByteIdentical(t *testing.T) {
 		if err := train(whole, 0); err != nil {
 			t.Fatal(err)
 		}
-		if err := train(dir, 3); err != errCrash {
+		if err := train(dir, 3); !errors.Is(err, errCrash) {
 			t.Fatalf("got %v, want the crash", err)
 		}
 		second := trainer()
