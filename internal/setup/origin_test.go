@@ -117,10 +117,11 @@ func TestOneOfTwoAdapters(t *testing.T) {
 		change func(s *Settings)
 		want   string
 	}{
-		"no chooser":           {func(s *Settings) { s.ArguerAdapter = filepath.Join(dir, "arguer") }, dir + " has an adapter of the chooser too, and --chooser-adapter is left out"},
-		"no arguer":            {func(s *Settings) { s.ChooserAdapter = filepath.Join(dir, "chooser") }, dir + " has an adapter of the arguer too, and --arguer-adapter is left out"},
-		"no arguer is read":    {func(s *Settings) { s.ChooserAdapter, s.NoTransplant = filepath.Join(dir, "chooser"), true }, ""},
-		"one adapter for both": {func(s *Settings) { s.ChooserAdapter, s.ShareAdapter = filepath.Join(dir, "chooser"), true }, ""},
+		"no chooser":             {func(s *Settings) { s.ArguerAdapter = filepath.Join(dir, "arguer") }, dir + " has an adapter of the chooser too, and --chooser-adapter is left out"},
+		"no arguer":              {func(s *Settings) { s.ChooserAdapter = filepath.Join(dir, "chooser") }, dir + " has an adapter of the arguer too, and --arguer-adapter is left out"},
+		"no arguer is read":      {func(s *Settings) { s.ChooserAdapter, s.NoTransplant = filepath.Join(dir, "chooser"), true }, ""},
+		"not read, and mistaken": {func(s *Settings) { s.ArguerAdapter, s.NoTransplant = filepath.Join(dir, "chooser"), true }, ""},
+		"one adapter for both":   {func(s *Settings) { s.ChooserAdapter, s.ShareAdapter = filepath.Join(dir, "chooser"), true }, ""},
 		"the run had no arguer": {func(s *Settings) { s.ChooserAdapter = filepath.Join(aloneDir, "chooser") },
 			aloneDir + " was trained with --no-transplant, and this is without"},
 	} {
