@@ -106,7 +106,7 @@ func TestCaptureIsTheForwardPass(t *testing.T) {
 		for layer := range cfg.NumHiddenLayers {
 			at := func(site Site) []float64 { return states[fmt.Sprintf("%s %d", site, layer)] }
 			name := func(site Site) string { return fmt.Sprintf("%s of layer %d", site, layer) }
-			same(t, name(SiteResidPre), at(SiteResidPre), picked(flat64(t, s.X()), cfg.HiddenSize, tokens))
+			same(t, name(SiteResidPre), at(SiteResidPre), picked(residual(t, s), cfg.HiddenSize, tokens))
 			kv, err := s.Forward(layer, nil, !e.Panels())
 			if err != nil {
 				t.Fatal(err)
@@ -117,7 +117,7 @@ func TestCaptureIsTheForwardPass(t *testing.T) {
 				same(t, name(SiteV), at(SiteV), picked(flat64(t, kv.V), width, tokens))
 				s.Release(layer)
 			}
-			same(t, name(SiteResidPost), at(SiteResidPost), picked(flat64(t, s.X()), cfg.HiddenSize, tokens))
+			same(t, name(SiteResidPost), at(SiteResidPost), picked(residual(t, s), cfg.HiddenSize, tokens))
 			same(t, name(SiteResidMid), at(SiteResidMid), add(at(SiteResidPre), at(SiteAttnOut)))
 			same(t, name(SiteResidPost), at(SiteResidPost), add(at(SiteResidMid), at(SiteMLPOut)))
 		}
@@ -131,6 +131,22 @@ func TestCaptureIsTheForwardPass(t *testing.T) {
 		}
 		near(t, "logits", states["logits -1"], picked(wide, cfg.VocabSize, tokens), 1e-5)
 	})
+}
+
+// residual is the residual stream before the next layer, [B, S, M].
+func residual(t *testing.T, s *Stream) []float64 {
+	t.Helper()
+	p := s.panels
+	if p == nil {
+		return flat64(t, s.x)
+	}
+	values := make([]float64, p.rows*p.given*p.x.Rows)
+	for i := range p.rows * p.given {
+		if column, ok := p.column(i); ok {
+			readColumns(values[i*p.x.Rows:], p.x.Rows, p.x.Panel, []int{column})
+		}
+	}
+	return values
 }
 
 // TestCapturedAttention: rotated keys, and what attention gives each head, follow from the captured queries, keys and

@@ -1,13 +1,6 @@
 package llama
 
-import (
-	"fmt"
-
-	"gotransplant/internal/panel"
-
-	"github.com/gomlx/gomlx/core/graph"
-	"github.com/gomlx/gomlx/core/tensors"
-)
+import "fmt"
 
 // Prompt is what a row of a Decoder begins with.
 type Prompt struct {
@@ -15,9 +8,8 @@ type Prompt struct {
 	Edit   *Edit // nil: its keys and values are its own
 }
 
-// Edit replaces keys and values of a prompt, in the layers it says and at the positions it names, by others: those of
-// another prompt, as in the transplant, or whatever is to be tried. The replaced ones stay in the cache, so that every
-// later token reads them.
+// Edit replaces keys and values of a prompt, in the layers it says and at the positions it names, by those of
+// another prompt, as in the transplant. The replaced ones stay in the cache, so that every later token reads them.
 type Edit struct {
 	// Positions are tokens of the prompt, one for each state in the order of the states; -1 is padding among them.
 	Positions []int32
@@ -98,60 +90,4 @@ func (e *Edit) replace(l *panelLayer) {
 			l.v.Copy(int(p), l.moved.v, i)
 		}
 	}
-}
-
-// NewKV puts keys, before rotation, and values on the device as an Edit takes them: count states of G*D numbers each, in
-// order. Free gives them back.
-func (e *Engine) NewKV(keys, values []float32, count int) (KV, error) {
-	c := e.Weights.Config
-	width := c.NumKeyValueHeads * c.HeadDim
-	if count < 1 || len(keys) != count*width || len(values) != count*width {
-		return KV{}, fmt.Errorf("%d keys and %d values of %d numbers: got %d and %d numbers", count, count, width, len(keys), len(values))
-	}
-	if e.panels != nil {
-		return KV{panels: &panelKV{columnsOf(keys, width), columnsOf(values, width)}}, nil
-	}
-	var kv KV
-	var err error
-	if kv.K, err = e.asCompute(keys, count); err != nil {
-		return KV{}, err
-	}
-	if kv.V, err = e.asCompute(values, count); err != nil {
-		free(kv.K)
-		return KV{}, err
-	}
-	return kv, nil
-}
-
-// Free gives back what NewKV made.
-func (kv KV) Free() { free(kv.K, kv.V) }
-
-// asCompute uploads states [1, count, G, D] in the compute dtype.
-func (e *Engine) asCompute(states []float32, count int) (*tensors.Tensor, error) {
-	c := e.Weights.Config
-	wide, err := e.Upload(states, 1, count, c.NumKeyValueHeads, c.HeadDim)
-	if err != nil || e.Options.Compute == wide.DType() {
-		return wide, err
-	}
-	defer free(wide)
-	out, err := e.run(Work{DecoderName, Preparing}, "states in the compute dtype", func(in *inputs) []*graph.Node {
-		return []*graph.Node{graph.ConvertDType(in.next(), e.Options.Compute)}
-	}, wide)
-	if err != nil {
-		return nil, err
-	}
-	return out[0], nil
-}
-
-// columnsOf lays out states of width numbers each as columns.
-func columnsOf(states []float32, width int) panel.Matrix {
-	count := len(states) / width
-	m := newMatrix(width, panelsOf(count))
-	for i := range count {
-		to := m.Panel(i / panel.Lanes)[i%panel.Lanes:]
-		for r, v := range states[i*width : (i+1)*width] {
-			to[r*panel.Lanes] = v
-		}
-	}
-	return m
 }

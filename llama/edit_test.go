@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"gotransplant/internal/panel"
+
 	"github.com/gomlx/compute/dtypes"
 )
 
@@ -32,15 +34,14 @@ func TestEditWithOwnStates(t *testing.T) {
 			defer d.Close()
 			var last KV
 			closed := 0
-			edit := &Edit{Positions: positions, Close: func() { last.Free(); closed++ }, States: func(layer int) (*KV, error) {
-				last.Free()
+			edit := &Edit{Positions: positions, Close: func() { free(last.K, last.V); closed++ }, States: func(layer int) (*KV, error) {
+				free(last.K, last.V)
 				k, v := slices.Clone(keys[layer]), slices.Clone(values[layer])
 				if last = (KV{}); !change(layer, k, v) {
 					return nil, nil
 				}
-				var err error
-				last, err = e.NewKV(k, v, len(positions))
-				return &last, err
+				last = uploaded(t, e, k, v)
+				return &last, nil
 			}}
 			if err := d.PrefillEdited([]Prompt{{prompt, edit}}); err != nil {
 				t.Fatal(err)
@@ -104,7 +105,36 @@ func ownStates(t *testing.T, prompt, positions []int32) (keys, values [][]float3
 	return keys, values
 }
 
-// TestEditRefuses: positions that are none, and states of another size.
+// uploaded are keys, before rotation, and values of some positions as an edit takes them.
+func uploaded(t *testing.T, e *Engine, keys, values []float32) KV {
+	t.Helper()
+	groups, dim := e.Weights.Config.NumKeyValueHeads, e.Weights.Config.HeadDim
+	width := groups * dim
+	count := len(keys) / width
+	if e.panels != nil {
+		columns := func(states []float32) panel.Matrix {
+			m := newMatrix(width, panelsOf(count))
+			for i := range count {
+				for r, v := range states[i*width:][:width] {
+					m.Panel(i / panel.Lanes)[r*panel.Lanes+i%panel.Lanes] = v
+				}
+			}
+			return m
+		}
+		return KV{panels: &panelKV{columns(keys), columns(values)}}
+	}
+	k, err := e.Upload(keys, 1, count, groups, dim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := e.Upload(values, 1, count, groups, dim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return KV{K: k, V: v}
+}
+
+// TestEditRefuses: positions that are none, or named twice.
 func TestEditRefuses(t *testing.T) {
 	decodes(t, goldenModel(), func(t *testing.T, e *Engine) {
 		d, err := e.NewDecoder(nil)
@@ -122,9 +152,6 @@ func TestEditRefuses(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "row 0") || !closed {
 				t.Errorf("positions %v: got error %v, closed %t; want %q and closed", c.positions, err, closed, c.want)
 			}
-		}
-		if _, err := e.NewKV(make([]float32, 8), make([]float32, 7), 1); err == nil {
-			t.Error("states of the wrong size were taken")
 		}
 	})
 }

@@ -16,19 +16,8 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
-// Load copies every tensor of a checkpoint to the backend's first device, as it is stored; c may be closed afterwards.
-func Load(backend compute.Backend, c *model.Checkpoint) (*Weights, error) {
-	return LoadAs(backend, c, AsStored)
-}
-
-// LoadAs is Load with the matrices kept in another way, converted tensor by tensor on the way to the device.
-func LoadAs(backend compute.Backend, c *model.Checkpoint, as Storage) (*Weights, error) {
-	w := Deferred(backend, c, as)
-	return w, w.loadAll()
-}
-
-// Deferred is LoadAs that reads nothing yet: NewEngine reads the tensors, to where it wants them. Until then c is to stay
-// open.
+// Deferred are a checkpoint's weights on the backend's first device, with the matrices kept in the way as says. Nothing is
+// read yet: NewEngine reads the tensors, to where it wants them. Until then c is to stay open.
 func Deferred(backend compute.Backend, c *model.Checkpoint, as Storage) *Weights {
 	w := newWeights(backend, c.Config)
 	w.storage = as

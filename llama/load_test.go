@@ -2,6 +2,7 @@ package llama
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -42,7 +43,7 @@ type remote struct{ compute.Backend }
 
 func (remote) HasSharedBuffers() bool { return false }
 
-// loaded opens dir and loads it.
+// loaded opens dir and puts its tensors on the device, as an engine of graphs does.
 func loaded(t *testing.T, backend compute.Backend, dir string, as Storage) (*model.Checkpoint, *Weights) {
 	t.Helper()
 	c, err := model.Open(dir)
@@ -50,8 +51,8 @@ func loaded(t *testing.T, backend compute.Backend, dir string, as Storage) (*mod
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	w, err := LoadAs(backend, c, as)
-	if err != nil {
+	w := Deferred(backend, c, as)
+	if err := w.loadAll(); err != nil {
 		t.Fatal(err)
 	}
 	return c, w
@@ -84,14 +85,14 @@ func TestLoadGivesTheBytesOfTheFile(t *testing.T) {
 				t.Errorf("%s: %s differs from the file", name, tensor)
 			}
 		}
-		if len(w.Losses()) != 0 {
-			t.Errorf("%s: losses %v, want none", name, w.Losses())
+		if len(w.losses) != 0 {
+			t.Errorf("%s: losses %v, want none", name, w.losses)
 		}
 	}
 }
 
-// TestLoadAs: matrices come in the type asked for, norms as they are, and the losses are what was lost.
-func TestLoadAs(t *testing.T) {
+// TestLoadsAs: matrices come in the type asked for, norms as they are, and the losses are what was lost.
+func TestLoadsAs(t *testing.T) {
 	c := bigConfig()
 	for _, stored := range []safetensors.DType{safetensors.F32, safetensors.BF16} {
 		dir := written(t, c, stored)
@@ -99,9 +100,9 @@ func TestLoadAs(t *testing.T) {
 			t.Run(fmt.Sprintf("%s as %s", stored, as), func(t *testing.T) {
 				checkpoint, w := loaded(t, goBackend(t), dir, as)
 				_, again := loaded(t, remote{goBackend(t)}, dir, as)
-				losses := make(map[string]Loss)
-				for _, l := range w.Losses() {
-					losses[l.Name] = l
+				losses := make(map[string]tensorLoss)
+				for _, l := range w.losses {
+					losses[l.name] = l
 				}
 				for _, name := range checkpoint.Names() {
 					if !bytes.Equal(rawBytes(t, w.tensors[name]), rawBytes(t, again.tensors[name])) {
@@ -120,8 +121,8 @@ func TestLoadAs(t *testing.T) {
 						worst = max(worst, math.Abs(float64(v)-float64(kept[i])))
 					}
 					l := losses[name]
-					if math.Abs(l.Relative-relative) > 1e-7 || math.Abs(l.Max-worst) > 1e-9 {
-						t.Errorf("%s: loss %v, %v; want %v, %v", name, l.Relative, l.Max, relative, worst)
+					if math.Abs(l.relative()-relative) > 1e-7 || math.Abs(l.max-worst) > 1e-9 {
+						t.Errorf("%s: loss %v, %v; want %v, %v", name, l.relative(), l.max, relative, worst)
 					}
 					limit := map[dtypes.DType]float64{dtypes.BFloat16: 0.003, dtypes.Float32: 0, dtypes.Int8: 0.01, dtypes.Uint8: 0.1}[kind]
 					if relative > limit {
@@ -196,20 +197,15 @@ func TestLoadRefuses(t *testing.T) {
 	for _, bad := range []float32{float32(math.NaN()), float32(math.Inf(-1))} {
 		values[name][3*c.HiddenSize+1] = bad
 		for _, as := range []Storage{Int8, NF4} {
-			_, err := MakeWeightsAs(goBackend(t), c, safetensors.F32, as, func(_ int, s safetensors.Spec) ([]byte, error) {
-				made, err := safetensors.FromFloat32s(s.Name, s.DType, s.Shape, values[s.Name])
-				return made.Data, err
-			})
-			if err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "row 3 ") {
-				t.Errorf("%v as %s: got error %v, want one that names %s and its row 3", bad, as, err, name)
-			}
-			w := deferredValues(t, c, values, as)
-			o := Options{Compute: dtypes.Float32, Residual: dtypes.Float64, Panels: true}
-			if PanelsCan(w, o) != nil {
-				continue
-			}
-			if _, err := NewEngine(w, o); err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "row 3 ") {
-				t.Errorf("%v as %s, on panels: got error %v, want one that names %s and its row 3", bad, as, err, name)
+			for _, panels := range []bool{false, true} {
+				w := deferredValues(t, c, values, as)
+				o := Options{Compute: dtypes.Float32, Residual: dtypes.Float64, Panels: panels}
+				if panels && PanelsCan(w, o) != nil {
+					continue
+				}
+				if _, err := NewEngine(w, o); err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "row 3 ") {
+					t.Errorf("%v as %s, panels=%t: got error %v, want one that names %s and its row 3", bad, as, panels, err, name)
+				}
 			}
 		}
 	}
@@ -315,88 +311,96 @@ func TestDescribe(t *testing.T) {
 		t.Errorf("got %q once an engine has the weights, want %q", got, described)
 	}
 	_, w = loaded(t, goBackend(t), dir, Int8)
-	worst := slices.MaxFunc(w.Losses(), func(a, b Loss) int { return int(math.Copysign(1, a.Relative-b.Relative)) })
-	for _, want := range []string{"int8 per channel: ", "relative error 0.00", fmt.Sprintf("(worst %.2g, %s)", worst.Relative, worst.Name)} {
+	worst := slices.MaxFunc(w.losses, func(a, b tensorLoss) int { return cmp.Compare(a.relative(), b.relative()) })
+	for _, want := range []string{"int8 per channel: ", "relative error 0.00", fmt.Sprintf("(worst %.2g, %s)", worst.relative(), worst.name)} {
 		if !strings.Contains(w.Describe(), want) {
 			t.Errorf("got %q, want it to contain %q", w.Describe(), want)
 		}
 	}
 }
 
-// TestDeferred: an engine that reads the files itself has the weights of one whose weights were on the device before, on
-// panels and on graphs, for every type that checkpoints have and matrices of several chunks.
+// TestDeferred: panels that an engine reads from the files hold the numbers of tensors on graphs, for every type that
+// checkpoints have and matrices of several chunks.
 func TestDeferred(t *testing.T) {
 	config := bigConfig()
 	config.HeadDim = 8 // as panels need
 	for _, stored := range []safetensors.DType{safetensors.F16, safetensors.BF16, safetensors.F32, safetensors.F64} {
 		dir := written(t, config, stored)
 		for _, as := range []Storage{AsStored, BFloat16, Float32, Int8, NF4} {
+			c, graphs := loaded(t, goBackend(t), dir, as)
+			want := len(c.Names())
+			if as.quantized() {
+				want += len(Projections()) * config.NumHiddenLayers // their scales
+			}
+			if len(graphs.tensors) != want {
+				t.Errorf("%s as %s: %d tensors on graphs, want %d", stored, as, len(graphs.tensors), want)
+			}
 			for _, compute := range []dtypes.DType{dtypes.Float32, dtypes.BFloat16} {
-				o := Options{Compute: compute, Residual: dtypes.Float64}
-				name := fmt.Sprintf("%s as %s, computed in %s", stored, as, compute)
-				c, before := loaded(t, goBackend(t), dir, as)
-				deferred := Deferred(goBackend(t), c, as)
-				if o.Panels = panel.Available(); o.Panels {
-					samePanels(t, name, deferred, before, o)
-				}
-				graphs := Deferred(goBackend(t), c, as)
-				if _, err := NewEngine(graphs, Options{Compute: compute, Residual: dtypes.Float64}); err != nil {
-					t.Fatalf("%s, on graphs: %v", name, err)
-				}
-				if got, want := graphs.Describe(), deferred.Describe(); o.Panels && got != want {
-					t.Errorf("%s: described as %q on graphs, %q on panels", name, got, want)
-				}
-				want := len(c.Names())
-				if as.quantized() {
-					want += len(Projections()) * config.NumHiddenLayers // their scales
-				}
-				if len(graphs.tensors) != want {
-					t.Errorf("%s: %d tensors on graphs, want %d", name, len(graphs.tensors), want)
+				if panel.Available() {
+					name := fmt.Sprintf("%s as %s, computed in %s", stored, as, compute)
+					samePanels(t, name, packed(t, Deferred(goBackend(t), c, as), compute), graphs)
 				}
 			}
 		}
 	}
 }
 
-// samePanels fails unless both weights come to the same panels. Both are packed.
-func samePanels(t *testing.T, name string, deferred, before *Weights, o Options) {
+// packed is an engine on panels.
+func packed(t *testing.T, w *Weights, compute dtypes.DType) *Engine {
 	t.Helper()
-	got, err := NewEngine(deferred, o)
+	e, err := NewEngine(w, Options{Compute: compute, Residual: dtypes.Float64, Panels: true})
 	if err != nil {
-		t.Fatalf("%s: %v", name, err)
+		t.Fatal(err)
 	}
-	want, err := NewEngine(before, o)
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	sameMatrix := func(part string, a, b *panel.Weight) {
-		if a.Out != b.Out || a.In != b.In || a.Bytes() != b.Bytes() {
-			t.Fatalf("%s: %s is %d x %d in %d bytes, want %d x %d in %d", name, part, a.Out, a.In, a.Bytes(), b.Out, b.In, b.Bytes())
+	return e
+}
+
+// samePanels fails unless an engine's panels hold the numbers that tensors stand for, rounded where it computes in bfloat16.
+func samePanels(t *testing.T, name string, e *Engine, tensors *Weights) {
+	t.Helper()
+	sameMatrix := func(part string, w *panel.Weight) {
+		want := tensors.read(t, part)
+		if e.Options.Compute == dtypes.BFloat16 {
+			want = roundedToBF16(t, want)
 		}
-		x, y := make([]float32, a.In), make([]float32, a.In)
-		for o := range a.Out {
-			a.Row(o, x)
-			b.Row(o, y)
-			if !slices.Equal(x, y) {
-				t.Fatalf("%s: row %d of %s is %v, want %v", name, o, part, x, y)
+		if len(want) != w.Out*w.In {
+			t.Fatalf("%s: %s is %d x %d, want %d values", name, part, w.Out, w.In, len(want))
+		}
+		row := make([]float32, w.In)
+		for o := range w.Out {
+			if w.Row(o, row); !slices.Equal(row, want[o*w.In:][:w.In]) {
+				t.Fatalf("%s: row %d of %s is %v, want %v", name, o, part, row, want[o*w.In:][:w.In])
 			}
 		}
 	}
-	sameMatrix("the embedding", got.panels.embedding, want.panels.embedding)
-	sameMatrix("the head", got.panels.head, want.panels.head)
-	for layer, b := range want.panels.layers {
+	sameNorm := func(part string, got []float32) {
+		if want := tensors.read(t, part); !slices.Equal(got, want) {
+			t.Errorf("%s: %s is %v, want %v", name, part, got, want)
+		}
+	}
+	sameMatrix(embedName, e.panels.embedding)
+	sameMatrix(headName, e.panels.head)
+	sameNorm(finalNormName, e.panels.finalNorm)
+	for layer, b := range e.panels.layers {
 		for _, proj := range Projections() {
-			sameMatrix(partName(layer, proj), got.panels.layers[layer].projections[proj], b.projections[proj])
+			sameMatrix(partName(layer, proj), b.projections[proj])
 		}
-		if a := got.panels.layers[layer]; !slices.Equal(a.attention, b.attention) || !slices.Equal(a.feed, b.feed) {
-			t.Errorf("%s: norms of layer %d differ", name, layer)
-		}
+		sameNorm(partName(layer, "input_layernorm"), b.attention)
+		sameNorm(partName(layer, "post_attention_layernorm"), b.feed)
 	}
-	if !slices.Equal(got.panels.finalNorm, want.panels.finalNorm) {
-		t.Errorf("%s: the last norm differs", name)
+	w := e.Weights
+	if w.Bytes() != tensors.Bytes() || w.Describe() != tensors.Describe() || len(w.tensors)+len(w.pending) != 0 {
+		t.Errorf("%s: %d bytes described as %q, %d tensors left and %d to be read; want %d, %q and none", name, w.Bytes(), w.Describe(),
+			len(w.tensors), len(w.pending), tensors.Bytes(), tensors.Describe())
 	}
-	if deferred.Bytes() != before.Bytes() || len(deferred.tensors)+len(before.tensors)+len(deferred.pending) != 0 {
-		t.Errorf("%s: %d bytes, want %d; %d and %d tensors left, %d to be read", name, deferred.Bytes(), before.Bytes(),
-			len(deferred.tensors), len(before.tensors), len(deferred.pending))
+}
+
+// roundedToBF16 are values as bfloat16 holds them.
+func roundedToBF16(t *testing.T, values []float32) []float32 {
+	t.Helper()
+	raw, rounded := make([]byte, 2*len(values)), make([]float32, len(values))
+	if err := errors.Join(safetensors.Encode(raw, safetensors.BF16, values), safetensors.Decode(rounded, safetensors.BF16, raw)); err != nil {
+		t.Fatal(err)
 	}
+	return rounded
 }

@@ -10,24 +10,8 @@ import (
 	"github.com/gomlx/compute"
 )
 
-// MakeWeights puts weights that come from no checkpoint on the backend's first device, one tensor at a time: made
-// returns the bytes, as in a file, of the i-th of the config's tensors, all of dtype d.
-func MakeWeights(backend compute.Backend, c model.Config, d safetensors.DType,
-	made func(i int, spec safetensors.Spec) ([]byte, error)) (*Weights, error) {
-	return MakeWeightsAs(backend, c, d, AsStored, made)
-}
-
-// MakeWeightsAs is MakeWeights with the matrices kept in another way than they were made.
-func MakeWeightsAs(backend compute.Backend, c model.Config, d safetensors.DType, as Storage,
-	made func(i int, spec safetensors.Spec) ([]byte, error)) (*Weights, error) {
-	w, err := DeferMade(backend, c, d, as, made)
-	if err != nil {
-		return nil, err
-	}
-	return w, w.loadAll()
-}
-
-// DeferMade is MakeWeightsAs that makes nothing yet: NewEngine has the tensors made, each when it is to go where it is wanted.
+// DeferMade is Deferred for weights that come from no checkpoint: made returns the bytes, as in a file, of the i-th of the
+// config's tensors, all of dtype d. NewEngine has them made, one after the other, each when it is to go where it is wanted.
 func DeferMade(backend compute.Backend, c model.Config, d safetensors.DType, as Storage,
 	made func(i int, spec safetensors.Spec) ([]byte, error)) (*Weights, error) {
 	if err := c.Validate(); err != nil {

@@ -20,7 +20,7 @@ type Planned struct {
 	Builder compute.Backend
 }
 
-// Outline makes weights that have the shapes and types which LoadAs would give a model on that backend, and no values: an
+// Outline makes weights that have the shapes and types which Deferred would give a model on that backend, and no values: an
 // engine over them can rehearse and tell what it needs, and nothing else. stored is each tensor's type in the checkpoint,
 // by its name.
 func Outline(at Planned, c model.Config, as Storage, stored func(name string) safetensors.DType) (*Weights, error) {

@@ -5,7 +5,6 @@ import (
 
 	"gotransplant/internal/panel"
 
-	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/tensors"
 )
@@ -86,33 +85,6 @@ func (s *Stream) backwardPanels(layer int, dKV KV, toInput bool) (*tensors.Tenso
 func (s *Stream) scorePanels(t Targets, gradient bool) (out Scores, err error) {
 	s.book(ScorePass, func() { out = s.panels.score(t, gradient) })
 	return out, nil
-}
-
-// show is the residual stream as a tensor [B, S, M] float64, or [B, 1, M] after the last layer where Last was given.
-func (s *panelStream) show(backend compute.Backend) *tensors.Tensor {
-	columns, each := make([]int, 0, s.rows*s.given), s.given
-	if s.last != nil && s.x.Panels == s.rows && s.layersDone {
-		columns, each = s.final(), 1
-	} else {
-		for i := range s.rows * s.given {
-			c, ok := s.column(i)
-			if !ok {
-				c = -1
-			}
-			columns = append(columns, c)
-		}
-	}
-	values := make([]float64, len(columns)*s.x.Rows)
-	for i, c := range columns {
-		if c >= 0 {
-			readColumns(values[i*s.x.Rows:], s.x.Rows, s.x.Panel, []int{c})
-		}
-	}
-	t, err := fromFlat(backend, dtypes.Float64, values, s.rows, each, s.x.Rows)
-	if err != nil {
-		panic(err)
-	}
-	return t
 }
 
 // logitsOf are the logits of columns, row-major.

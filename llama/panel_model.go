@@ -1,11 +1,8 @@
 package llama
 
 import (
-	"errors"
 	"fmt"
 	"runtime"
-	"slices"
-	"strings"
 	"sync"
 	"unsafe"
 
@@ -117,13 +114,7 @@ func (p packer) packAll() error {
 	}
 	p.pending = nil
 	for name := range p.tensors {
-		take := p.take
-		if _, ok := p.tensors[scalesOf(name)]; ok {
-			take = p.takeCodes
-		} else if strings.HasSuffix(name, scalesOf("")) {
-			continue // it goes with its codes
-		}
-		if err := take(name); err != nil {
+		if err := p.take(name); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
@@ -162,34 +153,6 @@ func (s Storage) coding(compute dtypes.DType) panel.Coding {
 		c.Table, c.Block = &nf4Values, nf4Block
 	}
 	return c
-}
-
-// takeCodes is take for a matrix that is quantised already.
-func (p packer) takeCodes(name string) error {
-	codes, scales := p.tensors[name], p.tensors[scalesOf(name)]
-	by, err := float32s(scales)
-	if err != nil {
-		return err
-	}
-	specs := p.Config.Specs(safetensors.F32) // of codes alone one cannot tell how long a row is
-	shape := specs[slices.IndexFunc(specs, func(s safetensors.Spec) bool { return s.Name == name })].Shape
-	w := panel.NewCoded(shape[0], shape[1], p.storage.coding(p.compute))
-	p.matrices[name] = w
-	err = codes.ConstBytes(func(bytes []byte) {
-		width, groups := len(bytes)/w.Out, len(by)/w.Out
-		_ = inChunks(w.Out, max(8, readSize/width/8*8), 0, func() func(from, to int) error {
-			return func(from, to int) error {
-				w.SetCodes(from, bytes[from*width:to*width], by[from*groups:to*groups])
-				return nil
-			}
-		})
-	})
-	if err != nil {
-		return err
-	}
-	delete(p.tensors, name)
-	delete(p.tensors, scalesOf(name))
-	return errors.Join(codes.FinalizeAll(), scales.FinalizeAll())
 }
 
 // encode quantises a matrix from its file.

@@ -40,7 +40,6 @@ type panelStream struct {
 	layers             []panelLayer
 	lent               loans // since the last settle, and x and dy
 	tables             loans // until the stream is closed
-	layersDone         bool
 	scratch            *panel.Scratch
 	capture            *panelCapture // nil: no states are read
 }
@@ -328,7 +327,7 @@ func (s *panelStream) forward(layer int, moved *panelKV, export bool) (exported 
 	s.capture.see(SiteMLPOut, layer, down)
 	y.Add(down)
 	s.capture.seeWide(SiteResidPost, layer, y)
-	s.x, s.layersDone = y, layer == len(s.layers)-1
+	s.x = y
 	switch {
 	case !s.options.Keep:
 		l = panelLayer{}

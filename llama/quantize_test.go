@@ -213,7 +213,7 @@ func quantizedEngines(t *testing.T, c model.Config, as Storage, o Options) (quan
 			}
 		}
 	}
-	w, err := MakeWeightsAs(goBackend(t), c, safetensors.F32, as, func(_ int, s safetensors.Spec) ([]byte, error) {
+	w, err := DeferMade(goBackend(t), c, safetensors.F32, as, func(_ int, s safetensors.Spec) ([]byte, error) {
 		made, err := safetensors.FromFloat32s(s.Name, s.DType, s.Shape, values[s.Name])
 		return made.Data, err
 	})
@@ -298,7 +298,7 @@ func sweep(t *testing.T, e *Engine, remat bool) map[string][]float64 {
 		read(fmt.Sprintf("keys of layer %d", layer), kv.K)
 		read(fmt.Sprintf("values of layer %d", layer), kv.V)
 	}
-	read("residual stream", s.X())
+	read("residual stream", s.x)
 	scores, err := s.Score(targets, true)
 	if err != nil {
 		t.Fatal(err)

@@ -54,15 +54,14 @@ func (s Storage) of(name string) Storage {
 // isProjection says that name is that of a block's linear map.
 func isProjection(name string) bool { return strings.HasSuffix(name, "_proj.weight") }
 
-// Loss is how far what is kept of a tensor is from what the checkpoint has.
-type Loss struct {
-	Name     string
-	Relative float64 // |kept - stored| / |stored|, as vectors; 0 where both are zero
-	Max      float64 // largest difference of an element
+// tensorLoss is how far what is kept of a tensor is from what the checkpoint has.
+type tensorLoss struct {
+	name string
 	loss
 }
 
-// loss is that of a part of a tensor.
+// loss is that of a part of a tensor: the sums of the squares of what is stored and of its differences from what is kept, and
+// the largest difference.
 type loss struct{ squares, differences, max float64 }
 
 func (l *loss) add(stored, kept []float32) {
@@ -104,6 +103,7 @@ func (l *loss) merge(other loss) {
 	l.squares, l.differences, l.max = l.squares+other.squares, l.differences+other.differences, max(l.max, other.max)
 }
 
+// relative is |kept - stored| / |stored|, as vectors; 0 where both are zero.
 func (l loss) relative() float64 {
 	if l.differences == 0 {
 		return 0
@@ -113,16 +113,12 @@ func (l loss) relative() float64 {
 
 // note keeps the books on a tensor whose parts lost so much.
 func (w *Weights) note(name string, parts []loss) {
-	sum := Loss{Name: name}
+	sum := tensorLoss{name: name}
 	for _, p := range parts {
 		sum.merge(p)
 	}
-	sum.Relative, sum.Max = sum.relative(), sum.max
 	w.losses = append(w.losses, sum)
 }
-
-// Losses are those of the tensors that are kept in another way than they were stored, in the order of loading.
-func (w *Weights) Losses() []Loss { return slices.Clone(w.losses) }
 
 // Bytes is the size of all tensors as they were put on the device.
 func (w *Weights) Bytes() int64 { return w.bytes }
@@ -131,17 +127,17 @@ func (w *Weights) Bytes() int64 { return w.bytes }
 func (w *Weights) Describe() string {
 	text := fmt.Sprintf("%s: %s", w.kept(), gigabytes(w.Bytes()))
 	var all loss
-	var worst Loss
+	var worst tensorLoss
 	for _, l := range w.losses {
 		all.merge(l.loss)
-		if l.Relative > worst.Relative {
+		if l.relative() > worst.relative() {
 			worst = l
 		}
 	}
-	if worst.Relative == 0 {
+	if worst.relative() == 0 {
 		return text
 	}
-	return fmt.Sprintf("%s, relative error %.2g (worst %.2g, %s)", text, all.relative(), worst.Relative, worst.Name)
+	return fmt.Sprintf("%s, relative error %.2g (worst %.2g, %s)", text, all.relative(), worst.relative(), worst.name)
 }
 
 // kept names the storage.

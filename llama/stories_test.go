@@ -48,11 +48,7 @@ func openEngine(t testing.TB, dir string, o Options) *Engine {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	w, err := Load(goBackend(t), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	e, err := NewEngine(w, o)
+	e, err := NewEngine(Deferred(goBackend(t), c, AsStored), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +143,7 @@ func TestStories260K(t *testing.T) {
 			near(t, key, all[p*width:(p+1)*width], golden[key], 1e-4)
 		}
 	}
-	compare("resid", flat64(t, s.X()), -1)
+	compare("resid", flat64(t, s.x), -1)
 	for layer := range cfg.NumHiddenLayers {
 		kv, err := s.Forward(layer, nil, true)
 		if err != nil {
@@ -155,7 +151,7 @@ func TestStories260K(t *testing.T) {
 		}
 		compare("value", flat64(t, kv.V), layer)
 		compare("key_postrope", interleavedRotation(flat64(t, kv.K), cfg, len(ids)), layer)
-		compare("resid", flat64(t, s.X()), layer)
+		compare("resid", flat64(t, s.x), layer)
 		s.Release(layer)
 	}
 	logits, err := s.Logits()

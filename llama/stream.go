@@ -85,8 +85,7 @@ type Stream struct {
 	tokens   *tensors.Tensor // [B, S]
 	layers   []layerState
 
-	panels *panelStream    // computes instead of graphs
-	shown  *tensors.Tensor // what X made of its state
+	panels *panelStream // computes instead of graphs
 }
 
 // layerState is what a layer leaves for its backward pass; inserted are the states that were moved in.
@@ -273,17 +272,6 @@ func (e *Engine) int32s(values []int32, dims ...int) (*tensors.Tensor, error) {
 // run is the engine's, noted as work of this stream.
 func (s *Stream) run(pass, key string, build func(in *inputs) []*graph.Node, args ...*tensors.Tensor) ([]*tensors.Tensor, error) {
 	return s.engine.run(Work{s.options.Name, pass}, key, build, args...)
-}
-
-// X is the residual stream [B, S, M] before the next layer, in the residual dtype; after the last layer [B, 1, M] where
-// Last was given. It belongs to the stream.
-func (s *Stream) X() *tensors.Tensor {
-	if s.panels != nil {
-		free(s.shown)
-		s.shown = s.panels.show(s.engine.backend)
-		return s.shown
-	}
-	return s.x
 }
 
 // kind names an executable of one block.
@@ -546,7 +534,7 @@ func (s *Stream) Close() {
 	for layer := range s.layers {
 		s.Release(layer)
 	}
-	free(s.shown, s.x, s.cos, s.sin, s.maskOwn, s.maskIns, s.place, s.target, s.source, s.last, s.captured, s.tokens)
+	free(s.x, s.cos, s.sin, s.maskOwn, s.maskIns, s.place, s.target, s.source, s.last, s.captured, s.tokens)
 	s.ownSeats.free()
 	s.preSeats.free()
 	s.keySeats.free()

@@ -16,7 +16,7 @@ import (
 type Weights struct {
 	Config  model.Config
 	storage Storage
-	losses  []Loss
+	losses  []tensorLoss    // of what is kept in another way than it was stored
 	bytes   int64           // of all tensors, wherever they are by now
 	dtypes  map[string]bool // of all tensors
 	backend compute.Backend

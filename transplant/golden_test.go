@@ -142,10 +142,7 @@ func (g golden) methodOn(t testing.TB, backend compute.Backend, compute_ dtypes.
 		t.Fatal(err)
 	}
 	defer c.Close()
-	w, err := llama.LoadAs(backend, c, as)
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := llama.Deferred(backend, c, as)
 	o := llama.Options{Compute: compute_, Residual: dtypes.Float64, Panels: g.panels}
 	if err := llama.PanelsCan(w, o); g.panels && err != nil {
 		t.Skip("panels: ", err)

@@ -129,11 +129,7 @@ func mergedMethod(t *testing.T, g golden, a *lora.Adapter) *Method {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	w, err := llama.Load(goBackend(t), m)
-	if err != nil {
-		t.Fatal(err)
-	}
-	e, err := llama.NewEngine(w, llama.Options{Compute: dtypes.Float32, Residual: dtypes.Float64})
+	e, err := llama.NewEngine(llama.Deferred(goBackend(t), m, llama.AsStored), llama.Options{Compute: dtypes.Float32, Residual: dtypes.Float64})
 	if err != nil {
 		t.Fatal(err)
 	}

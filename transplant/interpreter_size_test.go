@@ -32,7 +32,7 @@ func interpretedSize(t *testing.T, cuda string) {
 		size, err := safetensors.ByteSize(safetensors.BF16, s.Shape)
 		return make([]byte, size), err
 	}
-	w, err := llama.MakeWeights(openInterpreter(t, cuda), c, safetensors.BF16, zeros)
+	w, err := llama.DeferMade(openInterpreter(t, cuda), c, safetensors.BF16, llama.AsStored, zeros)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -91,7 +91,7 @@ func checkTensors(s setup.Settings, o options, c model.Config, stderr io.Writer)
 	if err != nil {
 		return nil, 0, err
 	}
-	weights, err := llama.MakeWeights(backend, c, safetensors.F32, func(i int, spec safetensors.Spec) ([]byte, error) {
+	weights, err := llama.DeferMade(backend, c, safetensors.F32, llama.AsStored, func(i int, spec safetensors.Spec) ([]byte, error) {
 		content, err := standin.Fill(spec, s.Seed+uint64(i))
 		list = append(list, safetensors.Tensor{Name: spec.Name, DType: spec.DType, Shape: spec.Shape, Data: content})
 		return content, err

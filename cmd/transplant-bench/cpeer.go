@@ -223,7 +223,7 @@ func checkC(ctx context.Context, s setup.Settings, o options, c model.Config, ou
 	if err != nil {
 		return err
 	}
-	weights, err := llama.MakeWeights(backend, c, safetensors.F32, func(i int, spec safetensors.Spec) ([]byte, error) {
+	weights, err := llama.DeferMade(backend, c, safetensors.F32, llama.AsStored, func(i int, spec safetensors.Spec) ([]byte, error) {
 		return standin.Fill(spec, s.Seed+uint64(i))
 	})
 	if err != nil {

@@ -52,10 +52,7 @@ func onBoth(t *testing.T, run func(t *testing.T, o opened)) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			w, err := llama.Load(backend, checkpoint)
-			if err != nil {
-				t.Fatal(err)
-			}
+			w := llama.Deferred(backend, checkpoint, llama.AsStored)
 			options := llama.Options{Compute: dtypes.Float32, Residual: dtypes.Float64, Panels: panels}
 			if err := llama.PanelsCan(w, options); panels && err != nil {
 				t.Skip("panels: ", err)

@@ -10,7 +10,6 @@ import (
 type decoder struct {
 	text      []string // by id: what the token adds to the text; "" for a byte of a fallback
 	bytes     []int16  // by id: the byte of a fallback token, -1 for others; nil if byteLevel
-	special   []bool   // by id
 	byteLevel bool
 	strip     int // up to this many spaces are taken from the start
 }
@@ -18,9 +17,8 @@ type decoder struct {
 // newDecoder gives a decoder with the texts of tokens as they are spelled: an added token that is matched normalized is
 // spelled normalized, so LLaMA-1's <s> gives a space and <s> within a text.
 func (t *Tokenizer) newDecoder() decoder {
-	d := decoder{text: slices.Clone(t.tokens), special: make([]bool, len(t.tokens))}
+	d := decoder{text: slices.Clone(t.tokens)}
 	for _, token := range t.added.list {
-		d.special[token.ID] = token.Special
 		if token.Normalized && !token.asPiece {
 			d.text[token.ID] = t.added.prefix + token.Content
 		}
@@ -48,19 +46,10 @@ func (d *decoder) finish(strip int) {
 
 // Decode gives the text of ids, special tokens included. It agrees with the Rust library's decode with
 // skip_special_tokens false: ids outside the vocabulary are passed over, and bytes that are not UTF-8 become U+FFFD.
-func (t *Tokenizer) Decode(ids []int32) string { return t.decode(ids, false) }
-
-// DecodeText is [Tokenizer.Decode] with special tokens left out. (Version 0.23 of the Rust library keeps those that are
-// matched normalized, whatever skip_special_tokens says; they are left out here too.)
-func (t *Tokenizer) DecodeText(ids []int32) string { return t.decode(ids, true) }
-
-func (t *Tokenizer) decode(ids []int32, skipSpecial bool) string {
+func (t *Tokenizer) Decode(ids []int32) string {
 	var out strings.Builder
 	s := t.NewStream()
 	for _, id := range ids {
-		if skipSpecial && id >= 0 && int(id) < len(t.tokens) && t.decoder.special[id] {
-			continue
-		}
 		out.WriteString(s.Push(id))
 	}
 	out.WriteString(s.Flush())

@@ -422,15 +422,12 @@ func TestVocabulary(t *testing.T) {
 	}
 }
 
-// Ensure that special tokens are left out of decoded text on request.
-func TestDecodeText(t *testing.T) {
+// Ensure that special tokens are part of decoded text.
+func TestDecodeSpecials(t *testing.T) {
 	tok := variant(t, "normalized specials")
 	list := withBOS(tok, "a </s>")
 	if got, want := tok.Decode(list), "<s> a </s>"; got != want {
-		t.Errorf("with special tokens: got %q, want %q", got, want)
-	}
-	if got, want := tok.DecodeText(list), "a"; got != want {
-		t.Errorf("without: got %q, want %q", got, want)
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
