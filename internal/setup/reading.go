@@ -9,7 +9,6 @@ import (
 	"gotransplant/data"
 	"gotransplant/llama"
 	"gotransplant/lora"
-	"gotransplant/model/tokenizer"
 	"gotransplant/transplant"
 
 	"github.com/gomlx/compute"
@@ -80,24 +79,6 @@ func (r *Reading) Templates() (transplant.Reader, error) { return r.reader(r.Tok
 
 // Encoder is the tokenizer as package data asks for it.
 func (r *Reading) Encoder() data.SpanEncoder { return encoder{r.Tokenizer} }
-
-// EncodeSpans makes encoder a data.SpanEncoder.
-func (e encoder) EncodeSpans(text string, ordinary []data.Span, first bool) ([]int32, []data.Span) {
-	ranges := make([]tokenizer.Range, len(ordinary))
-	for i, o := range ordinary {
-		ranges[i] = tokenizer.Range(o)
-	}
-	encode := e.Tokenizer.EncodeNext
-	if first {
-		encode = e.Tokenizer.Encode
-	}
-	tokens := encode(text, ranges)
-	ids, spans := make([]int32, len(tokens)), make([]data.Span, len(tokens))
-	for i, t := range tokens {
-		ids[i], spans[i] = t.ID, data.Span{Start: t.Start, End: t.End}
-	}
-	return ids, spans
-}
 
 // OpenData opens the data set for reading; name is for errors.
 func (s Settings) OpenData() (name string, r io.ReadCloser, err error) {

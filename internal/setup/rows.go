@@ -33,6 +33,12 @@ type Rows struct {
 type encoder struct{ *tokenizer.Tokenizer }
 
 func (e encoder) Encode(text string, ordinary []data.Span, first bool) []int32 {
+	ids, _ := e.EncodeSpans(text, ordinary, first)
+	return ids
+}
+
+// EncodeSpans makes encoder a data.SpanEncoder too.
+func (e encoder) EncodeSpans(text string, ordinary []data.Span, first bool) ([]int32, []data.Span) {
 	ranges := make([]tokenizer.Range, len(ordinary))
 	for i, o := range ordinary {
 		ranges[i] = tokenizer.Range(o)
@@ -42,11 +48,11 @@ func (e encoder) Encode(text string, ordinary []data.Span, first bool) []int32 {
 		encode = e.Tokenizer.Encode
 	}
 	tokens := encode(text, ranges)
-	ids := make([]int32, len(tokens))
+	ids, spans := make([]int32, len(tokens)), make([]data.Span, len(tokens))
 	for i, t := range tokens {
-		ids[i] = t.ID
+		ids[i], spans[i] = t.ID, data.Span{Start: t.Start, End: t.End}
 	}
-	return ids
+	return ids, spans
 }
 
 // readRows reads the data set and encodes every row. context is the model's longest sequence.

@@ -1,7 +1,6 @@
 package states
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math"
 	"slices"
@@ -15,63 +14,28 @@ func Append[T float32 | float64](dst []byte, d safetensors.DType, values []T) ([
 	width := d.Bits() / 8
 	from, to := len(dst), len(dst)+len(values)*width
 	dst = slices.Grow(dst, to-from)[:to]
-	out, bad := dst[from:], -1
-	switch d {
-	case safetensors.F64:
-		const exponent = uint64(0x7FF) << 52
-		for i, v := range values {
-			bits := math.Float64bits(float64(v))
-			if bits&exponent == exponent {
-				bad = i
-			}
-			binary.LittleEndian.PutUint64(out[8*i:], bits)
+	var wide [512]float64
+	for done := 0; done < len(values); {
+		n := min(len(wide), len(values)-done)
+		for i, v := range values[done : done+n] {
+			wide[i] = float64(v)
 		}
-	case safetensors.F32:
-		const exponent = uint32(0xFF) << 23
-		for i, v := range values {
-			bits := math.Float32bits(float32(v))
-			if bits&exponent == exponent {
-				bad = i
-			}
-			binary.LittleEndian.PutUint32(out[4*i:], bits)
+		out := dst[from+done*width:][:n*width]
+		if err := safetensors.Encode64(out, d, wide[:n]); err != nil {
+			return nil, err
 		}
-	case safetensors.F16, safetensors.BF16:
-		exponent := uint16(0x7F80) // of bfloat16
-		if d == safetensors.F16 {
-			exponent = 0x7C00
+		if bad := safetensors.NotFinite(d, out); bad >= 0 {
+			return nil, refusal(done+bad, wide[bad], d)
 		}
-		var one [1]float32
-		for i, v := range values {
-			one[0] = toOdd(float64(v))
-			if err := safetensors.Encode(out[2*i:2*i+2], d, one[:]); err != nil {
-				return nil, err
-			}
-			if binary.LittleEndian.Uint16(out[2*i:])&exponent == exponent {
-				bad = i
-			}
-		}
-	default:
-		return nil, fmt.Errorf("states cannot be stored as %s", d)
-	}
-	if bad >= 0 {
-		if v := float64(values[bad]); math.IsNaN(v) || math.IsInf(v, 0) {
-			return nil, fmt.Errorf("value %d is %v: the model or the adapter is damaged, or its numbers are too large to compute with", bad, v)
-		}
-		return nil, fmt.Errorf("value %d is %v, which %s cannot hold as a finite number: see --store", bad, values[bad], d)
+		done += n
 	}
 	return dst, nil
 }
 
-// toOdd rounds x to float32 so that a second rounding, to a type with at least two bits less, gives what rounding x at
-// once would: what lies between two float32 numbers becomes the one whose last bit is set (Boldo and Melquiond, 2008).
-func toOdd(x float64) float32 {
-	f := float32(x)
-	if float64(f) == x || x != x {
-		return f
+// refusal says why a value cannot be stored.
+func refusal(i int, v float64, d safetensors.DType) error {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return fmt.Errorf("value %d is %v: the model or the adapter is damaged, or its numbers are too large to compute with", i, v)
 	}
-	bits := math.Float32bits(f)
-	if math.Abs(float64(f)) > math.Abs(x) {
-		bits-- // toward zero, from infinity too
-	}
-	return math.Float32frombits(bits | 1)
+	return fmt.Errorf("value %d is %v, which %s cannot hold as a finite number: see --store", i, v, d)
 }

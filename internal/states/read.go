@@ -2,13 +2,11 @@ package states
 
 import (
 	"bufio"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
-	"math"
 	"os"
 	"path/filepath"
 
@@ -119,22 +117,8 @@ func (s *Set) Float64s(row Row, name string) ([]float64, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t.DType == safetensors.F64 {
-		values := make([]float64, len(t.Data)/8)
-		for i := range values {
-			values[i] = math.Float64frombits(binary.LittleEndian.Uint64(t.Data[8*i:]))
-		}
-		return values, nil
-	}
-	narrow, err := t.Float32s()
-	if err != nil {
-		return nil, err
-	}
-	values := make([]float64, len(narrow))
-	for i, v := range narrow {
-		values[i] = float64(v)
-	}
-	return values, nil
+	values := make([]float64, 8*len(t.Data)/t.DType.Bits())
+	return values, safetensors.Decode64(values, t.DType, t.Data)
 }
 
 // Close gives the shard read last back.
