@@ -87,21 +87,7 @@ func TestSharedPrefixChangesNothing(t *testing.T) {
 // compareTraining trains on cases both ways.
 func compareTraining(t *testing.T, got, want *Method, cases []Case) {
 	t.Helper()
-	a, err := got.Train(cases, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := want.Train(cases, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range cases {
-		for j, logProb := range a.Outcomes[i].LogProb {
-			within(t, "log-probability", logProb, b.Outcomes[i].LogProb[j], 1e-5)
-		}
-	}
-	sameGrads(t, "arguer", a.Arguer, b.Arguer)
-	sameGrads(t, "chooser", a.Chooser, b.Chooser)
+	sameTraining(t, train(t, got, cases), train(t, want, cases))
 }
 
 // TestSharedPrefixOfDoRA: magnitudes get their part of the gradient through the prefix as well.

@@ -70,11 +70,7 @@ func TestQuantizedOnPanels(t *testing.T) {
 // trained is a step's sweep over all cases.
 func trained(t *testing.T, g golden, m *Method) Sweep {
 	t.Helper()
-	s, err := m.Train(g.cases, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return train(t, m, g.cases)
 }
 
 // all are the gradients of both roles.
