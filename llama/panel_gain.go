@@ -10,38 +10,29 @@ func (s *panelStream) gain(layer int, proj string) *Gain {
 	return nil
 }
 
-// gained is a projection on its way back.
-type gained struct {
-	layer int
-	proj  string
-	dy    panel.Matrix                // the gradient of its output
-	made  func(p int, into []float32) // copies panel p of its output; nil: it was not kept
-	x     func() panel.Operand        // its input
-}
-
-// gainGradient goes back through a projection's gain, if it has one: the gain's gradient is added to g, and dy becomes the
+// gainGradient goes back through a projection's gain, if it has one: the gain's gradient is added up, and dy becomes the
 // gradient of what the gain multiplies. Of an output y = value / over * u, kept as it was, a sum of dy y over the columns
 // is the gradient times value; where y says nothing about u, that is computed again.
-func (s *panelStream) gainGradient(o gained, g gradientsOf) {
-	gain := s.gain(o.layer, o.proj)
+func (b wayBack) gainGradient(o projected) {
+	gain := b.gain(b.layer, o.proj)
 	if gain == nil {
 		return
 	}
-	sums, divisor := s.zeros(o.dy.Rows, 1), gain.value
+	sums, divisor := b.zeros(o.dy.Rows, 1), gain.value
 	if o.made != nil && gain.recoverable {
-		y := s.matrix(o.dy.Rows, 1)
+		y := b.matrix(o.dy.Rows, 1)
 		for p := range o.dy.Panels {
 			o.made(p, y.Data)
 			panel.AddProducts(o.dy.Panel(p), y.Data, sums.Data)
 		}
 	} else {
-		u := s.sum(o.layer, o.proj, o.x())
+		u := b.sum(b.layer, o.proj, o.x())
 		for p := range o.dy.Panels {
 			panel.AddProducts(o.dy.Panel(p), u.Panel(p), sums.Data)
 		}
 		divisor = gain.over
 	}
-	to := s.sums(g, o.proj, s.extra(o.layer, o.proj)).gain
+	to := b.sums(b.g, o.proj, b.extra(b.layer, o.proj)).gain
 	for r := range to {
 		var sum float64
 		for _, v := range sums.Data[r*panel.Lanes : (r+1)*panel.Lanes] {

@@ -9,24 +9,43 @@ import (
 // lowRankGradient are the gradients of a projection's addition, row-major.
 type lowRankGradient struct{ a, b, gain []float32 }
 
-// linearGradient goes back through linear: given dy it adds to the gradient of what the overlay added, and, where dx has
-// rows, to dx. x makes the projection's input again, and is asked only where an addition needs it.
-func (s *panelStream) linearGradient(layer int, proj string, x func() panel.Operand, dy panel.Operand, dx panel.Matrix, add bool, g gradientsOf) {
-	w, e := s.model.layers[layer].projections[proj], s.extra(layer, proj)
+// wayBack is the backward pass of one layer.
+type wayBack struct {
+	*panelStream
+	layer   int
+	l       *panelLayer
+	g       gradientsOf
+	toInput bool // the gradient of the layer's input is wanted
+}
+
+// projected is a projection on its way back.
+type projected struct {
+	proj string
+	dy   panel.Matrix                // the gradient of its output
+	made func(p int, into []float32) // copies panel p of its output; nil: it was not kept
+	x    func() panel.Operand        // makes its input again, where an addition needs it
+}
+
+// linear goes back through a projection: given dy it adds to the gradients of what the overlay added, and makes dx, or adds to
+// it, where it has rows.
+func (b wayBack) linear(o projected, dx panel.Matrix, add bool) {
+	b.gainGradient(o)
+	dy, e := b.operand(o.dy), b.extra(b.layer, o.proj)
 	if dx.Rows > 0 {
-		w.MultiplyTransposedColumns(s.scratch, dy, dx, add, s.few(layer, proj))
+		w := b.model.layers[b.layer].projections[o.proj]
+		w.MultiplyTransposedColumns(b.scratch, dy, dx, add, b.few(b.layer, o.proj))
 	}
 	if e == nil {
 		return
 	}
-	input, sum := x(), s.sums(g, proj, e)
-	panel.AddProduct(s.scratch, dy.Matrix, s.inner(e, input), sum.b)
-	du := s.matrix(e.A.Out, dy.Panels)
-	e.B.MultiplyTransposed(s.scratch, dy, du, false)
+	input, sum := o.x(), b.sums(b.g, o.proj, e)
+	panel.AddProduct(b.scratch, dy.Matrix, b.inner(e, input), sum.b)
+	du := b.matrix(e.A.Out, dy.Panels)
+	e.B.MultiplyTransposed(b.scratch, dy, du, false)
 	panel.Scale(du, e.Scale)
-	panel.AddProduct(s.scratch, du, input.Matrix, sum.a)
+	panel.AddProduct(b.scratch, du, input.Matrix, sum.a)
 	if dx.Rows > 0 {
-		e.A.MultiplyTransposed(s.scratch, s.operand(du), dx, true)
+		e.A.MultiplyTransposed(b.scratch, b.operand(du), dx, true)
 	}
 }
 
@@ -68,102 +87,100 @@ func (s *panelStream) values(layer int, g gradientsOf) [][]float32 {
 // returned is the gradient of what was exported, or nil, and given back. The gradients of what was moved in and of the
 // prefix are returned, if there are any.
 func (s *panelStream) backward(layer int, returned *panelKV, toInput bool) (values [][]float32, others othersGradient) {
-	l, g := &s.layers[layer], gradientsOf{}
+	b := wayBack{s, layer, &s.layers[layer], gradientsOf{}, toInput}
+	l := b.l
 	defer func() {
 		returned.giveBack(&s.engine.memory)
 		s.release(layer)
 		s.settle(nil)
 	}()
 	if l.keysValuesOnly {
-		s.backwardKeysValues(layer, s.spread(l.x.Panels, returned), panel.Wide{}, toInput, g)
-		return s.values(layer, g), othersGradient{}
+		b.keysValues(s.spread(l.x.Panels, returned), panel.Wide{})
+		return s.values(layer, b.g), othersGradient{}
 	}
 	if s.options.Remat {
 		s.again(layer)
 	}
-	dMid := s.backwardFeed(layer, l, g)
+	dMid := b.feed()
 	dz := s.matrix(l.z.Rows, l.z.Panels)
 	narrow := s.matrix(dMid.Rows, dMid.Panels)
 	dMid.Narrow(narrow)
 	attended := sync.OnceValue(func() panel.Operand { return s.operand(l.z) })
-	s.gainGradient(gained{layer, "o_proj", narrow, l.added, attended}, g)
-	s.linearGradient(layer, "o_proj", attended, s.operand(narrow), dz, false, g)
-	dq, own, others := s.attendGradient(layer, l, dz)
+	b.linear(projected{"o_proj", narrow, l.added, attended}, dz, false)
+	dq, own, others := b.attention(dz)
 	if returned != nil {
 		back := s.spread(l.x.Panels, returned)
 		panel.AddTo(own.k, back.k)
 		panel.AddTo(own.v, back.v)
 	}
-	s.backwardIn(layer, l, dMid, dq, own, toInput, g)
-	return s.values(layer, g), others
+	b.queriesKeysValues(dMid, dq, own)
+	return s.values(layer, b.g), others
 }
 
 // othersGradient are the gradients of keys, before rotation, and values that a layer took from other streams: those moved
 // in, and the prefix's, summed over the sequences. nil where there are none.
 type othersGradient struct{ moved, prefix *panelKV }
 
-// backwardFeed goes back through the feed-forward half and returns the gradient of the stream in the middle of the layer.
-func (s *panelStream) backwardFeed(layer int, l *panelLayer, g gradientsOf) (dMid panel.Wide) {
-	block := &s.model.layers[layer]
-	dy := s.matrix(s.dy.Rows, s.dy.Panels)
-	s.dy.Narrow(dy)
-	dh := s.matrix(l.gate.Rows, l.gate.Panels)
+// feed goes back through the feed-forward half and returns the gradient of the stream in the middle of the layer.
+func (b wayBack) feed() (dMid panel.Wide) {
+	l, gains := b.l, b.model.layers[b.layer].feed
+	dy := b.matrix(b.dy.Rows, b.dy.Panels)
+	b.dy.Narrow(dy)
+	dh := b.matrix(l.gate.Rows, l.gate.Panels)
 	hidden := sync.OnceValue(func() panel.Operand {
-		h := s.matrix(l.gate.Rows, l.gate.Panels)
+		h := b.matrix(l.gate.Rows, l.gate.Panels)
 		panel.SwiGLU(l.gate, l.up, h)
-		return s.operand(h)
+		return b.operand(h)
 	})
-	s.gainGradient(gained{layer, "down_proj", dy, nil, hidden}, g)
-	s.linearGradient(layer, "down_proj", hidden, s.operand(dy), dh, false, g)
-	gate, up := s.asMade(layer, "gate_proj", l.gate), s.asMade(layer, "up_proj", l.up)
+	b.linear(projected{"down_proj", dy, nil, hidden}, dh, false)
+	gate, up := b.asMade(b.layer, "gate_proj", l.gate), b.asMade(b.layer, "up_proj", l.up)
 	panel.SwiGLUGradient(dh, l.gate, l.up) // gate and up are now their gradients
-	normed, inverse := s.norm(l.mid, block.feed)
+	normed, inverse := b.norm(l.mid, gains)
 	input := func() panel.Operand { return normed }
-	s.gainGradient(gained{layer, "gate_proj", l.gate, gate, input}, g)
-	s.gainGradient(gained{layer, "up_proj", l.up, up, input}, g)
 	dNormed := dy // no longer needed
-	s.linearGradient(layer, "gate_proj", input, s.operand(l.gate), dNormed, false, g)
-	s.linearGradient(layer, "up_proj", input, s.operand(l.up), dNormed, true, g)
-	panel.NormalizeGradient(dNormed, block.feed, l.mid, inverse, s.dy)
-	return s.dy
+	b.linear(projected{"gate_proj", l.gate, gate, input}, dNormed, false)
+	b.linear(projected{"up_proj", l.up, up, input}, dNormed, true)
+	panel.NormalizeGradient(dNormed, gains, l.mid, inverse, b.dy)
+	return b.dy
 }
 
-// attendGradient goes back through attention and rotation: the gradients of queries, own keys and values, and others'.
-func (s *panelStream) attendGradient(layer int, l *panelLayer, dz panel.Matrix) (dq panel.Matrix, own panelKV, others othersGradient) {
-	cfg := s.engine.Weights.Config
+// attention goes back through attention and rotation: the gradients of queries, own keys and values, and others'.
+func (b wayBack) attention(dz panel.Matrix) (dq panel.Matrix, own panelKV, others othersGradient) {
+	l, cfg := b.l, b.engine.Weights.Config
 	groups, dim := cfg.NumKeyValueHeads, cfg.HeadDim
-	dq = s.matrix(l.q.Rows, l.q.Panels)
-	own = panelKV{s.matrix(l.k.Rows, l.k.Panels), s.matrix(l.v.Rows, l.v.Panels)}
-	behind := s.own + s.before.panels // where the panels of moved keys begin
+	dq = b.matrix(l.q.Rows, l.q.Panels)
+	own = panelKV{b.matrix(l.k.Rows, l.k.Panels), b.matrix(l.v.Rows, l.v.Panels)}
+	behind := b.own + b.before.panels // where the panels of moved keys begin
 	n := behind                       // panels of keys a sequence
 	if l.moved != nil {
-		others.moved = s.leaving(l.k.Rows, l.moved.k.Panels)
-		n += s.moved
+		others.moved = b.leaving(l.k.Rows, l.moved.k.Panels)
+		n += b.moved
 	}
-	size := n * panel.Lanes * panel.Padded(dim)
-	dk, dv := s.zeros(s.rows*groups, size/panel.Lanes).Data, s.zeros(s.rows*groups, size/panel.Lanes).Data
-	s.round(layer, l)
-	s.scratch.Each(s.rows*groups, func(scratch *panel.Scratch, from, to int) {
+	column := panel.Lanes * panel.Padded(dim)
+	size := n * column
+	dk, dv := b.zeros(b.rows*groups, size/panel.Lanes).Data, b.zeros(b.rows*groups, size/panel.Lanes).Data
+	b.round(b.layer, l)
+	b.scratch.Each(b.rows*groups, func(scratch *panel.Scratch, from, to int) {
 		for i := from; i < to; i++ {
-			b, group := i/groups, i%groups
+			row, group := i/groups, i%groups
 			dk, dv := dk[i*size:(i+1)*size], dv[i*size:(i+1)*size] // [n*Lanes keys][Padded(dim)]
-			s.attendGroupGradient(scratch, layer, l, b, group, dz, dq, panel.Cotangents{K: dk, V: dv})
-			s.collect(dk, own.k, b*s.own, s.own, 0, group)
-			s.collect(dv, own.v, b*s.own, s.own, 0, group)
+			b.attendGroup(scratch, i, queryGradients{dz, dq}, panel.Cotangents{K: dk, V: dv})
+			b.collect(dk[:b.own*column], own.k, row*b.own, group)
+			b.collect(dv[:b.own*column], own.v, row*b.own, group)
 			if moved := others.moved; moved != nil {
-				s.collect(dk, moved.k, b*s.moved, s.moved, behind, group)
-				s.collect(dv, moved.v, b*s.moved, s.moved, behind, group)
+				b.collect(dk[behind*column:], moved.k, row*b.moved, group)
+				b.collect(dv[behind*column:], moved.v, row*b.moved, group)
 			}
 		}
 	})
-	cos, sin := s.queryTables(layer)
+	cos, sin := b.queryTables(b.layer)
 	panel.Rotate(dq, cos, sin, dim, true) // a rotation is undone by its inverse
-	panel.Rotate(own.k, s.cos, s.sin, dim, true)
+	panel.Rotate(own.k, b.cos, b.sin, dim, true)
 	if moved := others.moved; moved != nil {
-		panel.Rotate(moved.k, s.movedCos, s.movedSin, dim, true)
+		panel.Rotate(moved.k, b.movedCos, b.movedSin, dim, true)
 	}
-	if s.before.panels > 0 {
-		others.prefix = s.prefixGradient(dk, dv, size)
+	if b.before.panels > 0 {
+		others.prefix = b.prefixGradient(dk, dv, size)
 	}
 	return dq, own, others
 }
@@ -178,7 +195,7 @@ func (s *panelStream) prefixGradient(dk, dv []float32, size int) *panelKV {
 		for b := 1; b < s.rows; b++ {
 			panel.AddTo(panel.Matrix{Data: of(0)}, panel.Matrix{Data: of(b)})
 		}
-		s.collect(of(0), to, 0, s.before.panels, 0, group)
+		s.collect(of(0), to, 0, group)
 	}
 	for group := range groups {
 		add(dk, sum.k, group)
@@ -188,89 +205,89 @@ func (s *panelStream) prefixGradient(dk, dv []float32, size int) *panelKV {
 	return sum
 }
 
-// attendGroupGradient goes back through the attention of one sequence's heads that share their keys and values.
-func (s *panelStream) attendGroupGradient(scratch *panel.Scratch, layer int, l *panelLayer, b, group int, dz, dq panel.Matrix, to panel.Cotangents) {
-	cfg := s.engine.Weights.Config
-	dim, shared, perSequence := cfg.HeadDim, cfg.NumAttentionHeads/cfg.NumKeyValueHeads, l.q.Panels/s.rows
-	keys := s.keys(layer, l, b)
+// queryGradients are those of attention's output, and room for those of the queries.
+type queryGradients struct{ dz, dq panel.Matrix }
+
+// attendGroup goes back through the attention of heads that share their keys and values: those of the i-th group, counted
+// through all sequences.
+func (b wayBack) attendGroup(scratch *panel.Scratch, i int, of queryGradients, to panel.Cotangents) {
+	l, cfg := b.l, b.engine.Weights.Config
+	row, group := i/cfg.NumKeyValueHeads, i%cfg.NumKeyValueHeads
+	dim, shared, perSequence := cfg.HeadDim, cfg.NumAttentionHeads/cfg.NumKeyValueHeads, l.q.Panels/b.rows
+	keys := b.keys(b.layer, l, row)
 	queries := make([]panel.Queries, perSequence)
 	for h := group * shared; h < (group+1)*shared; h++ {
 		for i := range queries {
-			p := b*perSequence + i
-			queries[i] = s.queries(layer, l, p, h)
-			queries[i].DZ, queries[i].DQ = head(dz, p, h, dim), head(dq, p, h, dim)
+			p := row*perSequence + i
+			queries[i] = b.queries(b.layer, l, p, h)
+			queries[i].DZ, queries[i].DQ = head(of.dz, p, h, dim), head(of.dq, p, h, dim)
 		}
-		s.head(keys, h).Gradient(scratch, queries, to)
+		b.head(keys, h).Gradient(scratch, queries, to)
 	}
 }
 
-// collect turns n panels of columns, from panel from on, into panels first to first+n of m, in the rows of a group.
-func (s *panelStream) collect(columns []float32, m panel.Matrix, first, n, from, group int) {
+// collect turns columns into panels of m, from panel first on, in the rows of a group.
+func (s *panelStream) collect(columns []float32, m panel.Matrix, first, group int) {
 	dim := s.engine.Weights.Config.HeadDim
 	size := panel.Lanes * panel.Padded(dim)
-	for p := range n {
-		panel.FromColumns(columns[(from+p)*size:(from+p+1)*size], head(m, first+p, group, dim), dim)
+	for p := range len(columns) / size {
+		panel.FromColumns(columns[p*size:(p+1)*size], head(m, first+p, group, dim), dim)
 	}
 }
 
-// backwardIn goes back through queries, keys, values and the norm before them.
-func (s *panelStream) backwardIn(layer int, l *panelLayer, dMid panel.Wide, dq panel.Matrix, own panelKV, toInput bool, g gradientsOf) {
-	if !s.isLast(layer) {
-		s.backwardKeysValuesAnd(layer, own, &dq, dMid, toInput, g)
+// queriesKeysValues goes back through queries, keys, values and the norm before them.
+func (b wayBack) queriesKeysValues(dMid panel.Wide, dq panel.Matrix, own panelKV) {
+	if !b.isLast(b.layer) {
+		b.keysValuesAnd(&dq, own, dMid)
 		return
 	}
-	block := &s.model.layers[layer]
-	normed, inverse := s.norm(l.xq, block.attention)
+	l, gains := b.l, b.model.layers[b.layer].attention
+	normed, inverse := b.norm(l.xq, gains)
 	var dNormed panel.Matrix
-	if toInput {
-		dNormed = s.matrix(normed.Rows, normed.Panels)
+	if b.toInput {
+		dNormed = b.matrix(normed.Rows, normed.Panels)
 	}
 	input := func() panel.Operand { return normed }
-	cos, sin := s.queryTables(layer)
-	s.gainGradient(gained{layer, "q_proj", dq, s.turnedBack(l.q, cos, sin), input}, g)
-	s.linearGradient(layer, "q_proj", input, s.operand(dq), dNormed, false, g)
-	if !toInput {
-		s.backwardKeysValues(layer, own, panel.Wide{}, false, g)
+	cos, sin := b.queryTables(b.layer)
+	b.linear(projected{"q_proj", dq, b.turnedBack(l.q, cos, sin), input}, dNormed, false)
+	if !b.toInput {
+		b.keysValues(own, panel.Wide{})
 		return
 	}
-	panel.NormalizeGradient(dNormed, block.attention, l.xq, inverse, dMid)
-	dx := s.wideZeros(l.x.Rows, l.x.Panels)
-	for b, c := range s.last {
-		dx.AddColumn(c, dMid, b*panel.Lanes)
+	panel.NormalizeGradient(dNormed, gains, l.xq, inverse, dMid)
+	dx := b.wideZeros(l.x.Rows, l.x.Panels)
+	for i, c := range b.last {
+		dx.AddColumn(c, dMid, i*panel.Lanes)
 	}
-	s.backwardKeysValues(layer, own, dx, true, g)
+	b.keysValues(own, dx)
 }
 
-// backwardKeysValues goes back through keys and values alone; dx, if it has rows, already holds what came another way.
-func (s *panelStream) backwardKeysValues(layer int, own panelKV, dx panel.Wide, toInput bool, g gradientsOf) {
-	s.backwardKeysValuesAnd(layer, own, nil, dx, toInput, g)
-}
+// keysValues goes back through keys and values alone; dx, if it has rows, already holds what came another way.
+func (b wayBack) keysValues(own panelKV, dx panel.Wide) { b.keysValuesAnd(nil, own, dx) }
 
-func (s *panelStream) backwardKeysValuesAnd(layer int, own panelKV, dq *panel.Matrix, dx panel.Wide, toInput bool, g gradientsOf) {
-	l, block := &s.layers[layer], &s.model.layers[layer]
-	normed, inverse := s.norm(l.x, block.attention)
+// keysValuesAnd is keysValues with the queries, if dq is not nil.
+func (b wayBack) keysValuesAnd(dq *panel.Matrix, own panelKV, dx panel.Wide) {
+	l, gains := b.l, b.model.layers[b.layer].attention
+	normed, inverse := b.norm(l.x, gains)
 	input := func() panel.Operand { return normed }
 	var dNormed panel.Matrix
-	if toInput {
-		dNormed = s.matrix(normed.Rows, normed.Panels)
+	if b.toInput {
+		dNormed = b.matrix(normed.Rows, normed.Panels)
 	}
-	s.gainGradient(gained{layer, "k_proj", own.k, s.turnedBack(l.k, s.cos, s.sin), input}, g)
-	s.gainGradient(gained{layer, "v_proj", own.v, panelsOfKept(l.v), input}, g)
-	s.linearGradient(layer, "k_proj", input, s.operand(own.k), dNormed, false, g)
-	s.linearGradient(layer, "v_proj", input, s.operand(own.v), dNormed, true, g)
+	b.linear(projected{"k_proj", own.k, b.turnedBack(l.k, b.cos, b.sin), input}, dNormed, false)
+	b.linear(projected{"v_proj", own.v, panelsOfKept(l.v), input}, dNormed, true)
 	if dq != nil {
-		s.gainGradient(gained{layer, "q_proj", *dq, s.turnedBack(l.q, s.cos, s.sin), input}, g)
-		s.linearGradient(layer, "q_proj", input, s.operand(*dq), dNormed, true, g)
+		b.linear(projected{"q_proj", *dq, b.turnedBack(l.q, b.cos, b.sin), input}, dNormed, true)
 	}
-	s.dy = panel.Wide{}
-	if !toInput {
+	b.dy = panel.Wide{}
+	if !b.toInput {
 		return
 	}
 	if dx.Rows == 0 {
-		dx = s.wideZeros(l.x.Rows, l.x.Panels)
+		dx = b.wideZeros(l.x.Rows, l.x.Panels)
 	}
-	panel.NormalizeGradient(dNormed, block.attention, l.x, inverse, dx)
-	s.dy = dx
+	panel.NormalizeGradient(dNormed, gains, l.x, inverse, dx)
+	b.dy = dx
 }
 
 // spread puts the gradients of exported states back to the positions they came from, among panels columns. A position may be
