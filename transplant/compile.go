@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 
 	"gotransplant/llama"
@@ -23,15 +24,15 @@ func (s Sweeps) list() (all []bool) {
 	return all
 }
 
-// Compile builds the executables for every bucket, atOnce at a time, before they are needed. Where there is a contest it is
-// held for the largest bucket, and for the smaller ones fused attention is built only if it wins. Without buckets, or on
-// panels, there is nothing to build in advance.
-func (m *Method) Compile(ctx context.Context, cases []Case, pace Pace, sweeps Sweeps, atOnce int) error {
+// Compile builds the executables for every bucket, as many at a time as there are cores, before they are needed. Where there
+// is a contest it is held for the largest bucket, and for the smaller ones fused attention is built only if it wins. Without
+// buckets, or on panels, there is nothing to build in advance.
+func (m *Method) Compile(ctx context.Context, cases []Case, microBatch int, sweeps Sweeps) error {
 	if m.Buckets == nil || m.Engine.Panels() || len(cases) == 0 {
 		return nil
 	}
 	m = m.fitting(cases)
-	groups := m.examples(cases, pace.MicroBatch)
+	groups := m.examples(cases, microBatch)
 	var jobs, larger, smaller []job
 	for i, g := range groups {
 		for _, t := range sweeps.list() {
@@ -44,9 +45,9 @@ func (m *Method) Compile(ctx context.Context, cases []Case, pace Pace, sweeps Sw
 		}
 	}
 	if !m.contested() {
-		return m.build(ctx, jobs, atOnce)
+		return m.build(ctx, jobs)
 	}
-	if err := m.build(ctx, append(jobs, larger...), atOnce); err != nil {
+	if err := m.build(ctx, append(jobs, larger...)); err != nil {
 		return err
 	}
 	for _, j := range larger {
@@ -58,7 +59,7 @@ func (m *Method) Compile(ctx context.Context, cases []Case, pace Pace, sweeps Sw
 	if len(smaller) == 0 {
 		return nil
 	}
-	return m.build(ctx, smaller, atOnce)
+	return m.build(ctx, smaller)
 }
 
 // job is a micro-batch whose executables are wanted: for training or for an evaluation, and with which attention.
@@ -80,7 +81,7 @@ func (m *Method) hold(g group, train bool) error {
 }
 
 // build compiles what jobs call, on an engine that runs nothing.
-func (m *Method) build(ctx context.Context, jobs []job, atOnce int) error {
+func (m *Method) build(ctx context.Context, jobs []job) error {
 	quiet := *m
 	quiet.Engine = m.Engine.Compiling()
 	scoring, err := quiet.share(false)
@@ -116,7 +117,7 @@ func (m *Method) build(ctx context.Context, jobs []job, atOnce int) error {
 		}
 		return errors.Join(training.shared.add(quiet.Engine, &s), sums.add(&s))
 	}
-	err = inOrder(ctx, len(jobs), atOnce, stages[job, Sweep]{
+	err = inOrder(ctx, len(jobs), runtime.GOMAXPROCS(0), stages[job, Sweep]{
 		prepare: func(i int) (job, error) { return jobs[i], nil },
 		work:    func(_ int, j job) (Sweep, error) { return work(j) },
 		drop:    Sweep.discard,

@@ -24,7 +24,7 @@ func compilesAll(t *testing.T, g golden, buckets int) {
 	m := g.method(t, dtypes.Float32)
 	m.Buckets = m.PlanBuckets(g.cases, buckets)
 	pace := Pace{Workers: 1, MicroBatch: 2}
-	if err := m.Compile(context.Background(), g.cases, pace, Sweeps{Score: true, Train: true}, 3); err != nil {
+	if err := m.Compile(context.Background(), g.cases, pace.MicroBatch, Sweeps{Score: true, Train: true}); err != nil {
 		t.Fatal(err)
 	}
 	before := m.Engine.Ledger()
@@ -61,7 +61,7 @@ func TestCompileWithContest(t *testing.T) {
 				}
 				return time.Minute, run()
 			}
-			if err := m.Compile(context.Background(), g.cases, pace, Sweeps{Score: true, Train: true}, 3); err != nil {
+			if err := m.Compile(context.Background(), g.cases, pace.MicroBatch, Sweeps{Score: true, Train: true}); err != nil {
 				t.Fatal(err)
 			}
 			if len(lines) != 2 {
@@ -103,7 +103,7 @@ func TestCompileWithoutTheKernel(t *testing.T) {
 		}
 		return time.Second, run()
 	}
-	if err := m.Compile(context.Background(), g.cases, Pace{Workers: 1, MicroBatch: 2}, Sweeps{Score: true}, 3); err != nil {
+	if err := m.Compile(context.Background(), g.cases, 2, Sweeps{Score: true}); err != nil {
 		t.Fatal(err)
 	}
 	if told := strings.Join(lines, "\n"); !strings.Contains(told, "no engine for it: packed") {

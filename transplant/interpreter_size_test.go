@@ -63,7 +63,7 @@ func interpretedSize(t *testing.T, cuda string) {
 	}
 	cases, pace := []Case{row}, Pace{Workers: 1, MicroBatch: 4}
 	m.Buckets = m.PlanBuckets(cases, 1)
-	if err := m.Compile(t.Context(), cases, pace, Sweeps{Score: true, Train: true}, 1); err != nil {
+	if err := m.Compile(t.Context(), cases, pace.MicroBatch, Sweeps{Score: true, Train: true}); err != nil {
 		t.Fatal(err)
 	}
 	plan, err := m.Memory(cases, pace, true)

@@ -207,7 +207,7 @@ func interpretedBooks(t *testing.T, g golden, plugin string, buckets int) {
 	m := g.methodOn(t, backend, dtypes.Float32, llama.AsStored)
 	m.Buckets = m.PlanBuckets(g.cases, buckets)
 	pace := Pace{Workers: 1, MicroBatch: 4}
-	if err := m.Compile(t.Context(), g.cases, pace, Sweeps{Score: true, Train: true}, 2); err != nil {
+	if err := m.Compile(t.Context(), g.cases, pace.MicroBatch, Sweeps{Score: true, Train: true}); err != nil {
 		t.Fatal(err)
 	}
 	compiled := counts(t, backend).Programs

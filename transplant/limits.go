@@ -92,13 +92,20 @@ func discard(p *pair) {
 	}
 }
 
+// sweeping is what is done with micro-batches.
+type sweeping struct {
+	*Method
+	train bool
+	run   func(p *pair) (Sweep, error)
+}
+
 // inParts runs a micro-batch that prepare began. If the device is out of memory, its halves are run one after the other,
 // and so on down to single rows; the results are in the order of the rows. Everything of a failed attempt is freed, so
 // that no row counts twice, and so is what its first parts left when a later one fails.
-func inParts(m *Method, g group, p *pair, train bool, run func(p *pair) (Sweep, error)) ([]Sweep, error) {
-	size := m.Limits.limit(g, train)
+func (m sweeping) inParts(g group, p *pair) ([]Sweep, error) {
+	size := m.Limits.limit(g, m.train)
 	if size == g.rows {
-		result, err := runOnce(m, g, p, train, run)
+		result, err := m.once(g, p)
 		if err == nil {
 			return []Sweep{result}, nil
 		}
@@ -109,14 +116,14 @@ func inParts(m *Method, g group, p *pair, train bool, run func(p *pair) (Sweep, 
 			return nil, fmt.Errorf("row %d, of %d + %d tokens, does not fit by itself: %w; leave out long rows with --max-tokens and "+
 				"--skip-long, or try --remat full, --dtype bfloat16 or --weights int8", g.cases[0].Row, g.shape.Arguer, g.shape.Chooser, err)
 		}
-		m.Limits.note(g, train)
+		m.Limits.note(g, m.train)
 		size = half(g.rows)
 	} else {
 		discard(p)
 	}
 	var all []Sweep
 	for from := 0; from < len(g.cases); from += size {
-		parts, err := inParts(m, m.part(g, from, size), nil, train, run)
+		parts, err := m.inParts(m.part(g, from, size), nil)
 		if err != nil {
 			discardAll(all)
 			return nil, err
@@ -126,14 +133,14 @@ func inParts(m *Method, g group, p *pair, train bool, run func(p *pair) (Sweep, 
 	return all, nil
 }
 
-// runOnce runs a micro-batch, which is begun here if that was not done before.
-func runOnce(m *Method, g group, p *pair, train bool, run func(p *pair) (Sweep, error)) (result Sweep, err error) {
+// once runs a micro-batch, which is begun here if that was not done before.
+func (m sweeping) once(g group, p *pair) (result Sweep, err error) {
 	if p == nil {
-		if p, err = m.begin(g, train); err != nil {
+		if p, err = m.begin(g, m.train); err != nil {
 			return result, err
 		}
 	}
-	return run(p)
+	return m.run(p)
 }
 
 // part are the cases of a group from one on, at most size. With buckets it has size rows, filled up if need be.

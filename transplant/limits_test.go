@@ -199,7 +199,7 @@ func TestBegunWholeAndRunInParts(t *testing.T) {
 		t.Fatalf("got %v and error %v, want what was begun", p, err)
 	}
 	m.Limits.note(of, false)
-	parts, err := inParts(m, of, p, false, (*pair).evaluate)
+	parts, err := sweeping{m, false, (*pair).evaluate}.inParts(of, p)
 	if err != nil || len(parts) != 2 {
 		t.Errorf("got %d parts and error %v, want 2", len(parts), err)
 	}

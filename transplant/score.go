@@ -190,10 +190,11 @@ func (m *Method) Predict(ctx context.Context, cases []Case, pace Pace, progress 
 	}
 	defer m.shared.close()
 	m.decide(batches, false)
+	sweeps := sweeping{m, false, (*pair).evaluate}
 	err = inOrder(ctx, len(batches), pace.Workers, stages[*pair, []Sweep]{
 		prepare: func(i int) (*pair, error) { return m.prepare(batches[i], false) },
 		discard: discard,
-		work:    func(i int, p *pair) ([]Sweep, error) { return inParts(m, batches[i], p, false, (*pair).evaluate) },
+		work:    func(i int, p *pair) ([]Sweep, error) { return sweeps.inParts(batches[i], p) },
 		deliver: func(i int, parts []Sweep) error {
 			outcomes := outcomes(parts)
 			if err := checkFinite(batches[i].cases, outcomes); err != nil {

@@ -317,16 +317,15 @@ func (t *Trainer) update(ctx context.Context, r Recorder) (StepMetrics, error) {
 	method.decide(batches, true)
 	m.Tokens = method.shared.tokens()
 	weight := 1 / float64(len(cases))
+	sweeps := sweeping{method, true, func(p *pair) (Sweep, error) { return p.fit(weight) }}
 	done, correct := 0, 0
 	losses := make([]float64, len(cases)) // summed in the order of the rows, however they were divided
 	defer t.sums.reset()                  // an interrupted step may leave something
 	err = inOrder(ctx, len(batches), t.Options.Pace.Workers, stages[*pair, []Sweep]{
 		prepare: func(i int) (*pair, error) { return method.prepare(batches[i], true) },
 		discard: discard,
-		work: func(i int, p *pair) ([]Sweep, error) {
-			return inParts(method, batches[i], p, true, func(p *pair) (Sweep, error) { return p.fit(weight) })
-		},
-		drop: discardAll,
+		work:    func(i int, p *pair) ([]Sweep, error) { return sweeps.inParts(batches[i], p) },
+		drop:    discardAll,
 		deliver: func(i int, parts []Sweep) error {
 			for j, o := range outcomes(parts) {
 				c := batches[i].cases[j]

@@ -239,7 +239,7 @@ func (b *benchmark) train(ctx context.Context) (laps, error) {
 
 // compile builds in advance what a run would, as a part of the first step.
 func (b *benchmark) compile(ctx context.Context, sweeps transplant.Sweeps) error {
-	return b.session.Method.Compile(ctx, b.session.Cases, b.session.Pace, sweeps, runtime.GOMAXPROCS(0))
+	return b.session.Method.Compile(ctx, b.session.Cases, b.session.Pace.MicroBatch, sweeps)
 }
 
 // errEnough ends a run of the trainer.

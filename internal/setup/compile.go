@@ -4,15 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"runtime"
 	"time"
 
 	"gotransplant/internal/spelling"
 	"gotransplant/transplant"
 )
 
-// Compile builds what a run with buckets will call, as many executables at a time as there are cores, and tells on w how
-// much that was; an evaluation's controls have rows of their own. Without buckets executables are built when they are first
+// Compile builds what a run with buckets will call, and tells on w how much that was; an evaluation's controls have rows of their own. Without buckets executables are built when they are first
 // called, and on panels there are none.
 func (o *Session) Compile(ctx context.Context, w io.Writer, controls Controls) error {
 	if o.Method.Buckets == nil || o.Method.Engine.Panels() {
@@ -30,9 +28,8 @@ func (o *Session) Compile(ctx context.Context, w io.Writer, controls Controls) e
 }
 
 func (o *Session) compile(ctx context.Context, controls Controls) error {
-	atOnce := runtime.GOMAXPROCS(0)
 	if o.Training != nil {
-		return o.Method.Compile(ctx, o.Cases, o.Pace, transplant.Sweeps{Score: true, Train: true}, atOnce)
+		return o.Method.Compile(ctx, o.Cases, o.Pace.MicroBatch, transplant.Sweeps{Score: true, Train: true})
 	}
 	scored, err := o.Scored()
 	if err != nil {
@@ -41,7 +38,7 @@ func (o *Session) compile(ctx context.Context, controls Controls) error {
 	for _, condition := range o.conditions(controls) {
 		method, cases, _, err := o.ready(condition, scored)
 		if err == nil {
-			err = method.Compile(ctx, cases, o.Pace, transplant.Sweeps{Score: true}, atOnce)
+			err = method.Compile(ctx, cases, o.Pace.MicroBatch, transplant.Sweeps{Score: true})
 		}
 		if err != nil {
 			return err
