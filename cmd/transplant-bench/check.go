@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -14,7 +13,6 @@ import (
 	"gotransplant/internal/setup"
 	"gotransplant/internal/standin"
 	"gotransplant/llama"
-	"gotransplant/model"
 	"gotransplant/model/safetensors"
 	"gotransplant/transplant"
 )
@@ -25,12 +23,12 @@ const agreement = 1e-4
 
 // check writes weights, adapters, tokens and this program's loss and gradients into a file, has PyTorch compute its own
 // on them, and compares.
-func check(ctx context.Context, s setup.Settings, o options, c model.Config, out *report, stderr io.Writer) error {
-	if c.RopeScaling != nil {
-		return fmt.Errorf("--check: --shape %s has rotary scaling, which PyTorch's side leaves out", o.shape)
+func (j job) check(ctx context.Context, out *report) error {
+	if j.config.RopeScaling != nil {
+		return fmt.Errorf("--check: --shape %s has rotary scaling, which PyTorch's side leaves out", j.options.shape)
 	}
-	s.DType, s.MicroBatch, s.Workers = "float32", 0, 0
-	tensors, loss, err := checkTensors(s, o, c, stderr)
+	j.settings.DType, j.settings.MicroBatch, j.settings.Workers = "float32", 0, 0
+	tensors, loss, err := j.checkTensors()
 	if err != nil {
 		return err
 	}
@@ -39,17 +37,17 @@ func check(ctx context.Context, s setup.Settings, o options, c model.Config, out
 		return err
 	}
 	defer os.RemoveAll(dir)
-	spec := o.spec(s, c)
+	spec := j.options.spec(j.settings, j.config)
 	spec.Check = filepath.Join(dir, "check.safetensors")
 	if err := safetensors.Write(spec.Check, tensors, nil); err != nil {
 		return err
 	}
-	figures, err := runPeer(ctx, o, spec, stderr)
+	figures, err := runPeer(ctx, j.options, spec, j.stderr)
 	if err != nil {
 		return err
 	}
 	if len(figures) != 1 {
-		return fmt.Errorf("--peer-python %s printed %d figures, want 1", o.python, len(figures))
+		return fmt.Errorf("--peer-python %s printed %d figures, want 1", j.options.python, len(figures))
 	}
 	p := figures[0]
 	off := math.Abs(loss-p.Loss) / math.Abs(p.Loss)
@@ -86,30 +84,30 @@ type checked struct {
 }
 
 // checkTensors computes a step of all rows and lists what it came of, and its gradients.
-func checkTensors(s setup.Settings, o options, c model.Config, stderr io.Writer) (list []safetensors.Tensor, loss float64, err error) {
-	backend, err := program.Backend(s, stderr)
+func (j job) checkTensors() (list []safetensors.Tensor, loss float64, err error) {
+	backend, err := program.Backend(j.settings, j.stderr)
 	if err != nil {
 		return nil, 0, err
 	}
-	weights, err := llama.DeferMade(backend, c, safetensors.F32, llama.AsStored, func(i int, spec safetensors.Spec) ([]byte, error) {
-		content, err := standin.Fill(spec, s.Seed+uint64(i))
+	weights, err := llama.DeferMade(backend, j.config, safetensors.F32, llama.AsStored, func(i int, spec safetensors.Spec) ([]byte, error) {
+		content, err := standin.Fill(spec, j.settings.Seed+uint64(i))
 		list = append(list, safetensors.Tensor{Name: spec.Name, DType: spec.DType, Shape: spec.Shape, Data: content})
 		return content, err
 	})
 	if err != nil {
 		return nil, 0, err
 	}
-	cases, err := o.lengths.cases(o.rows, c, s.Seed)
+	cases, err := j.options.lengths.cases(j.options.rows, j.config, j.settings.Seed)
 	if err != nil {
 		return nil, 0, err
 	}
-	session, err := setup.New(s, backend, weights, cases, labels(c))
+	session, err := setup.New(j.settings, backend, weights, cases, labels(j.config))
 	if err != nil {
 		return nil, 0, err
 	}
 	roles := map[string]*transplant.Role{transplant.ArguerName: session.Method.Arguer, transplant.ChooserName: session.Method.Chooser}
 	for i, name := range []string{transplant.ArguerName, transplant.ChooserName} {
-		if err := disturb(roles[name], s.Seed+uint64(i)); err != nil {
+		if err := disturb(roles[name], j.settings.Seed+uint64(i)); err != nil {
 			return nil, 0, err
 		}
 	}
@@ -132,7 +130,7 @@ func checkTensors(s setup.Settings, o options, c model.Config, stderr io.Writer)
 	if err != nil {
 		return nil, 0, err
 	}
-	generated, err := o.generated(session)
+	generated, err := j.options.generated(session)
 	return append(append(list, tokens...), generated), loss, err
 }
 

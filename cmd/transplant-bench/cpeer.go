@@ -16,7 +16,6 @@ import (
 	"strings"
 
 	"gotransplant/cmd/internal/program"
-	"gotransplant/internal/setup"
 	"gotransplant/internal/standin"
 	"gotransplant/llama"
 	"gotransplant/model"
@@ -43,23 +42,23 @@ type cPeer struct {
 }
 
 // newCPeer builds the program and writes its weights. The directory must be removed.
-func newCPeer(ctx context.Context, s setup.Settings, o options, c model.Config, stderr io.Writer) (*cPeer, error) {
-	compiler, err := exec.LookPath(o.compiler)
+func newCPeer(ctx context.Context, j job) (*cPeer, error) {
+	compiler, err := exec.LookPath(j.options.compiler)
 	if err != nil {
-		return nil, fmt.Errorf("--peer-c %s: no such C compiler: %w", o.compiler, err)
+		return nil, fmt.Errorf("--peer-c %s: no such C compiler: %w", j.options.compiler, err)
 	}
 	dir, err := os.MkdirTemp("", "transplant-bench-")
 	if err != nil {
 		return nil, err
 	}
-	p := &cPeer{ctx: ctx, options: o, dir: dir, weights: filepath.Join(dir, "weights.f32"),
-		tokens: filepath.Join(dir, "tokens.i32"), shape: cShape(c), stderr: stderr}
+	p := &cPeer{ctx: ctx, options: j.options, dir: dir, weights: filepath.Join(dir, "weights.f32"),
+		tokens: filepath.Join(dir, "tokens.i32"), shape: cShape(j.config), stderr: j.stderr}
 	if err = p.build(compiler); err == nil {
-		err = writeFlat(p.weights, c, s.Seed)
+		err = writeFlat(p.weights, j.config, j.settings.Seed)
 	}
 	if err != nil {
 		os.RemoveAll(dir)
-		return nil, fmt.Errorf("--peer-c %s: %w", o.compiler, err)
+		return nil, fmt.Errorf("--peer-c %s: %w", j.options.compiler, err)
 	}
 	return p, nil
 }
@@ -168,22 +167,22 @@ func (p *cPeer) run(cases []transplant.Case, chosen []int32, more ...string) ([]
 }
 
 // runCPeer has the program continue the same prompts with the same weights, one row after the other, on one core.
-func runCPeer(ctx context.Context, s setup.Settings, o options, c model.Config, stderr io.Writer) (peerFigure, error) {
-	p, err := newCPeer(ctx, s, o, c, stderr)
+func (j job) runCPeer(ctx context.Context) (peerFigure, error) {
+	p, err := newCPeer(ctx, j)
 	if err != nil {
 		return peerFigure{}, err
 	}
 	defer os.RemoveAll(p.dir)
-	cases, err := o.lengths.cases(o.rows, c, s.Seed)
+	cases, err := j.options.lengths.cases(j.options.rows, j.config, j.settings.Seed)
 	if err != nil {
 		return peerFigure{}, err
 	}
-	lines, err := p.run(cases, nil, fmt.Sprintf("new=%d", o.newTokens), fmt.Sprintf("trials=%d", o.trials))
+	lines, err := p.run(cases, nil, fmt.Sprintf("new=%d", j.options.newTokens), fmt.Sprintf("trials=%d", j.options.trials))
 	if err != nil {
 		return peerFigure{}, err
 	}
-	if len(lines) != o.trials {
-		return peerFigure{}, fmt.Errorf("--peer-c %s: peer.c told of %d trials, want %d", o.compiler, len(lines), o.trials)
+	if len(lines) != j.options.trials {
+		return peerFigure{}, fmt.Errorf("--peer-c %s: peer.c told of %d trials, want %d", j.options.compiler, len(lines), j.options.trials)
 	}
 	return p.figure(lines), nil
 }
@@ -209,40 +208,40 @@ func (p *cPeer) figure(lines []cLine) peerFigure {
 
 // checkC compares generation in float32: the C program goes along with this program's tokens and says how far the logits
 // of these are below its largest.
-func checkC(ctx context.Context, s setup.Settings, o options, c model.Config, out *report, stderr io.Writer) error {
-	if c.RopeScaling != nil {
-		return fmt.Errorf("--check: --shape %s has rotary scaling, which the C program leaves out", o.shape)
+func (j job) checkC(ctx context.Context, out *report) error {
+	if j.config.RopeScaling != nil {
+		return fmt.Errorf("--check: --shape %s has rotary scaling, which the C program leaves out", j.options.shape)
 	}
-	s.DType, o.weights = "float32", "float32"
-	p, err := newCPeer(ctx, s, o, c, stderr)
+	j.settings.DType, j.options.weights = "float32", "float32"
+	p, err := newCPeer(ctx, j)
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(p.dir)
-	backend, err := program.Backend(s, stderr)
+	backend, err := program.Backend(j.settings, j.stderr)
 	if err != nil {
 		return err
 	}
-	weights, err := llama.DeferMade(backend, c, safetensors.F32, llama.AsStored, func(i int, spec safetensors.Spec) ([]byte, error) {
-		return standin.Fill(spec, s.Seed+uint64(i))
+	weights, err := llama.DeferMade(backend, j.config, safetensors.F32, llama.AsStored, func(i int, spec safetensors.Spec) ([]byte, error) {
+		return standin.Fill(spec, j.settings.Seed+uint64(i))
 	})
 	if err != nil {
 		return err
 	}
-	b, err := assemble(s, o, backend, weights)
+	b, err := assemble(j.settings, j.options, backend, weights)
 	if err != nil {
 		return err
 	}
-	ids, err := continuation(b.session, o.newTokens)
+	ids, err := continuation(b.session, j.options.newTokens)
 	if err != nil {
 		return err
 	}
-	lines, err := p.run(b.session.Cases, ids, fmt.Sprintf("new=%d", o.newTokens), "follow=1")
+	lines, err := p.run(b.session.Cases, ids, fmt.Sprintf("new=%d", j.options.newTokens), "follow=1")
 	if err != nil {
 		return err
 	}
 	if len(lines) != 1 || lines[0].Generated != len(ids) {
-		return fmt.Errorf("--peer-c %s: peer.c looked at %+v, want %d tokens once", o.compiler, lines, len(ids))
+		return fmt.Errorf("--peer-c %s: peer.c looked at %+v, want %d tokens once", j.options.compiler, lines, len(ids))
 	}
 	return out.checkedC(lines[0], p.compiler)
 }

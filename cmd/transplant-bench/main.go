@@ -47,23 +47,23 @@ func measureAll(ctx context.Context, args []string, stdout, stderr io.Writer) er
 		return fmt.Errorf("prompts of %d tokens and --new-tokens %d: the context of --shape %s is %d", o.lengths.chooser, o.newTokens,
 			o.shape, config.MaxPositionEmbeddings)
 	}
-	out := report{w: stdout, asJSON: o.JSON}
+	out, j := report{w: stdout, asJSON: o.JSON}, job{s, o, config, stderr}
 	switch {
 	case o.DryRun:
 		return dryRun(s, o, &out, stderr)
 	case o.check && o.compiler != "":
-		return checkC(ctx, s, o, config, &out, stderr)
+		return j.checkC(ctx, &out)
 	case o.check:
-		return check(ctx, s, o, config, &out, stderr)
+		return j.check(ctx, &out)
 	}
-	theirs, err := runPeers(ctx, s, o, config, stderr)
+	theirs, err := j.runPeers(ctx)
 	if err != nil {
 		return err
 	}
 	for _, p := range theirs {
 		out.peer(p)
 	}
-	b, err := open(s, o, config, stderr)
+	b, err := j.open()
 	if err != nil {
 		return err
 	}

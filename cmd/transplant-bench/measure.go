@@ -54,36 +54,44 @@ type facts struct {
 	Commit     string `json:"commit"`
 }
 
+// job is what the flags ask for, and where complaints go.
+type job struct {
+	settings setup.Settings
+	options  options
+	config   model.Config
+	stderr   io.Writer
+}
+
 // open makes weights, rows and adapters and measures the ceiling.
-func open(s setup.Settings, o options, c model.Config, stderr io.Writer) (*benchmark, error) {
-	backend, err := program.Backend(s, stderr)
+func (j job) open() (*benchmark, error) {
+	backend, err := program.Backend(j.settings, j.stderr)
 	if err != nil {
 		return nil, err
 	}
 	start := time.Now()
-	kept, err := llama.ParseStorage(s.Weights)
+	kept, err := llama.ParseStorage(j.settings.Weights)
 	if err != nil {
 		return nil, fmt.Errorf("--%w", err)
 	}
-	weights, err := llama.DeferMade(backend, c, o.made(), kept, func(i int, spec safetensors.Spec) ([]byte, error) {
-		return standin.Fill(spec, s.Seed+uint64(i))
+	weights, err := llama.DeferMade(backend, j.config, j.options.made(), kept, func(i int, spec safetensors.Spec) ([]byte, error) {
+		return standin.Fill(spec, j.settings.Seed+uint64(i))
 	})
 	if err != nil {
 		return nil, err
 	}
-	b, err := assemble(s, o, backend, weights)
+	b, err := assemble(j.settings, j.options, backend, weights)
 	if err != nil {
 		return nil, err
 	}
 	b.made, b.facts.Device = time.Since(start), device(backend)
-	if b.plan, err = b.session.PlanMemory(program.Capacity(s), setup.Controls{}); err != nil {
+	if b.plan, err = b.session.PlanMemory(program.Capacity(j.settings), setup.Controls{}); err != nil {
 		return nil, err
 	}
 	b.facts.Workers = b.session.Pace.Workers
-	b.watch(stderr)
+	b.watch(j.stderr)
 	if b.session.Method.Engine.Panels() {
-		b.ceiling = panelCeiling(s.DType)
-	} else if b.ceiling, err = ceiling(backend, s.DType, func(line string) { fmt.Fprintln(stderr, line) }); err != nil {
+		b.ceiling = panelCeiling(j.settings.DType)
+	} else if b.ceiling, err = ceiling(backend, j.settings.DType, func(line string) { fmt.Fprintln(j.stderr, line) }); err != nil {
 		return nil, err
 	}
 	return b, nil

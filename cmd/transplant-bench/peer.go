@@ -114,14 +114,14 @@ func (p peerFigure) name() string {
 }
 
 // runPeers measures what the flags ask for beside this program.
-func runPeers(ctx context.Context, s setup.Settings, o options, c model.Config, stderr io.Writer) (all []peerFigure, err error) {
-	if o.peer {
-		if all, err = runPeer(ctx, o, o.spec(s, c), stderr); err != nil {
+func (j job) runPeers(ctx context.Context) (all []peerFigure, err error) {
+	if j.options.peer {
+		if all, err = runPeer(ctx, j.options, j.options.spec(j.settings, j.config), j.stderr); err != nil {
 			return nil, err
 		}
 	}
-	if o.compiler != "" {
-		p, err := runCPeer(ctx, s, o, c, stderr)
+	if j.options.compiler != "" {
+		p, err := j.runCPeer(ctx)
 		if err != nil {
 			return nil, err
 		}
