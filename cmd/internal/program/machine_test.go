@@ -31,6 +31,8 @@ func TestMemoryIn(t *testing.T) {
 			"sys/fs/cgroup/memory/memory.limit_in_bytes": "2147483648\n"}, 2147483648},
 		{"no limit, version 1", map[string]string{"proc/meminfo": meminfo, "proc/self/cgroup": "4:memory:/\n",
 			"sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n"}, 24589312 * 1024},
+		{"a line that is cut off", map[string]string{"proc/meminfo": meminfo, "proc/self/cgroup": "0:\n0::/\n",
+			"sys/fs/cgroup/memory.max": "5000\n"}, 5000},
 		{"another controller", map[string]string{"proc/meminfo": meminfo, "proc/self/cgroup": "4:cpuset:/\n",
 			"sys/fs/cgroup/memory/memory.limit_in_bytes": "7\n"}, 24589312 * 1024},
 	} {

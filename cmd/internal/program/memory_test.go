@@ -89,6 +89,9 @@ func TestCapacityOfVisibleDevices(t *testing.T) {
 			if want := c.want << 20 / 2; got.Bytes != want || got.Source == "" {
 				t.Errorf("got %+v, want %d bytes and a source", got, want)
 			}
+			if got := Capacity(setup.Settings{Backend: "xla:cpu"}); got.Bytes != 0 {
+				t.Errorf("on another device: got %+v, want no bytes of these", got)
+			}
 		})
 	}
 }

@@ -176,6 +176,19 @@ func TestMostFree(t *testing.T) {
 	}
 }
 
+// TestDeviceMemory: a line of nvidia-smi for each device, in one.
+func TestDeviceMemory(t *testing.T) {
+	dir := t.TempDir()
+	script := "#!/bin/sh\n[ \"$1\" = --query-gpu=index,name,memory.free,memory.total ] && printf '0, A, 1 MiB, 2 MiB\\n1, B, 3 MiB, 4 MiB\\n'\n"
+	if err := os.WriteFile(filepath.Join(dir, "nvidia-smi"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir)
+	if got, want := deviceMemory(), "0, A, 1 MiB, 2 MiB; 1, B, 3 MiB, 4 MiB"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 // TestInstallPluginIsAskedFor: what cannot be installed is refused before anything is downloaded.
 func TestInstallPluginIsAskedFor(t *testing.T) {
 	for spec, want := range map[string]string{"go": "only xla", "xla:/p.so": "is a file"} {
@@ -286,5 +299,32 @@ func fusedIsTried(t *testing.T, plugin string) {
 		if got := o.Describe(); strings.Contains(got, "not fused: it does not work") != (why != "") {
 			t.Errorf("described as %q, want that it is not fused because %q", got, why)
 		}
+	}
+}
+
+// sines is a backend that takes sines for cosines.
+type sines struct{ compute.Backend }
+
+func (s sines) Builder(name string) compute.Builder { return sinesBuilder{s.Backend.Builder(name)} }
+
+type sinesBuilder struct{ compute.Builder }
+
+func (s sinesBuilder) Main() compute.Function { return sinesFunction{s.Builder.Main()} }
+
+type sinesFunction struct{ compute.Function }
+
+func (s sinesFunction) Cos(x compute.Value) (compute.Value, error) { return s.Sin(x) }
+
+// TestTryOut: a device that runs a program and computes something else is found out.
+func TestTryOut(t *testing.T) {
+	backend, err := newBackend("go:parallelism=-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tryOut(backend); err != nil {
+		t.Errorf("got %v, want that the device works", err)
+	}
+	if err := tryOut(sines{backend}); err == nil || !strings.Contains(err.Error(), "16 x 16 x 16 ones is 0") {
+		t.Errorf("with sines for cosines: got %v, want the sum that it found", err)
 	}
 }
