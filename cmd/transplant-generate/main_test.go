@@ -163,6 +163,16 @@ func TestOutput(t *testing.T) {
 	if out := must(t, "--prompt", "Ben", "--max-tokens", "9"); out != r["2"].Text+"\n" {
 		t.Errorf("streamed %q, want the second row's %q", out, r["2"].Text)
 	}
+	ends := []string{"--model", golden("model"), "--prompt", "a", "--temperature", "3", "--seed", "2", "--max-tokens"}
+	free := results(t, append(ends, "300")...)["1"]
+	line := slices.Index(free.Tokens, 13) // a line's end
+	if line < 0 {
+		t.Fatalf("no line ends in %q, want another seed", free.Text)
+	}
+	ended := results(t, append(ends, fmt.Sprint(line+1))...)["1"].Text
+	if out := must(t, append(ends, fmt.Sprint(line+1))...); out != ended || !strings.HasSuffix(out, "\n") {
+		t.Errorf("streamed %q, want %q and no second end of a line", out, ended)
+	}
 	code, _, errors := call(append(prompts, "--out", filepath.Join(t.TempDir(), "no", "dir"))...)
 	if code == 0 || !strings.Contains(errors, "no") {
 		t.Errorf("a file in no directory: exit status %d, %q", code, errors)
@@ -180,6 +190,9 @@ func TestStop(t *testing.T) {
 	}
 	if out := must(t, append(base, "--stop", word)...); out != cut.Text+"\n" {
 		t.Errorf("streamed %q, want %q", out, cut.Text)
+	}
+	if out, want := must(t, append(base, "--stop", word, "--prompt", "Ben")...), fmt.Sprintf("tokens, stop-string %q)\n%s", word, cut.Text); !strings.Contains(out, want) {
+		t.Errorf("printed %q, want %q in it", out, want)
 	}
 	id := free.Tokens[4]
 	ended := results(t, append(base, "--stop-id", fmt.Sprint(id))...)["1"]
@@ -229,6 +242,13 @@ func TestMessages(t *testing.T) {
 			}
 		}
 		return n
+	}
+	planned := must(t, "--model", golden("model"), "--jsonl", in, "--chat-template", template, "--dry-run", "--json")
+	if want := fmt.Sprintf(`"chat_template":%q`, template); !strings.Contains(planned, want) {
+		t.Errorf("planned %s, want %s in it", planned, want)
+	}
+	if told, want := must(t, "--model", golden("model"), "--jsonl", in, "--chat-template", template, "--dry-run"), "chat     template "+template+"\n"; !strings.Contains(told, want) {
+		t.Errorf("planned\n%s\nwant %q in it", told, want)
 	}
 	for id, want := range map[string][2]int{"7": {1, 0}, "2": {1, 0}, "4": {1, 1}} {
 		if got := [2]int{count(r[id].PromptTokens, 1), count(r[id].PromptTokens, 2)}; got != want || r[id].PromptTokens[0] != 1 {
@@ -466,6 +486,7 @@ func TestRefusals(t *testing.T) {
 		{"into no directory", []string{"--prompt", "a", "--out", "no/such/file"}, "--out no/such/file"},
 		{"where nothing can be written", []string{"--prompt", "a", "--out", "/proc/file"}, "--out /proc/file"},
 		{"a plan where nothing can be written", []string{"--prompt", "a", "--dry-run", "--out", "/proc/file"}, "--out /proc/file"},
+		{"into a file as a directory", []string{"--prompt", "a", "--out", filepath.Join(file(t, "in.txt"), "out")}, "in.txt is no directory"},
 		{"into a directory", []string{"--prompt", "a", "--out", t.TempDir()}, "is a directory"},
 		{"adapter with transplant", []string{"--transplant", "--adapter", "x"}, "--arguer-adapter"},
 		{"out and json", []string{"--prompt", "a", "--out", "x", "--json"}, "give one of them"},
@@ -474,6 +495,7 @@ func TestRefusals(t *testing.T) {
 		{"tokenizer of the embedded model", []string{"--prompt", "a", "--tokenizer", "x"}, "--model"},
 		{"missing model", []string{"--prompt", "a", "--model", "no/such"}, "no/such"},
 		{"missing file", []string{"--text", "no/such.txt"}, "no/such.txt"},
+		{"prompts that cannot be read", []string{"--text", t.TempDir()}, ", line 1: "},
 		{"missing adapter", []string{"--prompt", "a", "--adapter", "no/such"}, "no/such"},
 		{"dtype", []string{"--prompt", "a", "--dtype", "int8"}, "--dtype int8"},
 		{"not UTF-8", []string{"--text", file(t, "in.txt", "a", "Kim\xff")}, "in.txt, line 2: it is not UTF-8"},
@@ -532,6 +554,10 @@ func TestAllBadLines(t *testing.T) {
 			t.Errorf("exit status %d, printed %q, %q; want 1 and once %q", code, out, errors, want)
 		}
 	}
+	path = file(t, "in.jsonl", slices.Repeat([]string{"x"}, manyErrors+2)...)
+	if _, _, errors := call("--jsonl", path); strings.Count(errors, "line ") != manyErrors || !strings.Contains(errors, path+": and 2 more bad lines") {
+		t.Errorf("of %d bad lines %d are told, want %d and the number of the others", manyErrors+2, strings.Count(errors, "line "), manyErrors)
+	}
 	conversation := `{"messages": [{"role": "user", "content": "b"}]}`
 	path = file(t, "in.jsonl", `{"prompt": 5}`, conversation, conversation, `{"promt": 5}`)
 	for fault, flags := range map[string][]string{
@@ -580,19 +606,50 @@ func TestStopBeyondTheVocabulary(t *testing.T) {
 	}
 }
 
-// TestLongTalk: a conversation beyond the context ends with what to do.
+// TestLongTalk: a conversation beyond the context ends with what to do, however long the line, and an answer that fills it says so.
 func TestLongTalk(t *testing.T) {
-	code, out, said := callWith(strings.Repeat("Kim has 19 nuts. ", 60)+"\n", "--chat", "--chat-template", "llama2")
+	code, out, said := callWith(strings.Repeat("Kim has 19 nuts. ", 5000)+"\n", "--chat", "--chat-template", "llama2")
 	if want := "tokens, the model's context is 256: begin anew"; code != 1 || out != "" || !strings.Contains(said, want) {
 		t.Errorf("exit status %d, printed %q, said %q; want 1, nothing and %q", code, out, said, want)
 	}
+	code, _, said = callWith(strings.Repeat("Kim has 19 nuts. ", 44)+"\n", "--chat", "--chat-template", "llama2", "--max-tokens", "100")
+	if want := "the model's context of 256 tokens is full"; code != 0 || !strings.Contains(said, want) {
+		t.Errorf("exit status %d, said %q; want 0 and %q", code, said, want)
+	}
 }
 
-// TestNotes: what has no effect is told.
+// TestNotes: what has no effect is told, and what ends rows of a model that names no end.
 func TestNotes(t *testing.T) {
+	endless := filepath.Join(t.TempDir(), "model")
+	config, err := os.ReadFile(golden("model", "config.json"))
+	if err == nil {
+		err = os.CopyFS(endless, os.DirFS(golden("model")))
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(endless, "config.json"), bytes.Replace(config, []byte(`"eos_token_id": 2,`), nil, 1), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for model, want := range map[string]bool{endless: true, golden("model"): false} {
+		_, _, errors := call("--model", model, "--prompt", "a", "--max-tokens", "1")
+		if got := strings.Contains(errors, "the model names no eos_token_id"); got != want {
+			t.Errorf("%s: said %q; that the model names no end: %t, want %t", model, errors, got, want)
+		}
+	}
 	_, _, errors := call("--prompt", "a", "--max-tokens", "1", "--top-p", "0.5")
 	if want := "change nothing at --temperature 0"; !strings.Contains(errors, want) {
 		t.Errorf("got %q, want %q", errors, want)
+	}
+}
+
+// TestSome: a long list ends before it fills the screen.
+func TestSome(t *testing.T) {
+	ids := strings.Fields("a b c d e f g h i j k")
+	for n, want := range map[int]string{2: "a, b", 10: "a, b, c, d, e, f, g, h, i, j", 11: "a, b, c, d, e, f, g, h, i, j, ..."} {
+		if got := some(ids[:n]); got != want {
+			t.Errorf("of %d: got %q, want %q", n, got, want)
+		}
 	}
 }
 
