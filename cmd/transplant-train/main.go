@@ -42,11 +42,7 @@ func train(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	plan, err := session.PlanMemory(program.Capacity(s), setup.Controls{}) // before the trainer, which takes the pace it settles
-	if err != nil {
-		return err
-	}
-	trainer, err := session.Trainer()
+	trainer, plan, err := planned(session, program.Capacity(s))
 	if err != nil {
 		return err
 	}
@@ -76,6 +72,15 @@ func train(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return program.JSONLine(stdout, watched.summary(trainer, dir))
 	}
 	return nil
+}
+
+// planned prepares a training at the pace for which there is memory, and tells the plan.
+func planned(session *setup.Session, c setup.Capacity) (trainer *transplant.Trainer, plan string, err error) {
+	if plan, err = session.PlanMemory(c, setup.Controls{}); err != nil {
+		return nil, "", err
+	}
+	trainer, err = session.Trainer() // after the plan, which settles the pace that it takes
+	return trainer, plan, err
 }
 
 // interrupted tells how to go on where that is what err is. Compiling leaves the directory as it found it, or new and empty,

@@ -2,12 +2,15 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
+	"gotransplant/cmd/internal/program"
+	"gotransplant/internal/setup"
 	"gotransplant/transplant"
 )
 
@@ -20,6 +23,29 @@ func TestRunThatDoesNotFit(t *testing.T) {
 	}
 	if _, err := os.Stat(dir); err == nil {
 		t.Error("a run directory was made")
+	}
+}
+
+// TestPaceIsThatOfThePlan: where memory suffices for fewer micro-batches at a time than there are cores, no more are trained on.
+func TestPaceIsThatOfThePlan(t *testing.T) {
+	s := setup.Embedded()
+	s.Remat = setup.RematNone
+	session, err := program.Open(s, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	session.Pace.Workers = 1
+	if _, err := session.PlanMemory(setup.Capacity{}, setup.Controls{}); err != nil {
+		t.Fatal(err)
+	}
+	one := session.MemoryPlan().Total
+	session.Pace.Workers = 2
+	trainer, plan, err := planned(session, setup.Capacity{Bytes: one, Source: "a test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := trainer.Options.Pace.Workers; got != 1 || !strings.Contains(plan, "with 1 and not 2 micro-batches at a time") {
+		t.Errorf("trains on %d micro-batches at a time under the plan\n%s\nwant on 1", got, plan)
 	}
 }
 
