@@ -27,7 +27,8 @@ func TestStamped(t *testing.T) {
 		build *debug.BuildInfo
 		want  string
 	}{
-		{"clean", &debug.BuildInfo{Settings: []debug.BuildSetting{setting("vcs.revision", "abc"), setting("vcs.modified", "false")}}, "abc"},
+		{"clean", &debug.BuildInfo{Settings: []debug.BuildSetting{setting("vcs.revision", "abc"), setting("vcs.modified", "false"),
+			setting("-race", "true")}}, "abc"},
 		{"changed", &debug.BuildInfo{Settings: []debug.BuildSetting{setting("vcs.revision", "abc"), setting("vcs.modified", "true")}},
 			"abc with local changes"},
 		{"not stamped", &debug.BuildInfo{Settings: []debug.BuildSetting{setting("vcs.modified", "true")}}, ""},

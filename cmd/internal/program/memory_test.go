@@ -39,6 +39,23 @@ func TestCapacity(t *testing.T) {
 	}
 }
 
+// TestLimitMemory: GOMEMLIMIT rules, and without it there is a limit where the machine's memory is known.
+func TestLimitMemory(t *testing.T) {
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(5e9))
+	t.Setenv("GOMEMLIMIT", "5GB")
+	if limitMemory(); debug.SetMemoryLimit(-1) != 5e9 {
+		t.Errorf("with GOMEMLIMIT: got a limit of %d bytes, want the 5e9 there were", debug.SetMemoryLimit(-1))
+	}
+	t.Setenv("GOMEMLIMIT", "")
+	want := int64(5e9)
+	if all := machineMemory(); all > 0 {
+		want = all / 10 * 9
+	}
+	if limitMemory(); debug.SetMemoryLimit(-1) != want {
+		t.Errorf("without: got a limit of %d bytes, want %d", debug.SetMemoryLimit(-1), want)
+	}
+}
+
 // TestCapacityCountsWeights: what large weights take outside of Go's heap is taken from the limit that Go's runtime goes by, and not
 // from the capacity, of which a plan takes them itself.
 func TestCapacityCountsWeights(t *testing.T) {

@@ -69,6 +69,26 @@ func TestEveryFlagReachesItsSetting(t *testing.T) {
 	}
 }
 
+// TestFlagsAreTheSettings: every setting has a flag, whose default is what the setting is.
+func TestFlagsAreTheSettings(t *testing.T) {
+	for name, s := range map[string]setup.Settings{"defaults": setup.Defaults(), "embedded": setup.Embedded()} {
+		before := asJSON(t, s)
+		flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+		for _, g := range append(Common(&s), Training(s.Training)) {
+			flags.AddFlagSet(g.Flags)
+		}
+		after := asJSON(t, s)
+		for setting, want := range before {
+			if after[setting] != want {
+				t.Errorf("%s: --%s is %v before it is given, want %v", name, setting, after[setting], want)
+			}
+			if flags.Lookup(setting) == nil {
+				t.Errorf("%s: the setting %s has no flag", name, setting)
+			}
+		}
+	}
+}
+
 func TestParse(t *testing.T) {
 	cases := []struct {
 		name string

@@ -32,6 +32,7 @@ func TestSuggestions(t *testing.T) {
 		{"one dash with a value", []string{"-lr=4"}, "unknown flag -lr: did you mean --lr?"},
 		{"one letter", []string{"-q"}, "unknown flag -q: see --help"},
 		{"value of a switch apart", []string{"--shuffle", "false"}, `unexpected argument "false": did you mean --shuffle=false?`},
+		{"true of a switch apart", []string{"--no-transplant", "true"}, `unexpected argument "true": did you mean --no-transplant=true?`},
 		{"true behind a value", []string{"--seed", "1", "true"}, `unexpected argument "true": all options are flags, see --help`},
 		{"no dashes", []string{"--seed", "1", "lr=3"}, `unexpected argument "lr=3": did you mean --lr=3?`},
 		{"no number", []string{"--steps", "1e3"}, "--steps 1e3: it must be a whole number"},

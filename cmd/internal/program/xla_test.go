@@ -224,6 +224,9 @@ func opened(t *testing.T, path string) {
 			t.Errorf("told %q, want %q in it", told.String(), part)
 		}
 	}
+	if strings.Count(told.String(), "\n") != 1 {
+		t.Errorf("told %q, want the device alone", told.String())
+	}
 	counts, err := interpreter.CountsOf(backend)
 	if err != nil || counts.Programs != 1 || counts.Calls != 1 || counts.Buffers != 0 {
 		t.Errorf("the books are %+v, error %v; want one program, one call and no buffers", counts, err)
