@@ -1,6 +1,9 @@
 package tokenizer
 
-import "testing"
+import (
+	"encoding/json"
+	"testing"
+)
 
 // Ensure that bad bytes are replaced as in Rust's String::from_utf8_lossy; the first rows are the examples of its
 // documentation and of the Unicode standard, table 3-8 to 3-11.
@@ -74,5 +77,14 @@ func TestStream(t *testing.T) {
 				t.Errorf("second flush: got %q, want nothing", got)
 			}
 		})
+	}
+}
+
+// Ensure that a decoder that takes no spaces off leaves the one that stands for the start of a text.
+func TestDecoderWithoutStrip(t *testing.T) {
+	tok := fromJSON(t, patched(t, map[string]json.RawMessage{"decoder": json.RawMessage(`{"type":"Sequence","decoders":[` +
+		`{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"}]}`)}))
+	if got, want := tok.Decode(tok.EncodeIDs("a b")), " a b"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

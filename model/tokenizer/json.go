@@ -22,39 +22,39 @@ type jsonFile struct {
 type component struct {
 	Type string `json:"type"`
 
-	Normalizers   []component `json:"normalizers"`
-	PreTokenizers []component `json:"pretokenizers"`
-	Processors    []component `json:"processors"`
-	Decoders      []component `json:"decoders"`
+	Normalizers   []component `json:"normalizers,omitempty"`
+	PreTokenizers []component `json:"pretokenizers,omitempty"`
+	Processors    []component `json:"processors,omitempty"`
+	Decoders      []component `json:"decoders,omitempty"`
 
-	Prepend        string                   `json:"prepend"`
-	Pattern        *pattern                 `json:"pattern"`
-	Content        string                   `json:"content"`
-	Start          int                      `json:"start"`
-	Stop           int                      `json:"stop"`
-	Behavior       string                   `json:"behavior"`
-	Invert         bool                     `json:"invert"`
-	AddPrefixSpace *bool                    `json:"add_prefix_space"`
-	UseRegex       *bool                    `json:"use_regex"`
-	Replacement    string                   `json:"replacement"`
-	PrependScheme  string                   `json:"prepend_scheme"`
-	Split          *bool                    `json:"split"`
-	Single         []templatePart           `json:"single"`
-	SpecialTokens  map[string]templateToken `json:"special_tokens"`
+	Prepend        string                   `json:"prepend,omitempty"`
+	Pattern        *pattern                 `json:"pattern,omitempty"`
+	Content        string                   `json:"content,omitempty"`
+	Start          int                      `json:"start,omitempty"`
+	Stop           int                      `json:"stop,omitempty"`
+	Behavior       string                   `json:"behavior,omitempty"`
+	Invert         bool                     `json:"invert,omitempty"`
+	AddPrefixSpace *bool                    `json:"add_prefix_space,omitempty"`
+	UseRegex       *bool                    `json:"use_regex,omitempty"`
+	Replacement    string                   `json:"replacement,omitempty"`
+	PrependScheme  string                   `json:"prepend_scheme,omitempty"`
+	Split          *bool                    `json:"split,omitempty"`
+	Single         []templatePart           `json:"single,omitempty"`
+	SpecialTokens  map[string]templateToken `json:"special_tokens,omitempty"`
 }
 
 type pattern struct {
-	String *string `json:"String"`
-	Regex  *string `json:"Regex"`
+	String *string `json:"String,omitempty"`
+	Regex  *string `json:"Regex,omitempty"`
 }
 
 type templatePart struct {
 	SpecialToken *struct {
 		ID string `json:"id"`
-	} `json:"SpecialToken"`
+	} `json:"SpecialToken,omitempty"`
 	Sequence *struct {
 		ID string `json:"id"`
-	} `json:"Sequence"`
+	} `json:"Sequence,omitempty"`
 }
 
 type templateToken struct {
@@ -107,30 +107,17 @@ func is(flag *bool, want, missing bool) bool {
 	return *flag == want
 }
 
+// unsupported tells of a component what it is, and of a short one every field that it has.
 func unsupported(kind string, c component, want string) error {
-	shown, err := json.Marshal(c)
-	if err != nil || len(shown) > 300 {
-		shown = []byte(c.Type)
+	const most = 300
+	shown := c.Type
+	var text strings.Builder
+	fields := json.NewEncoder(&text)
+	fields.SetEscapeHTML(false) // <s> is to be read as it stands
+	if err := fields.Encode(c); err == nil && text.Len() <= most {
+		shown = strings.TrimSpace(text.String())
 	}
-	shown = compact(shown)
 	return fmt.Errorf("%s %q is not supported as it stands (%s); supported: %s", kind, c.Type, shown, want)
-}
-
-// compact leaves the null and empty fields out of a component's JSON.
-func compact(shown []byte) []byte {
-	var fields map[string]json.RawMessage
-	if json.Unmarshal(shown, &fields) != nil {
-		return shown
-	}
-	for key, value := range fields {
-		if v := string(value); v == "null" || v == `""` || v == "0" || v == "false" {
-			delete(fields, key)
-		}
-	}
-	if short, err := json.Marshal(fields); err == nil {
-		return short
-	}
-	return shown
 }
 
 // readJSON reads a tokenizer.json.

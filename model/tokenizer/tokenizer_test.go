@@ -34,13 +34,16 @@ func TestOpenRefuses(t *testing.T) {
 		{"normalizer", "normalizer", `{"type":"Lowercase"}`, `normalizer "Lowercase"`},
 		{"in a sequence", "normalizer", `{"type":"Sequence","normalizers":[{"type":"NFKC"}]}`, `normalizer "NFKC"`},
 		{"prepend of x", "normalizer", `{"type":"Prepend","prepend":"x"}`, `normalizer "Prepend"`},
+		{"prepend twice", "normalizer", `{"type":"Sequence","normalizers":[{"type":"Prepend","prepend":"▁"},{"type":"Prepend","prepend":"▁"},` +
+			`{"type":"Replace","pattern":{"String":" "},"content":"▁"}]}`, `normalizer "Prepend"`},
 		{"prepend alone", "normalizer", `{"type":"Prepend","prepend":"▁"}`, `only together with Replace`},
 		{"other replace", "normalizer", `{"type":"Replace","pattern":{"Regex":" "},"content":"▁"}`,
 			`normalizer "Replace"`},
 		{"pre-tokenizer", "pre_tokenizer", `{"type":"Whitespace"}`, `pre_tokenizer "Whitespace"`},
-		{"metaspace with _", "pre_tokenizer", `{"type":"Metaspace","replacement":"_"}`, `pre_tokenizer "Metaspace"`},
+		{"metaspace with _", "pre_tokenizer", `{"type":"Metaspace","replacement":"_"}`,
+			`pre_tokenizer "Metaspace" is not supported as it stands ({"type":"Metaspace","replacement":"_"})`},
 		{"metaspace that contradicts itself", "pre_tokenizer",
-			`{"type":"Metaspace","replacement":"▁","add_prefix_space":false}`, `pre_tokenizer "Metaspace"`},
+			`{"type":"Metaspace","replacement":"▁","add_prefix_space":false}`, `"Metaspace","add_prefix_space":false,"replacement":"▁"}`},
 		{"byte level alone", "pre_tokenizer", `{"type":"ByteLevel"}`, `normalizer "Prepend"`},
 		{"decoder", "decoder", `{"type":"WordPiece"}`, `decoder "WordPiece"`},
 		{"no decoder", "decoder", `null`, `decoder: none`},
@@ -48,7 +51,12 @@ func TestOpenRefuses(t *testing.T) {
 			`post_processor "RobertaProcessing"`},
 		{"token at the end", "post_processor", template(s + "," + a + "," + s), `post_processor "TemplateProcessing"`},
 		{"two tokens in front", "post_processor", template(s + "," + s + "," + a), `post_processor "TemplateProcessing"`},
-		{"sequence B", "post_processor", template(`{"Sequence":{"id":"B"}}`), `post_processor "TemplateProcessing"`},
+		{"two tokens of one name in front", "post_processor", strings.Replace(template(s+","+a), "[1]", "[1,2]", 1), `post_processor "TemplateProcessing"`},
+		{"a token in front by two templates", "post_processor",
+			`{"type":"Sequence","processors":[` + template(s+","+a) + "," + template(s+","+a) + `]}`, `post_processor "TemplateProcessing"`},
+		{"the text twice", "post_processor", template(a + "," + a), `post_processor "TemplateProcessing"`},
+		{"sequence B", "post_processor", template(`{"Sequence":{"id":"B"}}`), `"single":[{"Sequence":{"id":"B"}}],"special_tokens":{"<s>":{"ids":[1]}}})`},
+		{"more than fits into a message", "normalizer", `{"type":"` + strings.Repeat("x", 300) + `"}`, ` as it stands (x`},
 		{"unknown BOS", "post_processor", strings.Replace(template(s+","+a), "[1]", "[9000]", 1), "9000"},
 		{"model", "model", `{"type":"Unigram","vocab":[["a",0.5]]}`, `model type "Unigram"`},
 		{"dropout", "model", `{"type":"BPE","dropout":0.1,"vocab":{"a":0},"merges":[]}`, "dropout 0.1"},
@@ -57,6 +65,8 @@ func TestOpenRefuses(t *testing.T) {
 		{"no merges", "model", `{"type":"BPE","vocab":{"a":0}}`, "missing"},
 		{"empty vocabulary", "model", `{"type":"BPE","vocab":{},"merges":[]}`, "empty"},
 		{"merge of strangers", "model", `{"vocab":{"<unk>":0,"<s>":1,"</s>":2,"a":3},"merges":["a b"]}`, `merge 1`},
+		{"merge with a stranger in front", "model", `{"vocab":{"<unk>":0,"<s>":1,"</s>":2,"a":3,"ba":4},"merges":["b a"]}`, `merge 1 joins "b" and "a"`},
+		{"merge with a stranger behind", "model", `{"vocab":{"<unk>":0,"<s>":1,"</s>":2,"a":3,"ab":4},"merges":["a b"]}`, `merge 1 joins "a" and "b"`},
 		{"merge of one", "model", `{"vocab":{"<unk>":0,"<s>":1,"</s>":2,"a":3},"merges":["a"]}`, `merge 1 is "a"`},
 		{"merge of three", "model", `{"vocab":{"<unk>":0,"<s>":1,"</s>":2,"a":3},"merges":[["a","b","c"]]}`, `merge 1`},
 		{"two tokens with one id", "model", `{"vocab":{"<unk>":0,"<s>":1,"</s>":2,"b":2},"merges":[]}`, "id 2 belongs"},
@@ -87,7 +97,13 @@ func TestOpenRefusesByteLevel(t *testing.T) {
 			patch = v.Patch
 		}
 	}
+	pattern, err := json.Marshal(llama3Pattern)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct{ name, key, old, new, want string }{
+		{"no bytes", "pre_tokenizer", string(patch["pre_tokenizer"]),
+			`{"type":"Split","pattern":{"Regex":` + string(pattern) + `},"behavior":"Isolated","invert":false}`, `pre_tokenizer "Split"`},
 		{"other pattern", "pre_tokenizer", `{1,3}`, `{1,2}`, `pre_tokenizer "Split"`},
 		{"behavior", "pre_tokenizer", `Isolated`, `Removed`, `pre_tokenizer "Split"`},
 		{"prefix space", "pre_tokenizer", `"add_prefix_space":false`, `"add_prefix_space":true`,
