@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -460,5 +462,59 @@ func TestMergePyTorch(t *testing.T) {
 	}
 	if m.Drift != nil {
 		t.Errorf("with --no-check: got %+v", m.Drift)
+	}
+}
+
+// TestMergeTable: a line for each projection, with what norms of all its layers come to, and none for those left alone.
+func TestMergeTable(t *testing.T) {
+	half, tenth := 0.5, 0.1
+	m := merging{Merged: []mergedModule{
+		{Layer: 0, Proj: "q_proj"},
+		{Layer: 2, Proj: "q_proj", Weight: 3, Delta: 0.6, Largest: 0.25, Lost: &half},
+		{Layer: 3, Proj: "q_proj", Weight: 4, Delta: 0.8, Largest: 0.125, Lost: &tenth},
+		{Layer: 1, Proj: "up_proj", Weight: 2},
+	}}
+	var out bytes.Buffer
+	if err := m.print(&out); err != nil {
+		t.Fatal(err)
+	}
+	var got [][]string
+	for line := range strings.Lines(out.String()) {
+		got = append(got, strings.Fields(line))
+	}
+	want := [][]string{strings.Fields("projection layers largest |dW| in layer norm dW / W lost by rounding"),
+		{"q_proj", "3", number(0.25), "2", optional(share(1, 5)), optional(share(math.Hypot(0.3, 0.08), 1))},
+		{"up_proj", "1", number(0), "1", optional(share(0, 2)), optional(share(0, 0))}}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got\n%v\nwant\n%v", got, want)
+	}
+}
+
+// TestMergeDry: a comparison is planned only where one is made.
+func TestMergeDry(t *testing.T) {
+	for _, c := range []struct {
+		name          string
+		ids           []int32
+		text          string
+		tokens, bytes int64
+	}{
+		{"compared", []int32{1, 2}, "logits on a text of 2 tokens", 2, 5000},
+		{"not compared", nil, "", 0, 0},
+	} {
+		var text, object bytes.Buffer
+		m := &merging{}
+		if err := errors.Join(m.dry(false, c.ids, 5000, &text), m.dry(true, c.ids, 5000, &object)); err != nil {
+			t.Fatal(err)
+		}
+		if got := text.String(); !strings.Contains(got, c.text) || c.text == "" && got != "" {
+			t.Errorf("%s: printed %q, want %q", c.name, got, c.text)
+		}
+		var planned struct {
+			Tokens int64 `json:"comparison_tokens"`
+			Bytes  int64 `json:"comparison_bytes"`
+		}
+		if err := json.Unmarshal(object.Bytes(), &planned); err != nil || planned.Tokens != c.tokens || planned.Bytes != c.bytes {
+			t.Errorf("%s: planned %+v (%v), want %d tokens and %d bytes", c.name, planned, err, c.tokens, c.bytes)
+		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"gotransplant/data"
 	"gotransplant/internal/setup"
 	"gotransplant/internal/standin"
 	"gotransplant/transplant"
@@ -452,6 +453,9 @@ func TestCases(t *testing.T) {
 			for i, span := range k.Spans {
 				if argument := k.Choose[span.Start:span.End]; !slices.Equal(argument, k.Argue[i].IDs[118:]) {
 					t.Errorf("argument %d differs in the chooser's prompt", i+1)
+				}
+				if got, want := k.Argue[i].Span, (data.Span{Start: 118, End: len(k.Argue[i].IDs)}); got != want {
+					t.Errorf("argument %d is at %v of the arguer's prompt, want %v", i+1, got, want)
 				}
 			}
 		}
