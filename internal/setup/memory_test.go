@@ -149,6 +149,14 @@ func TestFewerWorkers(t *testing.T) {
 		}
 		o := sessionOn(t, kernels, true)
 		o.BatchSize = most * o.Pace.MicroBatch
+		for workers, fewest := range map[int]int{1: 1, 8: 1, 9: 2, most: 2} {
+			if kernels == transplant.Graphs {
+				fewest = workers
+			}
+			if o.Pace.Workers = workers; o.fewestThatKeep() != fewest {
+				t.Errorf("%s: blocks are all kept by %d and more of %d, want %d", kernels, o.fewestThatKeep(), workers, fewest)
+			}
+		}
 		need := func(workers int, remat bool) int64 {
 			o.Pace.Workers, o.Method.Remat = workers, remat
 			plan, err := o.plan(Controls{})
@@ -253,6 +261,9 @@ func TestPlanOfAContest(t *testing.T) {
 		return o.total(o.Needs)
 	}
 	packed, fused, either := needs("plain"), needs("fused"), needs("auto")
+	if want := "optimizer and gradients "; strings.Count(said, want) != 1 || !strings.Contains(said, " of the program's own\n") {
+		t.Errorf("said %q, want once %q, in memory that is not the device's", said, want)
+	}
 	if want := "fused in place, packed it is " + gigabytes(packed); !strings.Contains(said, want) {
 		t.Errorf("said %q, want %q in it", said, want)
 	}

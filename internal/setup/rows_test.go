@@ -354,7 +354,7 @@ func TestBuiltInTemplates(t *testing.T) {
 	}
 }
 
-// TestSpecialsInData: a special token's text in a data field is counted and told.
+// TestSpecialsInData: a special token's text in a data field is ordinary text, counted and told.
 func TestSpecialsInData(t *testing.T) {
 	s := goldenSettings()
 	content, err := os.ReadFile(s.Data)
@@ -369,6 +369,14 @@ func TestSpecialsInData(t *testing.T) {
 	o := session(t, s)
 	if o.SpecialsInData != 1 || !strings.Contains(o.Describe(), "1 special tokens' texts stand in data fields") {
 		t.Errorf("%d special tokens counted, want 1 and a note:\n%s", o.SpecialsInData, o.Describe())
+	}
+	const end = 2 // the id of </s>
+	for _, c := range o.Cases {
+		for name, ids := range map[string][]int32{"argue 1": c.Argue[0].IDs, "argue 2": c.Argue[1].IDs, "choose": c.Choose} {
+			if slices.Contains(ids, end) {
+				t.Errorf("row %d, %s: the prompt has the token </s>: %v", c.Row, name, ids)
+			}
+		}
 	}
 }
 
@@ -498,6 +506,9 @@ func TestNewAdaptersFollowTheSeed(t *testing.T) {
 	if len(seen) != 4 {
 		t.Errorf("%d different adapters, want 4", len(seen))
 	}
+	if got, want := session(t, s).Method.Chooser.Adapter.Config().BaseModel, filepath.Base(s.Model); got != want {
+		t.Errorf("made for the base %q, want %q", got, want)
+	}
 }
 
 // TestEvaluateComparesOrders: the comparison counts rows whose choice followed the argument to its new place.
@@ -521,6 +532,31 @@ func TestEvaluateComparesOrders(t *testing.T) {
 	if f.SameArgument.Count != followed || f.SamePosition.Count != 6-followed || f.SameArgument.Total != 6 {
 		t.Errorf("same argument %v, same position %v; want %d and %d of 6",
 			f.SameArgument, f.SamePosition, followed, 6-followed)
+	}
+}
+
+// TestConditions: what an evaluation scores, and that controls of a transplant do not go with none.
+func TestConditions(t *testing.T) {
+	all := Controls{FlipOrder: true, OtherRow: true, NoTransplant: true}
+	for _, c := range []struct {
+		name     string
+		without  bool // --no-transplant
+		controls Controls
+		want     []string
+	}{
+		{"none", false, Controls{}, []string{"transplant"}},
+		{"all", false, all, []string{"transplant", "flip order", "donor other-row", "no transplant"}},
+		{"another donor", false, Controls{MainOtherRow: true}, []string{"donor other-row"}},
+		{"no transplant", true, Controls{}, []string{"no transplant"}},
+		{"no transplant and all", true, all, []string{"no transplant", "flip order"}},
+	} {
+		var got []string
+		for _, condition := range (&Session{Settings: Settings{NoTransplant: c.without}}).conditions(c.controls) {
+			got = append(got, condition.name)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: got %q, want %q", c.name, got, c.want)
+		}
 	}
 }
 
