@@ -661,6 +661,13 @@ func TestHelp(t *testing.T) {
 			t.Errorf("help lacks %q", want)
 		}
 	}
+	for flag := range strings.FieldsSeq("model adapter tokenizer prompt text jsonl chat system chat-template allow-plain-markers limit max-tokens temperature " +
+		"top-k top-p seed samples stop stop-id logprobs transplant data arguer-adapter chooser-adapter argue-template choose-template " +
+		"transplant-layers no-transplant mask-choice skip-long backend install-plugin kernels dtype weights residual batch out json dry-run") {
+		if !strings.Contains(out, "  --"+flag+" ") {
+			t.Errorf("help lacks --%s", flag)
+		}
+	}
 	if n := strings.Count(out, "\n"); n > 80 {
 		t.Errorf("help has %d lines, want at most 80", n)
 	}

@@ -355,6 +355,7 @@ func TestTemplateErrors(t *testing.T) {
 		"{{ messages }}\xff":                        "file.jinja: it is not UTF-8: convert it first",
 		"{{ 1 // 0 }}{{ 5 % 0 }}":                   "divide by zero",
 		"{{ strftime_now('%Q') }}":                  "%Q is not supported",
+		"a\n{% set %}b":                             `file.jinja: Unable to parse controlStructure "set": set takes a name`,
 	} {
 		t.Run(text, func(t *testing.T) {
 			template, err := NewTemplate("dir/file.jinja", text)
@@ -453,6 +454,30 @@ func TestMarkerSpans(t *testing.T) {
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("%q: got %q, want %q", text, got, want)
+		}
+	}
+}
+
+// TestNoncharacters: two that stand nowhere in a conversation tell messages from the template, and without them there is an error.
+func TestNoncharacters(t *testing.T) {
+	var all []string
+	for r := '\ufdd1'; r <= '\ufdef'; r++ {
+		all = append(all, string(r))
+	}
+	for free := range 4 {
+		taken := strings.Join(all[:len(all)-free], "")
+		m, err := newMarker([]Message{{Role: "user", Content: taken[:len(taken)/2/3*3]}}, taken[len(taken)/2/3*3:], nil)
+		if free < 2 {
+			if err == nil || !strings.Contains(err.Error(), "take some out") {
+				t.Errorf("with %d free: got %v and error %v, want one that says what to do", free, m, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatalf("with %d free: %v", free, err)
+		}
+		if m.open == m.close || strings.Contains(taken, m.open) || strings.Contains(taken, m.close) {
+			t.Errorf("with %d free: got %q and %q, want two others", free, m.open, m.close)
 		}
 	}
 }

@@ -95,6 +95,18 @@ func TestStrftime(t *testing.T) {
 	}
 }
 
+// TestQuotedAsJSON: what Python's json.dumps escapes is escaped, and nothing else.
+func TestQuotedAsJSON(t *testing.T) {
+	template, err := NewTemplate("quoted", "{{ messages[0].content | tojson }}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := template.Render([]Message{{Role: "user", Content: "\"\\]\n\r\t\b\f\x01\x1f\u007f</é"}}, false)
+	if want := `"\"\\]\n\r\t\b\f\u0001\u001f` + "\u007f" + `</é"`; err != nil || got != want {
+		t.Errorf("got %s (%v), want %s", got, err, want)
+	}
+}
+
 // TestSnippetsAsJinja2: pieces of the language. Where gonja differs and rewrite does not put it right, the table says what
 // becomes of it; "" is an error.
 func TestSnippetsAsJinja2(t *testing.T) {
