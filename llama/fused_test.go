@@ -49,7 +49,9 @@ func (f fusing) Capabilities() compute.Capabilities {
 	return c
 }
 
-func (f fusing) Builder(name string) compute.Builder { return fusingBuilder{f.Backend.Builder(name), f} }
+func (f fusing) Builder(name string) compute.Builder {
+	return fusingBuilder{f.Backend.Builder(name), f}
+}
 
 type fusingBuilder struct {
 	compute.Builder
