@@ -165,7 +165,7 @@ func newRow(line int, get func(column string) string) (Row, error) {
 		CorrectAnswer: get("Correct Answer"), CorrectArgument: get("Correct Argument"),
 		IncorrectAnswer: get("Incorrect Answer"), IncorrectArgument: get("Incorrect Argument"),
 		Choice: get("Choice Answer"), ChoiceArgument: get("Choice Argument"),
-		Swapped: get("Choice Answers Swapped") == "True"}
+		Swapped: strings.EqualFold(get("Choice Answers Swapped"), "True")} // spreadsheets write TRUE
 	var reasons []string
 	for _, column := range Columns() {
 		if !utf8.ValidString(get(column)) {
@@ -180,7 +180,7 @@ func newRow(line int, get func(column string) string) (Row, error) {
 	if row.Choice != "candidate_1" && row.Choice != "candidate_2" {
 		reasons = append(reasons, fmt.Sprintf("Choice Answer is %q, want candidate_1 or candidate_2", row.Choice))
 	}
-	if s := get("Choice Answers Swapped"); s != "True" && s != "False" {
+	if s := get("Choice Answers Swapped"); !row.Swapped && !strings.EqualFold(s, "False") {
 		reasons = append(reasons, fmt.Sprintf("Choice Answers Swapped is %q, want True or False", s))
 	}
 	if len(reasons) > 0 {

@@ -72,8 +72,8 @@ func TestReadCSVRefuses(t *testing.T) {
 			[]string{"f.csv:3: Question is empty", `f.csv:4: Choice Answer is "candidate_3"`, `Swapped is "yes"`,
 				"f.csv:7: 7 fields, the header has 8",
 				"f.csv:8: Correct Argument is empty; Incorrect Argument is empty; Choice Argument is empty"}, "f.csv:6"},
-		{"quotes", header + `q,1,r "x,2,w,candidate_1,c,False` + "\n" + good + `q,1,r,2,w,candidate_1,c,false` + "\n",
-			[]string{"f.csv:2: bare", `f.csv:4: Choice Answers Swapped is "false"`}, "f.csv:3"},
+		{"quotes", header + `q,1,r "x,2,w,candidate_1,c,False` + "\n" + good + `q,1,r,2,w,candidate_1,c,fals` + "\n",
+			[]string{"f.csv:2: bare", `f.csv:4: Choice Answers Swapped is "fals"`}, "f.csv:3"},
 		{"an open quote", header + good + `q,1,"r,2,w,candidate_1,c,False` + "\n" + good, []string{"f.csv:3:", "quote"}, ""},
 		{"not UTF-8", header + "q\xff,1,r,2,w,candidate_1,c,False\n", []string{"f.csv:2: Question is not UTF-8"}, ""},
 	} {
@@ -127,4 +127,17 @@ func (f *failing) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	return 0, f.err
+}
+
+// TestSwappedOfSpreadsheets: True and False in any case.
+func TestSwappedOfSpreadsheets(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		want bool
+	}{{"True", true}, {"TRUE", true}, {"true", true}, {"False", false}, {"FALSE", false}, {"false", false}} {
+		rows, err := ReadCSV(strings.NewReader(header+"q,1,r,2,w,candidate_1,c,"+c.text+"\n"), "f.csv")
+		if err != nil || len(rows) != 1 || rows[0].Swapped != c.want {
+			t.Errorf("%s: got %+v, %v; want swapped %v", c.text, rows, err, c.want)
+		}
+	}
 }

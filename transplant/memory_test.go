@@ -195,6 +195,45 @@ func TestPlanAgainstObservedPeak(t *testing.T) {
 	}
 }
 
+// TestPlanHoldsPrefix: beside what grows with the micro-batches at a time, a plan has the prefix's keys and values of every layer.
+func TestPlanHoldsPrefix(t *testing.T) {
+	c := model.Config{VocabSize: 300, HiddenSize: 64, IntermediateSize: 96, NumHiddenLayers: 3, NumAttentionHeads: 4,
+		NumKeyValueHeads: 2, HeadDim: 16, MaxPositionEmbeddings: 4096, RMSNormEps: 1e-5, RopeTheta: 10000}
+	for _, kernels := range []string{Graphs, Panels} {
+		t.Run(kernels, func(t *testing.T) {
+			if kernels == Panels && !panel.Available() {
+				t.Skip("no kernels for this processor, or built without GOEXPERIMENT=simd")
+			}
+			m, rows := invented(t, c, llama.Options{Compute: dtypes.Float32, Residual: dtypes.Float64, Panels: kernels == Panels}, 1010, 4, 16, 2)
+			const n = 1000
+			common := rows[0].Argue[0].IDs[:n]
+			for i := range rows {
+				r := &rows[i]
+				r.Choose = append(slices.Clone(common), r.Choose...)
+				for j := range r.Argue {
+					copy(r.Argue[j].IDs, common)
+					r.Spans[j].Start, r.Spans[j].End = r.Spans[j].Start+n, r.Spans[j].End+n
+				}
+			}
+			m.Prefix = SharedPrefix(rows)
+			device := func(workers int) int64 {
+				plan, err := m.Memory(rows, Pace{Workers: workers, MicroBatch: 2}, false)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return plan.Device() - plan.Weights - plan.Adapters
+			}
+			one := device(1)
+			got := one - (device(2) - one) // without what a micro-batch takes
+			width := 4 * 2 * c.NumKeyValueHeads * c.HeadDim
+			want := int64(width * (c.NumHiddenLayers*len(m.Prefix.Chooser) + (c.NumHiddenLayers-1)*len(m.Prefix.Arguer)))
+			if got < want {
+				t.Errorf("%d bytes whatever the number of micro-batches, want the prefix's %d and more", got, want)
+			}
+		})
+	}
+}
+
 // comparePeak runs the rows once as a micro-batch. What is observed may hold what was freed and not yet collected, and may
 // have missed a short moment between two collections, so that of several tries one has to agree.
 func comparePeak(t *testing.T, m *Method, rows []Case, mode string) {
