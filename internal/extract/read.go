@@ -53,9 +53,18 @@ func (x *Extraction) read(jobs []*job, l states.Layout) error {
 	return x.capture(x.reading.Method, items, x.chosen(source, func(s llama.State) error { return handOut(s, parts) }))
 }
 
+// partError is an error of one of the texts that go together.
+type partError struct {
+	part int
+	err  error
+}
+
+func (e *partError) Error() string { return e.err.Error() }
+func (e *partError) Unwrap() error { return e.err }
+
 // handOut gives every text its own of the states.
 func handOut(s llama.State, parts []part) error {
-	for _, p := range parts {
+	for i, p := range parts {
 		from, to := max(s.First, p.first), min(s.First+s.Count, p.first+p.count)
 		if from >= to {
 			continue
@@ -69,7 +78,7 @@ func handOut(s llama.State, parts []part) error {
 			own.Narrow = s.Narrow[at:end]
 		}
 		if err := p.to.take(own); err != nil {
-			return err
+			return &partError{i, err}
 		}
 	}
 	return nil

@@ -2,9 +2,11 @@ package extract
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
+	"gotransplant/internal/spelling"
 	"gotransplant/internal/states"
 	"gotransplant/transplant"
 )
@@ -42,7 +44,7 @@ func (x *Extraction) Run(ctx context.Context, p *Plan, w *states.Writer, progres
 	for range workers {
 		group.Go(func() {
 			for jobs := range work {
-				err := x.read(jobs, p.Layout)
+				err := x.named(jobs, x.read(jobs, p.Layout))
 				for _, j := range jobs {
 					j.err = err
 					close(j.done)
@@ -78,6 +80,22 @@ func (x *Extraction) Run(ctx context.Context, p *Plan, w *states.Writer, progres
 	return nil
 }
 
+// named is an error with the text that it is of, or with the first of those that went together.
+func (x *Extraction) named(jobs []*job, err error) error {
+	if err == nil {
+		return nil
+	}
+	of, others := jobs[0].item, ""
+	var own *partError
+	switch {
+	case errors.As(err, &own):
+		of = jobs[own.part].item
+	case len(jobs) > 1:
+		others = fmt.Sprintf(", and %s beside it", spelling.Count(len(jobs)-1, "text"))
+	}
+	return fmt.Errorf("%s, id %s, line %d%s: %w", x.input.name, of.ID, of.Line, others, err)
+}
+
 // deliver takes the jobs in order, each when it is done.
 func (x *Extraction) deliver(ctx context.Context, waiting <-chan *job, take func(*job) error) error {
 	for j := range waiting {
@@ -87,7 +105,7 @@ func (x *Extraction) deliver(ctx context.Context, waiting <-chan *job, take func
 			return transplant.ErrInterrupted
 		}
 		if j.err != nil {
-			return fmt.Errorf("%s, id %s, line %d: %w", x.input.name, j.item.ID, j.item.Line, j.err)
+			return j.err
 		}
 		if err := take(j); err != nil {
 			return err

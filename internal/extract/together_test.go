@@ -2,9 +2,14 @@ package extract
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
+
+	"gotransplant/data"
+	"gotransplant/llama"
 )
 
 // texts are of so many words each, in as many tokens and one in front.
@@ -97,5 +102,41 @@ func TestPlanOfBatches(t *testing.T) {
 	}
 	if x.workers() != 2 || p.Memory.Workers != 1 {
 		t.Errorf("one text: a plan for %d batches at a time, want 1 of the %d asked for", p.Memory.Workers, x.workers())
+	}
+}
+
+// TestErrorNamesItsText: of texts that go together the one whose state cannot be stored is named, and one of them for what is wrong
+// with all.
+func TestErrorNamesItsText(t *testing.T) {
+	x, p := loaded(t, small(func(o *Options) { o.Text, o.Store = write(t, texts(2, 3, 4)), "float16" }))
+	var jobs []*job
+	var parts []part
+	for it, err := range x.input.items(io.Discard) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		jobs = append(jobs, &job{item: it})
+		g := &gathering{extraction: x, layout: p.Layout, ranges: []data.Span{{Start: 0, End: 1}}}
+		for range p.Layout.Tensors {
+			g.out = append(g.out, make([]byte, 2*96))
+		}
+		parts = append(parts, part{first: len(parts), count: 1, to: g})
+	}
+	state := llama.State{Site: llama.SiteResidPost, Layer: 1, Count: 3, Width: 96, Wide: make([]float64, 3*96)}
+	if err := x.named(jobs, handOut(state, parts)); err != nil {
+		t.Fatal(err)
+	}
+	state.Wide[96+7] = 65520
+	for _, c := range []struct {
+		name string
+		err  error
+		want string
+	}{
+		{"one", fmt.Errorf("states of %s: %w", state.Site, handOut(state, parts)), "id 2, line 2: states of resid_post: value 7 is 65520"},
+		{"all", errors.New("the device is lost"), "id 1, line 1, and 2 texts beside it: the device is lost"},
+	} {
+		if got := x.named(jobs, c.err); got == nil || !strings.Contains(got.Error(), c.want) {
+			t.Errorf("%s: got %v, want %q", c.name, got, c.want)
+		}
 	}
 }
