@@ -6,7 +6,7 @@
 #   scripts/gpu.sh first    does the plugin load, are the numbers right, do they come out the same twice, how fast is it
 #   scripts/gpu.sh speed    7B: rows a second by micro-batch, workers and weights, and in transformers with peft
 #   scripts/gpu.sh memory   7B: the plan against what the device is left, 24 and 16 GB cards, long rows
-#   scripts/gpu.sh start    7B from disk: loading against cat, compilation, the first step
+#   scripts/gpu.sh start    7B from disk: loading against cat, compilation, the first step, states of short texts
 #
 # BACKEND  backend to use (none: JAX's CUDA plugin, found through Python); BACKEND=go or the plugin of scripts/interpreter
 #          tries the script itself
@@ -24,7 +24,7 @@ cd "$(dirname "$self")/.." || exit
 
 BIN=${BIN:-.carry}
 PART=${1:-}
-programs="transplant-eval transplant-train transplant-bench random-checkpoint"
+programs="transplant-eval transplant-train transplant-bench transplant-extract random-checkpoint"
 if [ "$PART" = pack ]; then
   set -e
   mkdir -p "$BIN/data"
@@ -110,6 +110,60 @@ same_twice() {
     return 1
   fi
   echo "adapters and predictions of two equal runs are the same bytes"
+}
+
+# statements COUNT: short texts of a few lengths.
+statements() {
+  local i
+  for ((i = 0; i < $1; i++)); do
+    case $((i % 3)) in
+      0) echo "Kim has $((i % 17)) nuts." ;;
+      1) echo "Ben has $((i % 13)) nuts and Olga has $((i % 7)) more." ;;
+      *) echo "Olga has no nuts, and Kim has $((i % 11)) of them." ;;
+    esac
+  done
+}
+
+# states: of the embedded model on the device, a text at a time and several, against each other and the host's.
+states() {
+  local tokens backend
+  statements 40 >"$OUT/statements.txt"
+  for tokens in 0 1 64; do
+    backend=$BACKEND
+    [ "$tokens" = 0 ] && backend=go
+    rm -rf "$OUT/states-$tokens"
+    "$OUT/bin/transplant-extract" --text "$OUT/statements.txt" --sites resid_post,k,logits --backend "$backend" --batch-tokens "$tokens" \
+      --out "$OUT/states-$tokens" || return
+  done
+  "$PYTHON" - "$OUT"/states-{0,1,64} <<'PY'
+import json, pathlib, struct, sys
+import numpy
+def tensors(directory):
+    content = pathlib.Path(directory, "states-00000.safetensors").read_bytes()
+    size = struct.unpack("<Q", content[:8])[0]
+    for name, t in json.loads(content[8:8 + size]).items():
+        if name != "__metadata__":
+            at, end = (8 + size + n for n in t["data_offsets"])
+            yield name, numpy.frombuffer(content[at:end], {"F64": "<f8", "F32": "<f4"}[t["dtype"]]).astype(float)
+host, *device = (dict(tensors(d)) for d in sys.argv[1:])
+worst = max(float(abs(d[n] - host[n]).max() / abs(host[n]).max()) for d in device for n in host)
+print(f"states: {len(host)} tensors, a text at a time and several, largest difference from the host's {worst:.2g}, allowed 0.0001")
+sys.exit(not worst <= 1e-4)
+PY
+}
+
+# extract TOKENS: how many short texts a second are read with so many tokens together.
+extract() {
+  local log status
+  statements 2000 >"$OUT/statements.txt"
+  rm -rf "$OUT/states"
+  log=$("$OUT/bin/transplant-extract" --model "$OUT/model" --text "$OUT/statements.txt" --backend "$BACKEND" --dtype bfloat16 \
+    --batch-tokens "$1" --out "$OUT/states" 2>&1)
+  status=$?
+  echo "$log"
+  line '^done'
+  rm -rf "$OUT/states"
+  return $status
 }
 
 bench() { "$OUT/bin/transplant-bench" --backend "$BACKEND" "$@"; }
@@ -360,6 +414,7 @@ case $PART in
           ;;
       esac
       step same-twice 60 same_twice
+      step states 60 states
       for shape in $SHAPES; do
         IFS=: read -r name count micro dtype <<<"$shape"
         step "bench-$name-$dtype" 180 peer "$name" "$count" "$micro" "$dtype"
@@ -395,6 +450,8 @@ case $PART in
     step cat 120 read_cold
     step first-step 300 first_step
     step one-bucket 200 first_step --buckets 1
+    step extract-1 90 extract 1
+    step extract-1024 90 extract 1024
     rm -rf "$OUT/model"
     ;;
 esac
