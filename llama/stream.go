@@ -179,6 +179,13 @@ func (s *Stream) prepare(seq Sequences) error {
 	if s.own.attention != PlainAttention {
 		return s.prepareTiles(seq)
 	}
+	return s.prepareMasks(seq, ins)
+}
+
+// prepareMasks is prepare's part for plain attention: rotary tables, and who sees whom among the own keys and among those of ins,
+// which may be nil.
+func (s *Stream) prepareMasks(seq Sequences, ins *Insertion) error {
+	e := s.engine
 	args, err := e.upload(s.rows, seq.Position, seq.Branch)
 	if err != nil {
 		return err

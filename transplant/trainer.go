@@ -315,29 +315,20 @@ func (t *Trainer) update(ctx context.Context, r Recorder) (StepMetrics, error) {
 	}
 	defer method.shared.close()
 	method.decide(batches, true)
-	m.Tokens = method.shared.tokens()
 	weight := 1 / float64(len(cases))
 	sweeps := sweeping{method, true, func(p *pair) (Sweep, error) { return p.fit(weight) }}
-	done, correct := 0, 0
-	losses := make([]float64, len(cases)) // summed in the order of the rows, however they were divided
-	defer t.sums.reset()                  // an interrupted step may leave something
+	done, scores := 0, tally{losses: make([]float64, len(cases))}
+	defer t.sums.reset() // an interrupted step may leave something
 	err = inOrder(ctx, len(batches), t.Options.Pace.Workers, stages[*pair, []Sweep]{
 		prepare: func(i int) (*pair, error) { return method.prepare(batches[i], true) },
 		discard: discard,
 		work:    func(i int, p *pair) ([]Sweep, error) { return sweeps.inParts(batches[i], p) },
 		drop:    discardAll,
 		deliver: func(i int, parts []Sweep) error {
-			for j, o := range outcomes(parts) {
-				c := batches[i].cases[j]
-				losses[batches[i].index[j]] = o.Loss
-				m.Tokens += o.Tokens
-				if !finite(o.Loss) {
-					discardAll(parts)
-					return &NotFiniteError{Step: m.Step, Fresh: t.step == 0, Rows: []int{c.Row}, Err: fmt.Errorf("the loss is %v", o.Loss)}
-				}
-				if predict(c, o).Correct {
-					correct++
-				}
+			if e := scores.add(batches[i], parts); e != nil {
+				discardAll(parts)
+				e.Step, e.Fresh = m.Step, t.step == 0
+				return e
 			}
 			done += len(batches[i].cases)
 			r.Progress(fmt.Sprintf("step %d of %d", m.Step, t.Total()), t.samples+done, t.Rows())
@@ -353,10 +344,11 @@ func (t *Trainer) update(ctx context.Context, r Recorder) (StepMetrics, error) {
 	if err != nil {
 		return m, err
 	}
-	for _, loss := range losses {
+	for _, loss := range scores.losses {
 		m.Loss += float64(loss * weight)
 	}
-	m.FractionCorrect = float64(correct) / float64(len(cases))
+	m.Tokens = method.shared.tokens() + scores.tokens
+	m.FractionCorrect = float64(scores.correct) / float64(len(cases))
 	m.LearningRate = t.Options.Schedule.LR(m.Step)
 	if m.GradientNorm, err = t.apply(m.LearningRate, rowsOf(cases)); err != nil {
 		return m, err
@@ -364,6 +356,27 @@ func (t *Trainer) update(ctx context.Context, r Recorder) (StepMetrics, error) {
 	t.step, t.samples = m.Step, m.Samples
 	m.Seconds = t.Seconds()
 	return m, nil
+}
+
+// tally is what the rows of a batch have come to so far.
+type tally struct {
+	losses          []float64 // summed in the order of the rows, however they were divided
+	correct, tokens int
+}
+
+// add takes in the parts of a micro-batch, or returns the error of the first row whose loss is not finite.
+func (s *tally) add(g group, parts []Sweep) *NotFiniteError {
+	for j, o := range outcomes(parts) {
+		if !finite(o.Loss) {
+			return &NotFiniteError{Rows: []int{g.cases[j].Row}, Err: fmt.Errorf("the loss is %v", o.Loss)}
+		}
+		s.losses[g.index[j]] = o.Loss
+		s.tokens += o.Tokens
+		if predict(g.cases[j], o).Correct {
+			s.correct++
+		}
+	}
+	return nil
 }
 
 // accumulate adds what the parts of a micro-batch left, and frees it.
