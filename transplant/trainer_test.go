@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -345,3 +346,30 @@ func (f *fullLater) Step(StepMetrics) error       { f.made = true; return f.writ
 func (f *fullLater) Predicted([]Prediction) error { return f.write("predictions") }
 func (f *fullLater) Scored(CurvePoint) error      { return f.write("score") }
 func (f *fullLater) Save(*Trainer) error          { return f.write("state") }
+
+// TestTally: a batch's losses lie in the order of its rows, and its tokens and right answers are those of all its micro-batches,
+// also of one that was divided.
+func TestTally(t *testing.T) {
+	first := group{cases: []Case{{Row: 7, Label: 1}, {Row: 9, Label: 2}}, index: []int{2, 0}}
+	second := group{cases: []Case{{Row: 8, Label: 2}}, index: []int{1}}
+	one, two := [2]float64{-0.1, -3}, [2]float64{-3, -0.1} // by what is chosen
+	got := tally{losses: make([]float64, 3)}
+	for _, add := range []struct {
+		group group
+		parts []Sweep
+	}{
+		{first, []Sweep{{Outcomes: []Outcome{{one, 0.5, 10}}}, {Outcomes: []Outcome{{one, 0.25, 20}}}}},
+		{second, []Sweep{{Outcomes: []Outcome{{two, 0.125, 40}}}}},
+	} {
+		if err := got.add(add.group, add.parts); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := (tally{losses: []float64{0.25, 0.125, 0.5}, correct: 2, tokens: 70}); !reflect.DeepEqual(got, want) {
+		t.Errorf("rows 7, 9 and 8 of labels 1, 2 and 2, of which 9 chooses 1: got %+v, want %+v", got, want)
+	}
+	err := got.add(second, []Sweep{{Outcomes: []Outcome{{one, math.NaN(), 1}}}})
+	if err == nil || !slices.Equal(err.Rows, []int{8}) {
+		t.Errorf("row 8 has no finite loss: got error %v, want one of row 8", err)
+	}
+}
