@@ -80,7 +80,7 @@ func rewrite(ctx context.Context, c *model.Checkpoint, o output, r model.Rewriti
 	progress := program.NewProgress(stderr)
 	r.Progress = func(done, total int) { progress.Update("write", done, total) }
 	altered, err := c.Rewrite(ctx, o.out, r)
-	progress.Finish()
+	progress.Clear()
 	if err != nil {
 		return nil, err
 	}

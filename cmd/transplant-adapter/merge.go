@@ -153,7 +153,7 @@ func (m *merging) write(ctx context.Context, c *model.Checkpoint, r model.Rewrit
 	r.Change = m.Adapter.adapter.Change
 	r.Progress = func(done, total int) { progress.Update("merge", done, total) }
 	altered, err := c.Rewrite(ctx, m.Out, r)
-	progress.Finish()
+	progress.Clear()
 	if err != nil {
 		return err
 	}

@@ -95,7 +95,7 @@ func measure(ctx context.Context, a *lora.Adapter, base *model.Checkpoint, stder
 	modules := a.Modules()
 	all, errs := make([]shownModule, len(modules)), make([]error, len(modules))
 	progress := program.NewProgress(stderr)
-	defer progress.Finish()
+	defer progress.Clear()
 	var mu sync.Mutex
 	var group sync.WaitGroup
 	next, done := 0, 0

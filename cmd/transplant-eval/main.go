@@ -60,7 +60,7 @@ func evaluate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	}
 	session.Method.Limits.Report = progress.Line
 	report, err := session.Evaluate(ctx, controls, progress.Update)
-	progress.Finish()
+	progress.Clear()
 	if err != nil {
 		return err
 	}

@@ -82,7 +82,7 @@ func extractStates(ctx context.Context, args []string, std streams) error {
 	start, before := time.Now(), w.Rows()
 	progress := program.NewProgress(std.err)
 	err = x.Run(ctx, plan, w, func(n int) { progress.Update("extract", n, plan.Rows) })
-	progress.Finish()
+	progress.Clear()
 	if err != nil {
 		if errors.Is(err, transplant.ErrInterrupted) {
 			return fmt.Errorf("%w with %d of %d rows written; go on with: transplant-extract --resume %s%s", err, w.Rows(), plan.Rows, o.dir(), o.again())

@@ -56,11 +56,13 @@ func (w *work) generate(ctx context.Context) error {
 func (w *work) inOrder(ctx context.Context, r *generate.Runner, write func(generate.Result) error) (generate.Stats, error) {
 	o, jobs := &ordered{waiting: make(map[int]generate.Result), write: write}, w.jobs()
 	progress, done := program.NewProgress(w.progress), 0
-	defer progress.Finish()
+	defer progress.Clear()
 	r.Done = func(job int, result generate.Result) error {
 		done++
+		progress.Clear() // the results may go to the same terminal
+		err := o.add(job, result)
 		progress.Update("generate", done, jobs.Count)
-		return o.add(job, result)
+		return err
 	}
 	return r.Run(ctx, jobs)
 }

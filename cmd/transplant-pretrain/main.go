@@ -80,7 +80,7 @@ func pretrain(ctx context.Context, o options, r wordproblem.Recipe, step int, to
 	}
 	f := &follower{p, o, to.json, progress, time.Now()}
 	stopped := p.Run(ctx, f.updated)
-	progress.Finish()
+	progress.Clear()
 	if stopped != nil && !errors.Is(stopped, context.Canceled) {
 		return stopped
 	}

@@ -57,6 +57,7 @@ func train(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	progress := program.NewProgress(stderr)
+	defer progress.Clear() // before an error is told
 	session.Compete(progress.Line)
 	if err := session.Compile(ctx, text, setup.Controls{}); err != nil {
 		return interrupted(ctx, err, trainer, dir)

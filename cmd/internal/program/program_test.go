@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"gotransplant/internal/setup"
 	"gotransplant/transplant"
@@ -226,21 +227,90 @@ func TestProgress(t *testing.T) {
 	}
 	p = NewProgress(&out)
 	p.Update("step 1 of 2", 0, 100)
-	p.started, p.printed = p.started.Add(-20*time.Second), p.printed.Add(-20*time.Second)
+	p.started, p.shown = p.started.Add(-20*time.Second), p.shown.Add(-20*time.Second)
 	p.Update("step 1 of 2", 50, 100)
 	if got, want := out.String(), "step 1 of 2: 50 of 100 rows, 2.5 rows/s, 20s left\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	out.Reset()
-	p.printed = p.printed.Add(-20 * time.Second)
+	p.shown = p.shown.Add(-20 * time.Second)
 	p.Update("scoring", 0, 30) // other work has no rate yet
 	if got := out.String(); got != "" {
 		t.Errorf("got %q at the beginning of other work, want nothing", got)
 	}
 	p.Line("a line")
-	p.Finish()
+	p.Clear()
 	if got := out.String(); got != "a line\n" {
 		t.Errorf("got %q, want the line alone", got)
+	}
+}
+
+// TestProgressOnTerminals: a bar is one line that never wraps, is taken away before lines and at the end, and tells the rate since the
+// work began, in a unit in which it is not 0.
+func TestProgressOnTerminals(t *testing.T) {
+	for _, c := range []struct {
+		name               string
+		columns            int
+		first, done, total int
+		seconds            float64
+		want               string
+	}{
+		{"wide", 200, 0, 50, 100, 20, "step 1 of 2  50% |████████████            | 50 of 100 rows, 2.5 rows/s, 20s left"},
+		{"80 columns", 80, 0, 50, 100, 20, "step 1 of 2  50% |███████████            | 50 of 100 rows, 2.5 rows/s, 20s left"},
+		{"40 columns", 40, 0, 50, 100, 20, "step 1 of 2  50% 50 of 100 rows, 2.5 ro"},
+		{"one column", 1, 0, 50, 100, 20, ""},
+		{"resumed", 200, 40, 50, 100, 20, "step 1 of 2  50% |████████████            | 50 of 100 rows, 30.0 rows/min, 1m40s left"},
+		{"slow", 200, 0, 1, 3, 900, "step 1 of 2  33% |████████                | 1 of 3 rows, 4.0 rows/h, 30m0s left"},
+		{"nothing yet", 200, 0, 0, 3, 900, "step 1 of 2   0% |                        | 0 of 3 rows"},
+	} {
+		var out bytes.Buffer
+		p := &Progress{w: &out, columns: func() int { return c.columns }}
+		p.Update("step 1 of 2", c.first, c.total)
+		out.Reset()
+		p.drawn, p.shown, p.started = false, time.Time{}, time.Now().Add(-time.Duration(c.seconds*float64(time.Second)))
+		p.Update("step 1 of 2", c.done, c.total)
+		if got := out.String(); got != c.want {
+			t.Errorf("%s: drawn %q, want %q", c.name, got, c.want)
+		}
+		if got := utf8.RuneCount(out.Bytes()); got >= c.columns {
+			t.Errorf("%s: a line of %d, want less than %d", c.name, got, c.columns)
+		}
+		out.Reset()
+		p.Update("step 1 of 2", c.done, c.total)
+		if got := out.String(); got != "" {
+			t.Errorf("%s: drawn again at once: %q, want nothing", c.name, got)
+		}
+		blank := "\r" + strings.Repeat(" ", c.columns-1) + "\r"
+		p.Line("a line")
+		if got, want := out.String(), blank+"a line\n"; got != want {
+			t.Errorf("%s: a line gave %q, want %q", c.name, got, want)
+		}
+		p.Update("step 1 of 2", c.done, c.total)
+		out.Reset()
+		p.Update("step 1 of 2", c.total, c.total)
+		p.Clear()
+		if got := out.String(); got != blank {
+			t.Errorf("%s: at the end %q, want %q", c.name, got, blank)
+		}
+	}
+}
+
+// TestNoTerminals: the null device and files are none, though the first is a device as terminals are.
+func TestNoTerminals(t *testing.T) {
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	file, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for _, f := range []*os.File{null, file} {
+		if p := NewProgress(f); p.columns != nil {
+			t.Errorf("%s: taken for a terminal of %d columns", f.Name(), p.columns())
+		}
 	}
 }
 
