@@ -69,13 +69,27 @@ func (s Settings) origins(also func(*origin) string) (notes []string) {
 			continue
 		}
 		seen = append(seen, run.dir)
-		for _, note := range []string{s.single(run), s.LeftOut(a.dir, !s.NoTransplant, true), also(run)} {
-			if note != "" {
-				notes = append(notes, note)
-			}
+		all := []string{s.single(run), s.LeftOut(a.dir, !s.NoTransplant, true), also(run)}
+		for _, earlier := range run.before(&seen) {
+			all = append(all, also(earlier))
 		}
+		notes = append(notes, slices.DeleteFunc(all, func(note string) bool { return note == "" })...)
 	}
 	return notes
+}
+
+// before are the runs from whose adapters a run went on, and those before them, but for the ones seen: an adapter has learned the
+// rows of them all.
+func (run *origin) before(seen *[]string) (all []*origin) {
+	for _, adapter := range []string{run.Settings.ArguerAdapter, run.Settings.ChooserAdapter} {
+		earlier := originOf(adapter)
+		if earlier == nil || slices.Contains(*seen, earlier.dir) {
+			continue
+		}
+		*seen = append(*seen, earlier.dir)
+		all = append(append(all, earlier), earlier.before(seen)...)
+	}
+	return all
 }
 
 // single is a note where a run trained two adapters and one is named, though both roles read.

@@ -91,6 +91,35 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
+// TestOriginsOfChains: rows of a run whose adapters were trained on by others count as trained on, each run once, and also where a run
+// is said to have gone on from itself.
+func TestOriginsOfChains(t *testing.T) {
+	rows := goldenRows(t, goldenSettings())
+	first, second, third := goldenSettings(), goldenSettings(), goldenSettings()
+	first.TestFraction, first.Seed = 0.5, 4
+	a := runOf(t, first, rows.Hash)
+	second.ArguerAdapter, second.ChooserAdapter = filepath.Join(a, "arguer"), filepath.Join(a, "chooser")
+	b := runOf(t, second, "another")
+	third.ArguerAdapter = filepath.Join(b, "arguer")
+	c := runOf(t, third, "another")
+	again := second
+	again.ChooserAdapter = filepath.Join(c, "chooser")
+	loop := runOf(t, again, "another")
+	again.ChooserAdapter = filepath.Join(loop, "chooser")
+	rewritten := runOf(t, again, "another")
+	if err := os.Rename(filepath.Join(rewritten, "config.json"), filepath.Join(loop, "config.json")); err != nil {
+		t.Fatal(err)
+	}
+	for name, dir := range map[string]string{"one run back": b, "two runs back": c, "a loop": loop} {
+		here := goldenSettings()
+		here.ArguerAdapter, here.ChooserAdapter = filepath.Join(dir, "arguer"), filepath.Join(dir, "chooser")
+		want := []string{a + " trains on 3 of the 6 rows to be scored: those it held out are scored with --seed 4 --test-fraction 0.5"}
+		if got := (&Session{Settings: here, Rows: rows}).Origins(); !slices.Equal(got, want) {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+}
+
 // TestOriginsOfTraining: rows held out of a run that begins with another run's adapters are not to be that run's training rows;
 // where none is held out, none is scored before the end.
 func TestOriginsOfTraining(t *testing.T) {
