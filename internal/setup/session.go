@@ -327,6 +327,10 @@ func (o *Session) describeNotes() (text string) {
 	if flags := o.idle(); len(flags) > 0 {
 		text += fmt.Sprintf("note     --no-transplant runs no arguer, and of no effect is %s\n", strings.Join(flags, ", "))
 	}
+	if flags := o.unmade(); len(flags) > 0 {
+		text += fmt.Sprintf("note     no adapter is new, and of no effect is %s: an adapter keeps the rank, kind and projections of its file\n",
+			strings.Join(flags, ", "))
+	}
 	for _, note := range o.Origins() {
 		text += fmt.Sprintf("note     %s\n", note)
 	}

@@ -230,6 +230,42 @@ func (s Settings) idle() (flags []string) {
 	return flags
 }
 
+// unmade are the flags that were given of new adapters where none is made, since all begin with those of files.
+func (s Settings) unmade() (flags []string) {
+	if s.Training == nil || s.makesAdapter() {
+		return nil
+	}
+	defaults := Defaults()
+	if s.Model == "" {
+		defaults = Embedded()
+	}
+	for _, f := range []struct {
+		flag  string
+		given bool
+	}{
+		{"lora-rank", s.LoraRank != defaults.LoraRank},
+		{"lora-alpha", s.LoraAlpha != defaults.LoraAlpha},
+		{"lora-targets", s.LoraTargets != defaults.LoraTargets},
+		{"dora", s.DoRA},
+	} {
+		if f.given {
+			flags = append(flags, "--"+f.flag)
+		}
+	}
+	return flags
+}
+
+// makesAdapter says whether a role that is trained begins with a new adapter.
+func (s Settings) makesAdapter() bool {
+	switch {
+	case s.ShareAdapter:
+		return s.ArguerAdapter == "" && s.ChooserAdapter == ""
+	case s.NoTransplant:
+		return s.ChooserAdapter == ""
+	}
+	return s.ArguerAdapter == "" || s.ChooserAdapter == ""
+}
+
 func (t *Training) validate() error {
 	for _, n := range []struct {
 		flag       string

@@ -18,6 +18,47 @@ func TestDefaultsAreValid(t *testing.T) {
 	}
 }
 
+// TestFlagsOfNewAdapters: where every role begins with an adapter of a file, what was said of new ones is told to be of no effect.
+func TestFlagsOfNewAdapters(t *testing.T) {
+	all := "[--lora-rank --lora-alpha --lora-targets --dora]"
+	given := func(s *Settings) { s.LoraRank, s.LoraAlpha, s.LoraTargets, s.DoRA = 3, 5, "all-linear", true }
+	for name, c := range map[string]struct {
+		change func(s *Settings)
+		want   string
+	}{
+		"both of files":          {func(s *Settings) { s.ArguerAdapter, s.ChooserAdapter = "a", "c" }, all},
+		"a new arguer":           {func(s *Settings) { s.ChooserAdapter = "c" }, "[]"},
+		"a new chooser":          {func(s *Settings) { s.ArguerAdapter = "a" }, "[]"},
+		"shared":                 {func(s *Settings) { s.ShareAdapter, s.ArguerAdapter = true, "a" }, all},
+		"shared and new":         {func(s *Settings) { s.ShareAdapter = true }, "[]"},
+		"no arguer":              {func(s *Settings) { s.NoTransplant, s.ChooserAdapter = true, "c" }, all},
+		"no arguer, new chooser": {func(s *Settings) { s.NoTransplant, s.ArguerAdapter = true, "a" }, "[]"},
+		"an evaluation":          {func(s *Settings) { s.ArguerAdapter, s.ChooserAdapter, s.Training = "a", "c", nil }, "[]"},
+		"the embedded model's defaults": {func(s *Settings) {
+			*s = Embedded()
+			s.ArguerAdapter, s.ChooserAdapter = "a", "c"
+		}, "[]"},
+		"a model's defaults": {func(s *Settings) {
+			*s = Defaults()
+			s.Model, s.ArguerAdapter, s.ChooserAdapter = "m", "a", "c"
+		}, "[]"},
+	} {
+		s := Embedded()
+		given(&s)
+		c.change(&s)
+		if got := fmt.Sprint(s.unmade()); got != c.want {
+			t.Errorf("%s: got %s, want %s", name, got, c.want)
+		}
+	}
+	s := goldenSettings()
+	s.Training, s.ArguerAdapter, s.ChooserAdapter = Embedded().Training, "a", "c"
+	s.DoRA = true
+	const want = "note     no adapter is new, and of no effect is --dora: "
+	if got := (&Session{Settings: s, Rows: goldenRows(t, s)}).describeNotes(); !strings.Contains(got, want) {
+		t.Errorf("got notes %q, want %q", got, want)
+	}
+}
+
 // TestDefaultsAreSeparate: changing one copy of the defaults leaves the next one alone.
 func TestDefaultsAreSeparate(t *testing.T) {
 	Defaults().Training.LR = 1
