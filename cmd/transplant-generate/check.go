@@ -47,6 +47,8 @@ func (w *work) checkRest() error {
 	}
 	if info, err := os.Stat(w.options.out); err == nil && info.IsDir() {
 		return fmt.Errorf("--out %s is a directory: name a file", w.options.out)
+	} else if err == nil { // hours of texts, or a device, whose place the new file would take
+		return fmt.Errorf("--out %s is there already: name another file, or remove it", w.options.out)
 	}
 	if err := atomicfile.Makeable(filepath.Dir(w.options.out)); err != nil { // where the file is written before it gets its name
 		return fmt.Errorf("--out %s: %w", w.options.out, err)

@@ -51,7 +51,7 @@ func TestFlagsOfNewAdapters(t *testing.T) {
 		}
 	}
 	s := goldenSettings()
-	s.Training, s.ArguerAdapter, s.ChooserAdapter = Embedded().Training, "a", "c"
+	s.Training, s.ArguerAdapter, s.ChooserAdapter = Defaults().Training, "a", "c"
 	s.DoRA = true
 	const want = "note     no adapter is new, and of no effect is --dora: "
 	if got := (&Session{Settings: s, Rows: goldenRows(t, s)}).describeNotes(); !strings.Contains(got, want) {
