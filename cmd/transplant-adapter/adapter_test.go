@@ -306,7 +306,7 @@ func TestShow(t *testing.T) {
 		var s shown
 		mustJSON(t, &s, args...)
 		text := must(t, args...)
-		if s.Rank != 2 || s.Alpha != 4 || !slices.Equal(s.Scales, []string{"2"}) || s.Modules != 8 || s.Idle != 1 || s.Layers != 4 ||
+		if s.Rank != 2 || s.Alpha != 4 || !slices.Equal(s.Scales, []float64{2}) || s.Modules != 8 || s.Idle != 1 || s.Layers != 4 ||
 			s.Parameters != a.Size() || !slices.Equal(s.Projections, []string{"k_proj", "up_proj"}) {
 			t.Errorf("got %+v", s.adapterFacts)
 		}

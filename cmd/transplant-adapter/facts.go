@@ -12,25 +12,25 @@ import (
 
 // adapterFacts are what there is to say of an adapter as a whole.
 type adapterFacts struct {
-	Dir         string   `json:"directory"`
-	Base        string   `json:"base_model"` // as adapter_config.json names it
-	Rank        int      `json:"rank"`
-	Alpha       float64  `json:"alpha"`
-	RSLoRA      bool     `json:"rslora"`
-	DoRA        bool     `json:"dora"`
-	Scales      []string `json:"scales"` // of all modules; one, unless there are patterns
-	Projections []string `json:"projections"`
-	Layers      int      `json:"layers"` // in which it stands
-	Modules     int      `json:"modules"`
-	Idle        int      `json:"idle_modules"` // that change nothing, A or B being zero
-	Parameters  int      `json:"parameters"`
+	Dir         string    `json:"directory"`
+	Base        string    `json:"base_model"` // as adapter_config.json names it
+	Rank        int       `json:"rank"`
+	Alpha       float64   `json:"alpha"`
+	RSLoRA      bool      `json:"rslora"`
+	DoRA        bool      `json:"dora"`
+	Scales      []float64 `json:"scales"` // of all modules; one, unless there are patterns
+	Projections []string  `json:"projections"`
+	Layers      int       `json:"layers"` // in which it stands
+	Modules     int       `json:"modules"`
+	Idle        int       `json:"idle_modules"` // that change nothing, A or B being zero
+	Parameters  int       `json:"parameters"`
 	adapter     *lora.Adapter
 }
 
 func factsOf(dir string, a *lora.Adapter) adapterFacts {
 	c := a.Config()
 	f := adapterFacts{Dir: dir, Base: c.BaseModel, Rank: c.Rank, Alpha: c.Alpha, RSLoRA: c.RSLoRA, DoRA: c.DoRA, Parameters: a.Size(),
-		Scales: []string{}, adapter: a}
+		Scales: []float64{}, adapter: a}
 	layers, projections := map[int]bool{}, map[string]bool{}
 	for _, m := range a.Modules() {
 		f.Modules++
@@ -38,8 +38,8 @@ func factsOf(dir string, a *lora.Adapter) adapterFacts {
 		if m.Idle {
 			f.Idle++
 		}
-		if scale := number(m.Scale); !slices.Contains(f.Scales, scale) {
-			f.Scales = append(f.Scales, scale)
+		if !slices.Contains(f.Scales, m.Scale) {
+			f.Scales = append(f.Scales, m.Scale)
 		}
 	}
 	f.Layers = len(layers)
@@ -61,8 +61,12 @@ func (f adapterFacts) print(w io.Writer) {
 	if base == "" {
 		base = "a base without a name"
 	}
+	var scales []string
+	for _, scale := range f.Scales {
+		scales = append(scales, number(scale))
+	}
 	fmt.Fprintf(w, "adapter  %s: rank %d, %s, scale %s; %s on %s in %s; %d parameters; made for %s\n", f.Dir, f.Rank, alpha,
-		strings.Join(f.Scales, ", "), spelling.Count(f.Modules, "weight"), strings.Join(f.Projections, ", "),
+		strings.Join(scales, ", "), spelling.Count(f.Modules, "weight"), strings.Join(f.Projections, ", "),
 		spelling.Count(f.Layers, "layer"), f.Parameters, base)
 	if f.Idle == f.Modules {
 		fmt.Fprintln(w, "note     it changes nothing: A or B is zero everywhere, as in an adapter that was never trained")
