@@ -30,6 +30,9 @@ func (w *work) talk(ctx context.Context) error {
 			return ctx.Err()
 		case line, ok := <-lines:
 			if !ok {
+				if isTerminal(w.streams.in) { // Ctrl-D ends no line
+					fmt.Fprintln(w.progress)
+				}
 				return <-failed
 			}
 			if !utf8.ValidString(line) {

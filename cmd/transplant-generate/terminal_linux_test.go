@@ -42,6 +42,21 @@ func TestResultsAndProgressOnOneTerminal(t *testing.T) {
 	}
 }
 
+// TestTalkOnATerminal: what stands behind a talk that was ended with Ctrl-D begins a line of its own.
+func TestTalkOnATerminal(t *testing.T) {
+	ours, theirs := terminal(t)
+	defer ours.Close()
+	defer theirs.Close()
+	if _, err := ours.WriteString("\x04"); err != nil {
+		t.Fatal(err)
+	}
+	var out, said strings.Builder
+	status := run(context.Background(), []string{"--chat", "--chat-template", "llama2"}, theirs, &out, &said)
+	if status != 0 || said.String() != "> \n" {
+		t.Errorf("status %d, %q; want 0 and %q", status, said.String(), "> \n")
+	}
+}
+
 // terminal is a pseudo-terminal: our end, and the one for a program.
 func terminal(t *testing.T) (ours, theirs *os.File) {
 	ours, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)

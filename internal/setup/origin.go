@@ -10,6 +10,7 @@ import (
 
 	"gotransplant/data"
 	"gotransplant/internal/spelling"
+	"gotransplant/llama"
 	"gotransplant/transplant"
 )
 
@@ -105,7 +106,7 @@ func (s Settings) single(run *origin) string {
 }
 
 // LeftOut is a note on the options of the run that trained an adapter which say what the arguer's or the chooser's prompts are and,
-// of both, what is moved, where they are not given here; "" where none is. A value that is given, and another, is meant to be.
+// of both, what is moved, or that the base was rounded, where they are not given here; "" where none is. A value that is given, and another, is meant to be.
 func (s Settings) LeftOut(adapter string, arguer, chooser bool) string {
 	run := originOf(adapter)
 	if run == nil {
@@ -132,6 +133,9 @@ func (s Settings) LeftOut(adapter string, arguer, chooser bool) string {
 	}
 	if arguer && chooser && r.NoTransplant {
 		flags = append(flags, "--no-transplant")
+	}
+	if quantized := []string{llama.Int8.String(), llama.NF4.String()}; slices.Contains(quantized, r.Weights) {
+		add("weights", s.Weights, r.Weights, Defaults().Weights)
 	}
 	if len(flags) == 0 {
 		return ""

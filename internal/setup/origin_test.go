@@ -58,6 +58,9 @@ func TestOrigins(t *testing.T) {
 			run.TransplantLayers, run.MaskChoice, here.ArgueTemplate, here.ChooseTemplate = "0", true, "", ""
 			run.ArgueTemplate, run.ChooseTemplate = "a.tmpl", "c.tmpl"
 		}, want: []string{"RUN was trained with --transplant-layers 0 --argue-template a.tmpl --choose-template c.tmpl --mask-choice, and this is without"}},
+		"a rounded base": {change: func(run, here *Settings) { run.Weights = "nf4" },
+			want: []string{"RUN was trained with --weights nf4, and this is without"}},
+		"a base in another type": {change: func(run, here *Settings) { run.Weights = "float32" }},
 		"other options given": {change: func(run, here *Settings) {
 			run.TransplantLayers, here.TransplantLayers, here.MaskChoice = "0", "1", true
 			run.ArgueTemplate, run.ChooseTemplate = "a.tmpl", "c.tmpl"

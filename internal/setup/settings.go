@@ -201,7 +201,7 @@ func (s Settings) Validate() error {
 		return fmt.Errorf("--device-memory %v: it must be a finite number of GB, or 0 for what the system says", s.DeviceMemory)
 	}
 	if s.ShareAdapter && s.ArguerAdapter != "" && s.ChooserAdapter != "" && s.ArguerAdapter != s.ChooserAdapter {
-		return fmt.Errorf("--share-adapter uses one adapter: --arguer-adapter %s and --chooser-adapter %s are two",
+		return fmt.Errorf("--share-adapter uses one adapter: --arguer-adapter %s and --chooser-adapter %s are two; name one of them",
 			s.ArguerAdapter, s.ChooserAdapter)
 	}
 	if s.Training == nil {

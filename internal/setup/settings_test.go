@@ -84,7 +84,7 @@ func TestValidate(t *testing.T) {
 		{"max tokens", func(s *Settings) { s.MaxTokens = -1 }, "--max-tokens -1"},
 		{"micro-batch", func(s *Settings) { s.MicroBatch = -1 }, "--micro-batch -1"},
 		{"workers", func(s *Settings) { s.Workers = -2 }, "--workers -2"},
-		{"two adapters shared", func(s *Settings) { share(s, "a", "b") }, "are two"},
+		{"two adapters shared", func(s *Settings) { share(s, "a", "b") }, "are two; name one of them"},
 		{"one adapter shared", func(s *Settings) { share(s, "a", "a") }, ""},
 		{"steps", func(s *Settings) { s.Steps = -1 }, "--steps -1"},
 		{"epochs", func(s *Settings) { s.Epochs = -1 }, "--epochs -1"},
