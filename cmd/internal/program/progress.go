@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 )
@@ -19,6 +20,7 @@ const (
 
 // Progress shows how far long work is: a bar with rate and time left on a terminal, a line every ten seconds elsewhere.
 type Progress struct {
+	mu      sync.Mutex // lines come from sweeps under way, too
 	w       io.Writer
 	columns func() int // of the terminal that w is, asked anew for every drawing; nil elsewhere
 	started time.Time  // when the work of this total began, at row first
@@ -40,6 +42,8 @@ func NewProgress(w io.Writer) *Progress {
 // Update says that done of total rows are through. Other work has another total, or begins again at a smaller done; the
 // rate counts from there.
 func (p *Progress) Update(what string, done, total int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	now := time.Now()
 	if total != p.total || done < p.last {
 		p.started, p.first, p.total = now, done, total
@@ -62,13 +66,13 @@ func (p *Progress) Update(what string, done, total int) {
 // draw shows the bar, from time to time and until the work is done.
 func (p *Progress) draw(now time.Time, what string) {
 	if p.last >= p.total {
-		p.Clear()
+		p.erase()
 		return
 	}
 	if now.Sub(p.shown) < betweenDrawings {
 		return
 	}
-	p.Clear()
+	p.erase()
 	fmt.Fprint(p.w, p.bar(now, what))
 	p.shown, p.drawn = now, true
 }
@@ -108,9 +112,15 @@ func (p *Progress) pace(now time.Time) (rate, left string) {
 	return rate, time.Duration(float64(p.total-p.last) / perSecond * float64(time.Second)).Round(time.Second).String()
 }
 
-// Clear takes the bar off the line, for what others write to the terminal; the next Update draws it again. The line is blanked as
-// far as it goes: behind the bar there may be the terminal's ^C.
+// Clear takes the bar off the line, for what others write to the terminal; the next Update draws it again.
 func (p *Progress) Clear() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.erase()
+}
+
+// erase blanks the line as far as it goes: behind the bar there may be the terminal's ^C.
+func (p *Progress) erase() {
 	if p.drawn {
 		fmt.Fprintf(p.w, "\r%s\r", strings.Repeat(" ", max(0, p.columns()-1)))
 		p.drawn, p.shown = false, time.Time{}
@@ -119,6 +129,8 @@ func (p *Progress) Clear() {
 
 // Line prints a line above the bar.
 func (p *Progress) Line(text string) {
-	p.Clear()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.erase()
 	fmt.Fprintln(p.w, text)
 }
