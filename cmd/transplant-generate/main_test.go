@@ -688,6 +688,35 @@ func TestCancelled(t *testing.T) {
 	}
 }
 
+// cancelling cancels with the first text that is written.
+type cancelling struct {
+	text   strings.Builder
+	cancel context.CancelFunc
+}
+
+func (c *cancelling) Write(p []byte) (int, error) {
+	c.cancel()
+	return c.text.Write(p)
+}
+
+// TestBrokenOff: a text that Ctrl-C breaks off ends its line, of a prompt as in a talk.
+func TestBrokenOff(t *testing.T) {
+	for name, c := range map[string]struct {
+		args  []string
+		input string
+	}{
+		"a prompt": {[]string{"--prompt", "Kim has 19 nuts."}, ""},
+		"a talk":   {[]string{"--chat", "--chat-template", "llama2"}, "Kim has 19 nuts.\n"},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		out, said := &cancelling{cancel: cancel}, &bytes.Buffer{}
+		code := run(ctx, append(c.args, "--max-tokens", "100"), strings.NewReader(c.input), out, said)
+		if text := out.text.String(); code != 130 || strings.Count(text, "\n") != 1 || !strings.HasSuffix(text, "\n") || text == "\n" {
+			t.Errorf("%s: status %d, %q; want 130 and the beginning of one line with its end (%s)", name, code, text, said)
+		}
+	}
+}
+
 // TestTalkCancelled: Ctrl-C ends a talk that waits for its next message, with the status that it has everywhere.
 func TestTalkCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())

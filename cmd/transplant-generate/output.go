@@ -85,6 +85,7 @@ func (w *work) stream(ctx context.Context, r *generate.Runner, job generate.Jobs
 		return err
 	}
 	stats, err := r.Run(ctx, job)
+	w.endLine(err, text)
 	if err == nil {
 		w.summary(stats)
 	}

@@ -93,7 +93,9 @@ func (w *work) answer(ctx context.Context, turn int, messages []chat.Message) (a
 		return "", err
 	}
 	defer r.Decoder.Close()
+	said := ""
 	r.Said = func(_ int, more string) error {
+		said += more
 		_, err := io.WriteString(w.streams.out, more)
 		return err
 	}
@@ -106,5 +108,13 @@ func (w *work) answer(ctx context.Context, turn int, messages []chat.Message) (a
 		return err
 	}
 	_, err = r.Run(ctx, generate.List(generate.Job{ID: fmt.Sprint("turn ", turn), Prompt: llama.Prompt{Tokens: ids}}))
+	w.endLine(err, said)
 	return answer, err
+}
+
+// endLine ends the line of a text that was broken off, so that the reason begins its own.
+func (w *work) endLine(err error, text string) {
+	if err != nil && text != "" && !strings.HasSuffix(text, "\n") {
+		fmt.Fprintln(w.streams.out)
+	}
 }
