@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -210,15 +208,11 @@ func (o *options) continued(flags *pflag.FlagSet) (err error) {
 
 // missing names all that a directory to resume was begun with and is not there.
 func (o *options) missing(flags *pflag.FlagSet) error {
-	var errs []error
+	var all []program.Place
 	for _, flag := range places() {
-		path := flags.Lookup(flag).Value.String()
-		if path == "" || path == extract.Stdin {
-			continue
-		}
-		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, fmt.Errorf("--resume %s: there is no %s: say with --%s where it is now", o.resume, path, flag))
+		if path := flags.Lookup(flag).Value.String(); path != extract.Stdin {
+			all = append(all, program.Place{Flag: flag, Path: path})
 		}
 	}
-	return errors.Join(errs...)
+	return program.Missing(o.resume, all)
 }

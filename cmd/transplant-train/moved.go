@@ -2,9 +2,7 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -59,16 +57,11 @@ func missing(dir string, s setup.Settings) error {
 	if s.NoTransplant && !s.ShareAdapter {
 		s.ArguerAdapter = "" // which is not read
 	}
-	var errs []error
+	var all []program.Place
 	for _, p := range places(&s) {
-		if *p.path == "" {
-			continue
-		}
-		if _, err := os.Stat(*p.path); errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, fmt.Errorf("--resume %s: there is no %s: say with --%s where it is now", dir, *p.path, p.flag))
-		}
+		all = append(all, program.Place{Flag: p.flag, Path: *p.path})
 	}
-	return errors.Join(errs...)
+	return program.Missing(dir, all)
 }
 
 // moved gives the files of a run the names that they have where the run reads them now.

@@ -83,6 +83,12 @@ func begin(t testing.TB, x *Extraction, p *Plan, dir string) (*states.Writer, Co
 func extracted(t testing.TB, o Options) (*states.Set, []states.Row) {
 	t.Helper()
 	x, p := loaded(t, o)
+	return ran(t, x, p)
+}
+
+// ran is what an extraction leaves.
+func ran(t testing.TB, x *Extraction, p *Plan) (*states.Set, []states.Row) {
+	t.Helper()
 	dir := filepath.Join(t.TempDir(), "states")
 	w, _ := begin(t, x, p, dir)
 	if err := x.Run(context.Background(), p, w, func(int) {}); err != nil {

@@ -3,10 +3,8 @@
 package extract
 
 import (
-	"context"
 	"errors"
 	"math"
-	"path/filepath"
 	"slices"
 	"testing"
 
@@ -49,19 +47,11 @@ func TestOnDevice(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		dir := filepath.Join(t.TempDir(), "states")
-		w, _ := begin(t, x, p, dir)
-		if err := x.Run(context.Background(), p, w, func(int) {}); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
+		s, rows := ran(t, x, p)
 		counts, err := interpreter.CountsOf(backend)
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, rows := opened(t, dir)
 		return s, rows, counts
 	}
 	host, want := extracted(t, small(func(o *Options) { o.Text, o.Sites = write(t, lines), "resid_post,k,logits" }))

@@ -3,8 +3,10 @@ package program
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -189,6 +191,23 @@ func SameData(dir string, o *setup.Session) error {
 			"a new run", dir, config.DataHash, o.Hash)
 	}
 	return err
+}
+
+// Place is a flag that says where a run reads something, and where it does; "" is nowhere.
+type Place struct{ Flag, Path string }
+
+// Missing names all that a run to resume in dir reads and is not there.
+func Missing(dir string, places []Place) error {
+	var errs []error
+	for _, p := range places {
+		if p.Path == "" {
+			continue
+		}
+		if _, err := os.Stat(p.Path); errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("--resume %s: there is no %s: say with --%s where it is now", dir, p.Path, p.Flag))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // ReadConfig reads the config.json of a run directory.
