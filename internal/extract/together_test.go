@@ -1,15 +1,19 @@
 package extract
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
 	"gotransplant/data"
+	"gotransplant/internal/states"
 	"gotransplant/llama"
+	"gotransplant/model/safetensors"
 )
 
 // texts are of so many words each, in as many tokens and one in front.
@@ -137,6 +141,47 @@ func TestErrorNamesItsText(t *testing.T) {
 	} {
 		if got := x.named(jobs, c.err); got == nil || !strings.Contains(got.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// TestHandedOutInParts: states of texts that go together are the same for each text whether they come at once or some at a time, as
+// logits do.
+func TestHandedOutInParts(t *testing.T) {
+	x, p := loaded(t, small(func(o *Options) { o.Text, o.Sites = write(t, texts(2)), "logits" }))
+	const width = 711
+	counts := []int{3, 1, 4}
+	all := make([]float32, 8*width)
+	for i := range all {
+		all[i] = float32(i%1009) / 7
+	}
+	handed := func(step int) (out [][]byte) {
+		var parts []part
+		first := 0
+		for _, n := range counts {
+			g := &gathering{extraction: x, layout: p.Layout, out: [][]byte{make([]byte, 4*width*n)}}
+			for i := range n {
+				g.ranges = append(g.ranges, data.Span{Start: i, End: i + 1})
+			}
+			parts = append(parts, part{first: first, count: n, to: g})
+			out, first = append(out, g.out[0]), first+n
+		}
+		for at := 0; at < 8; at += step {
+			n := min(step, 8-at)
+			s := llama.State{Site: llama.SiteLogits, Layer: llama.NoLayer, First: at, Count: n, Width: width, Narrow: all[at*width : (at+n)*width]}
+			if err := handOut(s, parts); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return out
+	}
+	whole, err := states.Append(nil, safetensors.F32, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []int{8, 5, 2, 1} {
+		if got := slices.Concat(handed(step)...); !bytes.Equal(got, whole) {
+			t.Errorf("%d at a time: other states", step)
 		}
 	}
 }
