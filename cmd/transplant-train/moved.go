@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -91,18 +90,8 @@ func (c *config) moved(now setup.Settings) {
 
 // readConfig reads the config.json of a run.
 func readConfig(dir string) (c config, err error) {
-	if c.Config, err = program.ReadConfig(dir); err != nil {
-		return c, err
-	}
-	path := filepath.Join(dir, transplant.ConfigFile)
-	text, err := os.ReadFile(path)
-	if err == nil {
-		err = json.Unmarshal(text, &c)
-	}
-	if err != nil {
-		return c, fmt.Errorf("%s: %w", path, err)
-	}
-	return c, nil
+	err = program.ReadConfig(dir, &c, &c.Config)
+	return c, err
 }
 
 // recordMoved has a run find its files where they were found now, the next time too.

@@ -176,7 +176,8 @@ func Differences(groups, others []Group) string {
 
 // Resume reads the settings of a run directory.
 func Resume(dir string) (setup.Settings, error) {
-	config, err := ReadConfig(dir)
+	var config Config
+	err := ReadConfig(dir, &config, &config)
 	if err == nil && strings.HasPrefix(config.Settings.Backend, "go") {
 		config.Settings.Remat = setup.RematAuto // changes no bit there, and this machine may have other memory
 	}
@@ -185,7 +186,8 @@ func Resume(dir string) (setup.Settings, error) {
 
 // SameData refuses to resume a run on another data set than the one it was begun on.
 func SameData(dir string, o *setup.Session) error {
-	config, err := ReadConfig(dir)
+	var config Config
+	err := ReadConfig(dir, &config, &config)
 	if err == nil && config.DataHash != o.Hash {
 		err = fmt.Errorf("--resume %s: the data set has changed since the run began (sha256 %s, now %s): restore it, or start "+
 			"a new run", dir, config.DataHash, o.Hash)
@@ -210,23 +212,23 @@ func Missing(dir string, places []Place) error {
 	return errors.Join(errs...)
 }
 
-// ReadConfig reads the config.json of a run directory.
-func ReadConfig(dir string) (config Config, err error) {
+// ReadConfig reads the config.json of a run directory to all, of which config is a part or the whole.
+func ReadConfig(dir string, all any, config *Config) error {
 	path := filepath.Join(dir, transplant.ConfigFile)
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return config, fmt.Errorf("--resume %s: %w: a run directory holds a %s; if the run died before writing it, start it again",
+		return fmt.Errorf("--resume %s: %w: a run directory holds a %s; if the run died before writing it, start it again",
 			dir, err, transplant.ConfigFile)
 	}
 	old := setup.Defaults() // runs from before there was a choice do not say
 	config.Settings.Weights, config.Settings.Attention = old.Weights, old.Attention
-	if err := json.Unmarshal(text, &config); err != nil {
-		return config, fmt.Errorf("%s: %w", path, err)
+	if err := json.Unmarshal(text, all); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
 	}
 	if config.Settings.Training == nil {
-		return config, fmt.Errorf("%s: not the config of a training run", path)
+		return fmt.Errorf("%s: not the config of a training run", path)
 	}
-	return config, nil
+	return nil
 }
 
 // Absolute replaces the paths in settings by absolute ones, so that a run can be resumed from anywhere.
